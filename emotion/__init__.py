@@ -1,0 +1,1 @@
+"""Multi-label emotion detection from text: data, models, training, evaluation, inference."""

@@ -1,0 +1,299 @@
+"""The one home of every setting and its default: frozen dataclasses <- YAML <- `key=value`.
+
+A config is checked as a whole before anything else happens; all its faults are reported together.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from emotion.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    source: str = "sample"
+    """`sample` (bundled), a file, a folder of split files, or the id of a data set on the Hub."""
+    hub_config: str | None = None
+    """Configuration name of a Hub data set, such as `simplified`."""
+    train: str | None = None
+    """Training file, in place of `source`."""
+    validation: str | None = None
+    """Validation file; without one it is split off the training rows."""
+    test: str | None = None
+    """Test file."""
+    text_column: str | None = None
+    """Column of the text (name, or position from 0 in a file without header); guessed if left out."""
+    label_column: str | None = None
+    """Column of the labels: delimited names or ids, or a list; guessed if left out."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns that hold 0 or 1, one a label; guessed if left out."""
+    label_delimiter: str | None = None
+    """What stands between labels in `label_column`; guessed among `|`, `;`, `,` and space."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels in column order; otherwise from `labels.txt` beside the data, or collected from the training rows."""
+    id_column: str | None = None
+    """Column of row ids; guessed if left out, otherwise the line number."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """`stop` names the bad rows and exits; `skip` writes them to `quarantine.tsv` in the run folder and goes on."""
+    validation_fraction: float = 0.1
+    """Share of rows split off for validation where there is no validation file, in (0, .5]."""
+    test_fraction: float = 0.1
+    """Share of rows split off for test when `source` is one file, in [0, .5]."""
+    split_seed: int = 0
+    """Seed of those splits; the split does not depend on `training.seed`."""
+    train_fraction: float = 1.0
+    """Share of the training rows that is used, in (0, 1], stratified by label."""
+    max_length: int = 128
+    """Tokens kept of a text, special tokens included."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    backbone: str = "bundled:all-MiniLM-L6-v2"
+    """Hub id, local folder, or `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package)."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    epochs: int = 4
+    """Passes over the training rows."""
+    per_device_batch_size: int = 32
+    """Most rows of a micro-batch on one device."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches of one optimizer step on one device."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of the backbone."""
+    head_learning_rate: float | None = None
+    """Peak learning rate of the head; `learning_rate` if left out."""
+    weight_decay: float = 0.01
+    """AdamW's decay; biases and norms are exempt."""
+    warmup_ratio: float = 0.06
+    """Share of optimizer steps spent warming up, in [0, 1)."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    pos_weight: Literal["none", "auto"] = "none"
+    """`auto` weighs positives of a label by negatives / positives, at most `pos_weight_cap`."""
+    pos_weight_cap: float = 10.0
+    """Upper bound of `pos_weight: auto`, at least 1."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` is bf16 on a GPU that has it, fp32 elsewhere."""
+    validations_per_epoch: int = 1
+    """How often the validation split is scored in an epoch."""
+    select_by: Literal["macro_average_precision", "macro_f1_tuned"] = "macro_average_precision"
+    """Validation score that chooses the best checkpoint."""
+    patience: int = 0
+    """Validations without a better score after which training stops; 0 never stops early."""
+    log_every: int = 20
+    """Optimizer steps between rows of `metrics.jsonl`."""
+    seed: int = 0
+    """Seed of head, order and dropout."""
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    shrinkage: float = 300.0
+    """Per-label thresholds are drawn to the global one by `n / (n + shrinkage)`, n the label's positives; 0 trusts them wholly."""
+    fit_temperature: bool = True
+    """Whether the logits are divided by a temperature fitted on validation (and the saved head with them)."""
+    empty_set: Literal["none", "top1"] = "none"
+    """What a text gets whose labels all stay below their thresholds: nothing, or the likeliest label."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    folder: str = "runs"
+    """Folder of all runs."""
+    name: str | None = None
+    """Folder of this run below it; the config's name and the time if left out."""
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+BOUNDS: dict[str, tuple[str, Any]] = {
+    "data.validation_fraction": ("in (0, .5]", lambda x: 0 < x <= 0.5),
+    "data.test_fraction": ("in [0, .5]", lambda x: 0 <= x <= 0.5),
+    "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "data.max_length": ("at least 4", lambda x: x >= 4),
+    "training.epochs": ("at least 1", lambda x: x >= 1),
+    "training.per_device_batch_size": ("at least 1", lambda x: x >= 1),
+    "training.gradient_accumulation_steps": ("at least 1", lambda x: x >= 1),
+    "training.learning_rate": ("in (0, 1)", lambda x: 0 < x < 1),
+    "training.head_learning_rate": ("in (0, 1)", lambda x: x is None or 0 < x < 1),
+    "training.weight_decay": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "training.warmup_ratio": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "training.max_grad_norm": ("at least 0", lambda x: x >= 0),
+    "training.pos_weight_cap": ("at least 1", lambda x: x >= 1),
+    "training.validations_per_epoch": ("at least 1", lambda x: x >= 1),
+    "training.patience": ("at least 0", lambda x: x >= 0),
+    "training.log_every": ("at least 1", lambda x: x >= 1),
+    "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "decision.shrinkage": ("at least 0", lambda x: x >= 0),
+}
+
+
+def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Return the config of a YAML file (or the defaults) with `section.key=value` overrides on top.
+
+    Raises: ConfigError naming every unknown key, wrong type and value out of bounds at once.
+    """
+    values = _read_yaml(Path(path)) if path is not None else {}
+    faults: list[str] = []
+    for override in overrides:
+        _apply_override(values, override, faults)
+    config = _build(Config, values, "", faults)
+    if not faults:
+        faults = [
+            f"{key}={_lookup(config, key)!r}: must be {bound}"
+            for key, (bound, is_allowed) in BOUNDS.items()
+            if not is_allowed(_lookup(config, key))
+        ]
+    if faults:
+        raise ConfigError(f"{path or 'config'}: " + "; ".join(faults))
+    return config
+
+
+def to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the sections as plain YAML and JSON types."""
+    sections = dataclasses.asdict(config)
+    return {
+        section: {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        for section, values in sections.items()
+    }
+
+
+def describe_keys() -> list[tuple[str, str, str]]:
+    """Return (key, default, meaning) of every setting, read from the dataclasses above."""
+    rows = []
+    for section in dataclasses.fields(Config):
+        cls = typing.get_type_hints(Config)[section.name]
+        body = typing.cast(ast.ClassDef, ast.parse(inspect.getsource(cls)).body[0]).body
+        for node, doc in zip(body[::2], body[1::2], strict=True):
+            name = typing.cast(ast.Name, typing.cast(ast.AnnAssign, node).target).id
+            text = typing.cast(ast.Constant, typing.cast(ast.Expr, doc).value).value
+            default = yaml.safe_dump(getattr(cls(), name)).splitlines()[0]
+            rows.append((f"{section.name}.{name}", default, str(text)))
+    return rows
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); the published configs are in configs/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values or {}, dict):
+        raise ConfigError(f"{path}: must hold sections such as `data:`, got a {type(values).__name__}")
+    return values or {}
+
+
+def _apply_override(values: dict[str, Any], override: str, faults: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and name):
+        near = _nearest(key.strip(), [row[0] for row in describe_keys()])
+        faults.append(f"{override!r}: settings are given as section.key=value{near}")
+        return
+    try:
+        value = yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError:
+        value = text
+    if values.get(section) is None:
+        values[section] = {}
+    target = values[section]
+    if isinstance(target, dict):
+        target[name] = text.strip() if _wants_text(section, name) and value is not None else value
+
+
+def _wants_text(section: str, name: str) -> bool:
+    """Whether `data.source=2024` means the text "2024" and not the number."""
+    hint = typing.get_type_hints(typing.get_type_hints(Config).get(section, Config)).get(name)
+    return hint is str or hint == str | None
+
+
+def _build(cls: Any, values: Any, prefix: str, faults: list[str]) -> Any:
+    if not isinstance(values, dict):
+        faults.append(f"{prefix.rstrip('.')}: must hold keys, got {values!r}")
+        return cls()
+    hints = typing.get_type_hints(cls)
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            names = [prefix + name for name in hints] if prefix else [*hints, *(row[0] for row in describe_keys())]
+            faults.append(f"unknown key {prefix}{key}{_nearest(prefix + str(key), names)}")
+        elif dataclasses.is_dataclass(hints[key]):
+            known[key] = _build(hints[key], value if value is not None else {}, f"{key}.", faults)
+        else:
+            try:
+                known[key] = _convert(value, hints[key])
+            except (TypeError, ValueError):
+                faults.append(f"{prefix}{key}={value!r}: must be {_describe(hints[key])}")
+    return cls(**known)
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """Return `value` as the type `hint`; PyYAML reads `3e-4` as text, so floats are parsed from text too."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _convert(value, next(a for a in arguments if a is not type(None)))
+    if origin is Literal:
+        text = "none" if value is None and "none" in arguments else value
+        if text not in arguments:
+            raise ValueError(value)
+        return text
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(str(item).strip() for item in items)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not hint:
+        raise TypeError(value)
+    return value
+
+
+def _describe(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(str, arguments))
+    if typing.get_origin(hint) is tuple:
+        return "a list of names"
+    if arguments:
+        return f"{_describe(next(a for a in arguments if a is not type(None)))} or null"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def _nearest(key: str, names: list[str]) -> str:
+    """Return a hint at the known key that was probably meant, by its full or its last name."""
+    by_last = {name.rpartition(".")[2]: name for name in names}
+    near = difflib.get_close_matches(key, names, n=1) or [
+        by_last[last] for last in difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1)
+    ]
+    if near:
+        return f", did you mean {near[0]}?"
+    return f" (known: {', '.join(names)})" if len(names) <= 12 else " (the README lists all keys)"
+
+
+def _lookup(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,241 @@
+"""Where the splits of a source are, and what came of reading them: `Dataset` of `Examples`, bad rows, remarks."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion.config import DataConfig
+from emotion.data import splitting
+from emotion.data.reading.layout import Layout, find_labels, find_layout
+from emotion.data.reading.tables import READERS, BadRow, Table, read_table, table_from_columns
+from emotion.errors import DataError
+from emotion.labels import LabelSet
+
+SAMPLE = Path(__file__).parents[1] / "sample"
+SPLIT_FILES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+MAX_BAD_ROWS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one split: `labels` is bool (n, L)."""
+
+    ids: list[str]
+    texts: list[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Return the given rows, in the given order."""
+        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows])
+
+
+@dataclass
+class Dataset:
+    """All splits of a source, by name (`train`, `validation`, `test`), and what is worth saying about them."""
+
+    splits: dict[str, Examples]
+    label_set: LabelSet
+    remarks: list[str] = field(default_factory=list)
+    bad_rows: list[BadRow] = field(default_factory=list)
+
+    def __getitem__(self, split: str) -> Examples:
+        if split not in self.splits:
+            raise DataError(f"split {split!r}: the data has {', '.join(self.splits)}; give a file with data.{split}=FILE")
+        return self.splits[split]
+
+    def write_quarantine(self, path: Path) -> None:
+        """Write the bad rows as tsv: file, line, reason, content."""
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t")
+            writer.writerow(["file", "line", "reason", "content"])
+            writer.writerows([row.path, row.line, row.reason, row.content] for row in self.bad_rows)
+
+
+def read_dataset(config: DataConfig) -> Dataset:
+    """Return the splits of a source; what is missing is split off as the config says.
+
+    Raises: DataError for a source, column or label that is not there, and for bad rows unless they are skipped.
+    """
+    tables = _find_tables(config)
+    names_beside_data = _read_label_names(tables["train"].path)
+    known_names = config.label_names or names_beside_data
+    layout = find_layout(tables["train"], config, known_names)
+    label_set = find_labels(tables["train"], layout, config, names_beside_data)
+    dataset = Dataset({}, label_set)
+    for split, table in tables.items():
+        dataset.splits[split] = _read_rows(table, layout, label_set, dataset.bad_rows)
+    _judge_bad_rows(dataset.bad_rows, config)
+    dataset.remarks.append(f"{tables['train'].path}: {layout.describe()}; {len(label_set)} labels")
+    _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
+    if config.train_fraction < 1:
+        kept, _ = splitting.split_rows(dataset["train"].texts, dataset["train"].labels, 1 - config.train_fraction, config.split_seed)
+        dataset.splits["train"] = dataset["train"].take(kept)
+        dataset.remarks.append(f"train: {len(kept)} rows kept (data.train_fraction={config.train_fraction})")
+    dataset.remarks += _describe_rows(dataset.splits)
+    return dataset
+
+
+def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[Examples, list[str], list[BadRow]]:
+    """Return the rows of one labelled file for a model whose labels are known, with remarks and skipped rows.
+
+    Raises: DataError as `read_dataset` does.
+    """
+    names = label_set.names
+    columns = (config.text_column, config.label_column, *(config.label_columns or ()))
+    table = read_table(path, {column for column in columns if column} | set(names))
+    config = replace(config, label_names=names)
+    if config.label_column is None and config.label_columns is None and set(names) <= set(table.columns):
+        config = replace(config, label_columns=names)
+    layout = find_layout(table, config, names)
+    bad_rows: list[BadRow] = []
+    examples = _read_rows(table, layout, label_set, bad_rows)
+    _judge_bad_rows(bad_rows, config)
+    return examples, [f"{path}: {layout.describe()}"], bad_rows
+
+
+def _find_tables(config: DataConfig) -> dict[str, Table]:
+    """Return one table a split; `train` is always there."""
+    named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
+    columns = {column for column in (config.text_column, config.label_column, config.id_column, *(config.label_columns or ())) if column}
+    if config.train:
+        return {split: read_table(Path(path), columns) for split, path in named.items()}
+    if named and "train" not in named:
+        tables = _find_tables(replace(config, validation=None, test=None))
+        return tables | {split: read_table(Path(path), columns) for split, path in named.items()}
+    path = SAMPLE if config.source == "sample" else Path(config.source).expanduser()
+    if path.is_dir():
+        return _find_split_files(path, columns)
+    if path.is_file():
+        return {"train": read_table(path, columns)}
+    if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, ".gz"):
+        return _load_from_hub(config)
+    raise DataError(f"data.source={config.source!r}: no such file or folder")
+
+
+def _find_split_files(folder: Path, columns: set[str]) -> dict[str, Table]:
+    tables = {}
+    for split, stems in SPLIT_FILES.items():
+        files = [f for f in sorted(folder.iterdir()) if f.name.split(".")[0].lower() in stems and READERS.keys() & set(f.suffixes)]
+        if len(files) > 1:
+            raise DataError(f"{folder}: {split} could be any of {[f.name for f in files]}: name one with data.{split}=FILE")
+        if files:
+            tables[split] = read_table(files[0], columns)
+    if "train" not in tables:
+        raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl or .parquet; name the file with data.train=FILE")
+    return tables
+
+
+def _load_from_hub(config: DataConfig) -> dict[str, Table]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(config.source, config.hub_config)
+    except Exception as error:  # the library raises a dozen kinds, from a missing name to a broken connection
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise DataError(
+            f"data.source={config.source!r}: not a local file or folder, and the Hub did not give it{offline} ({reason}); "
+            "check the name, data.hub_config and the network, or give a local copy as data.source=FOLDER"
+        ) from None
+    tables = {}
+    for split, names in SPLIT_FILES.items():
+        for name in names:
+            if name in loaded and split not in tables:
+                table = table_from_columns(f"{config.source}/{name}", loaded[name].to_dict())
+                table.class_names = _read_class_names(loaded[name].features)
+                tables[split] = table
+    if "train" not in tables:
+        raise DataError(f"data.source={config.source!r}: has no split `train`, only {', '.join(loaded)}")
+    return tables
+
+
+def _read_class_names(features: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the label names of columns that hold class labels or lists of them."""
+    found = {}
+    for column, feature in features.items():
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if names:
+            found[column] = list(names)
+    return found
+
+
+def _read_label_names(train_path: str) -> tuple[str, ...] | None:
+    path = Path(train_path).parent / "labels.txt"
+    if not path.is_file():
+        return None
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list[BadRow]) -> Examples:
+    """Return the good rows of a table; the others are added to `bad_rows`."""
+    needed = {layout.text_column, *layout.label_columns, *([layout.label_column] if layout.label_column else [])}
+    if not needed <= set(table.columns):
+        raise DataError(f"{table.path}: lacks the columns {sorted(needed - set(table.columns))}; it has {table.columns}")
+    ids, texts, columns = [], [], []
+    for line, values in zip(table.lines, table.rows, strict=True):
+        row = dict(zip(table.columns, values, strict=True))
+        text = row[layout.text_column]
+        try:
+            if not isinstance(text, str) or not text.strip():
+                raise DataError("empty text" if text is None or isinstance(text, str) else f"text is {text!r}, not text")
+            columns.append([label_set.column(label) for label in layout.read_labels(row)])
+        except DataError as error:
+            table.reject(line, str(error), values)
+            continue
+        texts.append(text)
+        ids.append(str(row[layout.id_column]) if layout.id_column in row else str(line))
+    bad_rows += sorted(table.bad_rows, key=lambda bad: bad.line)
+    return Examples(ids, texts, label_set.encode(columns))
+
+
+def _judge_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
+    if bad_rows and config.on_bad_row == "stop":
+        shown = "\n".join(f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN])
+        more = f"\n  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more" if len(bad_rows) > MAX_BAD_ROWS_SHOWN else ""
+        raise DataError(f"{len(bad_rows)} bad rows:\n{shown}{more}\nmend them, or set data.on_bad_row=skip to leave them out")
+
+
+def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
+    """Split validation (and test, if the source is a single file) off the training rows."""
+    fractions = {}
+    if is_one_file and "test" not in dataset.splits and config.test_fraction > 0:
+        fractions["test"] = config.test_fraction
+    if "validation" not in dataset.splits:
+        fractions["validation"] = config.validation_fraction
+    rest = 1.0
+    for split, fraction in fractions.items():
+        examples = dataset.splits["train"]
+        kept, taken = splitting.split_rows(examples.texts, examples.labels, fraction / rest, config.split_seed)
+        dataset.splits["train"], dataset.splits[split] = examples.take(kept), examples.take(taken)
+        dataset.remarks.append(f"{split}: {len(taken)} rows split off, stratified by label (seed {config.split_seed})")
+        rest -= fraction
+
+
+def _describe_rows(splits: dict[str, Examples]) -> list[str]:
+    """Say how many rows there are, how many carry no label, and which texts stand in two splits."""
+    remarks = [", ".join(f"{split} {len(examples):,}" for split, examples in splits.items()) + " rows"]
+    for split, examples in splits.items():
+        if len(examples) == 0:
+            raise DataError(f"{split}: has no usable row")
+        if unlabelled := int((~examples.labels.any(axis=1)).sum()):
+            remarks.append(f"{split}: {unlabelled:,} rows carry no label")
+    remarks += _find_shared_texts(splits)
+    return remarks
+
+
+def _find_shared_texts(splits: dict[str, Examples]) -> Iterable[str]:
+    counts = {split: Counter(map(splitting.fold_text, examples.texts)) for split, examples in splits.items()}
+    names = list(counts)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            if shared := sum(counts[second][text] for text in counts[first].keys() & counts[second].keys()):
+                yield f"{shared:,} rows of {second} have a text that also stands in {first}"

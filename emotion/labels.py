@@ -1,0 +1,63 @@
+"""Label names, their columns, and the multi-hot arrays between the two."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from emotion.errors import DataError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The ordered label names of a data set; column `i` of every label array is `names[i]`."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) < 2:
+            raise DataError(f"labels: found {list(self.names)}, at least 2 are needed: check data.label_column or data.label_columns")
+        if len(set(self.names)) != len(self.names) or "" in self.names:
+            raise DataError(f"labels: names must be unique and not empty, got {list(self.names)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """Column of each name."""
+        return {name: column for column, name in enumerate(self.names)}
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Hugging Face's mapping of the same columns."""
+        return dict(enumerate(self.names))
+
+    def column(self, label: str | int) -> int:
+        """Return the column of a name, or of an id given as a number or as its digits.
+
+        Raises: DataError for a label that is not in the set.
+        """
+        if isinstance(label, str):
+            name = label.strip()
+            if name in self.columns:
+                return self.columns[name]
+            if name.isdecimal():
+                label = int(name)
+        if isinstance(label, int) and 0 <= label < len(self):
+            return label
+        near = difflib.get_close_matches(str(label), self.names, n=1)
+        raise DataError(f"unknown label {label!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+
+    def encode(self, rows: Sequence[Iterable[str | int]]) -> np.ndarray:
+        """Return the multi-hot array, bool (n, L), of rows of names or ids."""
+        encoded = np.zeros((len(rows), len(self)), dtype=bool)
+        for row, labels in enumerate(rows):
+            encoded[row, [self.column(label) for label in labels]] = True
+        return encoded
+
+    def decode(self, row: np.ndarray) -> list[str]:
+        """Return the names where a bool (L,) row is true."""
+        return [name for name, is_on in zip(self.names, row, strict=True) if is_on]
