@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.tables import HEADER_WORDS, Table
+from emotion.data.reading.tables import ID_WORDS, LABEL_WORDS, TEXT_WORDS, Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 
 GUESS_ROWS = 500
 """Rows looked at for a guess."""
-LABEL_WORDS = ("labels", "label", "emotions", "emotion", "categories", "category", "tags", "classes")
-ID_WORDS = ("id", "comment_id", "tweet_id", "idx", "uid", "index")
 DELIMITERS = ("|", ";", ",", " ")
 SWITCHES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True, False: False, True: True}
 
@@ -124,9 +122,10 @@ def _head(table: Table, column: str) -> list[Any]:
 
 
 def _guess_text(table: Table) -> str:
-    for column in table.columns:
-        if column.lower() in HEADER_WORDS:
-            return column
+    for word in TEXT_WORDS:
+        for column in table.columns:
+            if column.lower() == word:
+                return column
     lengths = {column: _mean_length(_head(table, column)) for column in table.columns}
     best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or lengths[best] == 0:

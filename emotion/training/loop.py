@@ -1,0 +1,95 @@
+"""The two loops: one optimizer step over a window of micro-batches, and prediction over batches.
+
+Nothing here knows what the backbone is, whether it is quantised, or what is done with the numbers.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from emotion.data.batching import Batch
+from emotion.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did: mean loss per row and label, gradient norm before clipping, learning rate, counts."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    num_examples: int
+    num_tokens: int
+    num_positions: int
+    """Tokens and padding together."""
+
+
+def train_window(
+    model: Any,
+    micro_batches: list[Batch],
+    accelerator: Accelerator,
+    optimizer: Any,
+    scheduler: Any,
+    sum_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    max_grad_norm: float,
+    num_rows: int,
+) -> StepResult:
+    """Take one optimizer step on this process's micro-batches of a window that has `num_rows` rows over all processes.
+
+    The loss is the mean over the window's rows and labels: its gradient is that of the whole window at once,
+    whatever the micro-batches. DDP averages over processes, hence the factor.
+
+    Raises: TrainingError at a loss or gradient that is not finite, naming the rows; the weights are then untouched.
+    """
+    model.train()
+    optimizer.zero_grad()
+    total_loss = torch.zeros((), device=accelerator.device)
+    for position, micro_batch in enumerate(micro_batches):
+        batch = micro_batch.to(accelerator.device)
+        assert batch.labels is not None
+        is_last = position == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            logits = model(**batch.inputs).logits  # (b, L)
+            loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
+            accelerator.backward(loss * accelerator.num_processes)
+        total_loss += loss.detach()
+    norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+    window_loss, grad_norm = float(accelerator.reduce(total_loss, "sum")), float(norm)
+    # fp16 skips a step whose scaled gradients overflow and lowers its scale; only a bad loss is fatal there.
+    if not np.isfinite(window_loss) or (not np.isfinite(grad_norm) and accelerator.scaler is None):
+        rows = np.concatenate([batch.row_index for batch in micro_batches])
+        raise TrainingError(f"loss {window_loss}, gradient norm {grad_norm} on training rows {sorted(rows.tolist())}")
+    learning_rate = scheduler.get_last_lr()[0]
+    optimizer.step()
+    scheduler.step()
+    return StepResult(
+        loss=window_loss,
+        grad_norm=grad_norm,
+        learning_rate=learning_rate,
+        num_examples=sum(len(batch.row_index) for batch in micro_batches),
+        num_tokens=sum(batch.num_tokens for batch in micro_batches),
+        num_positions=sum(batch.input_ids.numel() for batch in micro_batches),
+    )
+
+
+@torch.inference_mode()
+def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: torch.device) -> np.ndarray:
+    """Return logits, float32 (num_rows, L), put back in row order; rows that no batch holds are 0.
+
+    On several processes each predicts its share of the batches, and the sum of their arrays is the whole.
+    """
+    model.eval()
+    logits = np.zeros((num_rows, model_config(model).num_labels), dtype=np.float32)
+    for batch in batches:
+        logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
+    return logits
+
+
+def model_config(model: Any) -> Any:
+    """Return the Hugging Face config of a model, wrapped for several processes or not."""
+    return getattr(model, "module", model).config

