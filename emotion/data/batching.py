@@ -104,13 +104,14 @@ class WindowSampler:
     def lay_out(self, epoch: int) -> list[np.ndarray]:
         """Return the windows of an epoch (from 0), each an array of row numbers sorted by length."""
         generator = np.random.default_rng([self.seed, epoch])
+        drawn = np.array_split(generator.permutation(len(self.lengths)), self.num_windows)
         windows: list[np.ndarray] = []
-        order = generator.permutation(len(self.lengths))
-        for bucket in np.array_split(order, -(-self.num_windows // BUCKET_WINDOWS)):
-            by_length = bucket[np.argsort(self.lengths[bucket], kind="stable")]
-            windows += np.array_split(by_length, -(-len(bucket) // self.window_size))
-        generator.shuffle(windows)  # type: ignore[arg-type]
-        return windows
+        for start in range(0, len(drawn), BUCKET_WINDOWS):
+            bucket = drawn[start : start + BUCKET_WINDOWS]
+            rows = np.concatenate(bucket)
+            by_length = rows[np.argsort(self.lengths[rows], kind="stable")]
+            windows += np.split(by_length, np.cumsum([len(window) for window in bucket])[:-1])
+        return [windows[position] for position in generator.permutation(len(windows))]
 
 
 def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:

@@ -1,0 +1,118 @@
+"""Probabilities -> labels: thresholds, temperature, empty-set policy; fitted on validation rows and nothing else."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from sklearn.metrics import f1_score, precision_recall_curve
+
+from emotion.config import DecisionConfig
+from emotion.errors import ModelError
+
+GLOBAL_GRID = np.arange(0.05, 0.951, 0.01)
+"""Thresholds tried for the global one."""
+TEMPERATURE_BOUNDS = (0.2, 5.0)
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """Turns probabilities into predictions: label `l` is on from `thresholds[l]` upwards."""
+
+    thresholds: tuple[float, ...]
+    global_threshold: float
+    empty_set: Literal["none", "top1"] = "none"
+    temperature: float = 1.0
+    """What the logits were divided by; the saved head has it in its weights already."""
+    fitted_on: str = "nothing: default .5"
+    """The rows it was fitted on, in words."""
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return predictions, bool (n, L), for calibrated probabilities (n, L)."""
+        predictions = probabilities >= np.array(self.thresholds)
+        if self.empty_set == "top1":
+            empty = ~predictions.any(axis=1)
+            predictions[empty, probabilities[empty].argmax(axis=1)] = True
+        return predictions
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"thresholds": list(self.thresholds)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], num_labels: int, where: str) -> "DecisionRule":
+        """Return the rule of a sidecar.
+
+        Raises: ModelError if it does not fit the labels.
+        """
+        try:
+            rule = cls(**values | {"thresholds": tuple(map(float, values["thresholds"]))})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{where}: its decision rule cannot be read ({error})") from None
+        if len(rule.thresholds) != num_labels:
+            raise ModelError(f"{where}: {len(rule.thresholds)} thresholds for {num_labels} labels")
+        return rule
+
+    def with_overrides(self, threshold: float | None = None, empty_set: Literal["none", "top1"] | None = None) -> "DecisionRule":
+        """Return the rule with one threshold for all labels, or another empty-set policy, where given."""
+        thresholds = self.thresholds if threshold is None else (threshold,) * len(self.thresholds)
+        return DecisionRule(
+            thresholds,
+            self.global_threshold if threshold is None else threshold,
+            empty_set or self.empty_set,
+            self.temperature,
+            self.fitted_on if threshold is None else "nothing: given by hand",
+        )
+
+
+def default_rule(num_labels: int) -> DecisionRule:
+    """Return .5 for every label."""
+    return DecisionRule((0.5,) * num_labels, 0.5)
+
+
+def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str) -> DecisionRule:
+    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L).
+
+    Per-label thresholds maximise each label's F1 and are drawn to the global one (which maximises macro-F1) in
+    proportion to how few positives a label has: on GoEmotions, unshrunk ones lose .03 macro-F1 from validation to test.
+    """
+    temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
+    probabilities = expit(logits / temperature)
+    global_threshold = find_global_threshold(labels, probabilities)
+    positives = labels.sum(axis=0)
+    weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
+    own = np.array(
+        [_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)]
+    )
+    thresholds = weights * own + (1 - weights) * global_threshold
+    return DecisionRule(tuple(map(float, thresholds)), global_threshold, config.empty_set, temperature, fitted_on)
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the temperature that makes `logits / temperature` likeliest.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    gold, values = labels.astype(float), logits.astype(float)
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scaled = values / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0, scaled) - gold * scaled))
+
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded").x))
+
+
+def find_global_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the one threshold with the best macro-F1; of equals, the middle one."""
+    scores = np.array([f1_score(labels, probabilities >= threshold, average="macro", zero_division=0) for threshold in GLOBAL_GRID])
+    best = np.flatnonzero(scores == scores.max())
+    return round(float(GLOBAL_GRID[best[len(best) // 2]]), 2)
+
+
+def _best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
+    """Return the threshold with the best F1, half way to the next lower score so that it does not hug one row."""
+    precision, recall, thresholds = precision_recall_curve(gold, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())
+    below = thresholds[best - 1] if best > 0 else thresholds[best]
+    return float((thresholds[best] + below) / 2)
