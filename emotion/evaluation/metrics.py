@@ -3,7 +3,6 @@
 `labels` and `predictions` are bool (n, L), `probabilities` float (n, L) in [0, 1].
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -80,9 +79,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, nu
 
 def _jaccard_samples(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Return the mean over rows of |both| / |either|; nothing predicted where nothing is gold counts 1."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sk._classification.UndefinedMetricWarning)
-        return float(sk.jaccard_score(labels, predictions, average="samples", zero_division=1))
+    return float(sk.jaccard_score(labels, predictions, average="samples", zero_division=1))
 
 
 def _mean_over(score: Any, labels: np.ndarray, probabilities: np.ndarray, is_used: np.ndarray) -> float:

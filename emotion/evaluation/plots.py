@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emotion.files import written_beside
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -100,7 +102,5 @@ def _subplots(num_rows: int, num_columns: int, size: tuple[float, float]) -> tup
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=DPI, format="png")
-    partial.replace(path)
+    with written_beside(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png")

@@ -38,13 +38,14 @@ def train_window(
     sum_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     max_grad_norm: float,
     num_rows: int,
+    step: int,
 ) -> StepResult:
     """Take one optimizer step on this process's micro-batches of a window that has `num_rows` rows over all processes.
 
     The loss is the mean over the window's rows and labels: its gradient is that of the whole window at once,
     whatever the micro-batches. DDP averages over processes, hence the factor.
 
-    Raises: TrainingError at a loss or gradient that is not finite, naming the rows; the weights are then untouched.
+    Raises: TrainingError at a loss or gradient that is not finite, naming step and rows; the weights are then untouched.
     """
     model.train()
     optimizer.zero_grad()
@@ -63,7 +64,10 @@ def train_window(
     # fp16 skips a step whose scaled gradients overflow and lowers its scale; only a bad loss is fatal there.
     if not np.isfinite(window_loss) or (not np.isfinite(grad_norm) and accelerator.scaler is None):
         rows = np.concatenate([batch.row_index for batch in micro_batches])
-        raise TrainingError(f"loss {window_loss}, gradient norm {grad_norm} on training rows {sorted(rows.tolist())}")
+        raise TrainingError(
+            f"step {step}: loss is {window_loss}, gradient norm {grad_norm}, both must be finite; training rows (from 0) "
+            f"{sorted(rows.tolist())}: look at them, lower training.learning_rate or set training.precision=fp32"
+        )
     learning_rate = scheduler.get_last_lr()[0]
     optimizer.step()
     scheduler.step()

@@ -1,0 +1,55 @@
+"""One split's report: metrics.json, per_label.csv and pictures, and the same as a table for the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emotion.evaluation import metrics, plots
+from emotion.evaluation.decision import DecisionRule, default_rule
+from emotion.evaluation.uncertainty import bootstrap_intervals
+from emotion.files import write_json, written_beside
+from emotion.labels import LabelSet
+
+
+def write_report(
+    folder: Path, labels: np.ndarray, probabilities: np.ndarray, rule: DecisionRule, label_set: LabelSet, split: str
+) -> dict[str, Any]:
+    """Write the report of one split into `folder` and return what metrics.json holds."""
+    predictions = rule.decide(probabilities)
+    per_label = metrics.score_labels(labels, probabilities, predictions, label_set.names)
+    matrices = metrics.confusion_matrices(labels, predictions)
+    report = {
+        "split": split,
+        "num_rows": len(labels),
+        "probabilities": metrics.score_probabilities(labels, probabilities),
+        "at_decision_rule": metrics.score_predictions(labels, predictions),
+        "at_decision_rule_interval_95": bootstrap_intervals(labels, predictions),
+        "at_0.5": metrics.score_predictions(labels, default_rule(len(label_set)).decide(probabilities)),
+        "decision": rule.to_dict(),
+        "confusion_matrices": {name: matrix.tolist() for name, matrix in zip(label_set.names, matrices, strict=True)},
+    }
+    write_json(folder / "metrics.json", report)
+    with written_beside(folder / "per_label.csv") as partial:
+        pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f")
+    plots.plot_label_f1(per_label, folder / "label_f1.png")
+    plots.plot_confusion_matrices(matrices, label_set.names, folder / "confusion_matrices.png")
+    plots.plot_co_occurrence(labels, predictions, label_set.names, folder / "co_occurrence.png")
+    return report | {"per_label": per_label}
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return the report as text: a line a label, then the averages at the decision rule and at .5."""
+    lines = [f"{'label':<16}{'support':>8}{'precision':>11}{'recall':>8}{'F1':>7}{'AP':>7}"]
+    for row in report["per_label"]:
+        lines.append(
+            f"{row['label']:<16}{row['support']:>8,}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}{row['average_precision']:>7.3f}"
+        )
+    ruled, halved, intervals = report["at_decision_rule"], report["at_0.5"], report["at_decision_rule_interval_95"]
+    lines += ["", f"{report['split']}, {report['num_rows']:,} rows":<32}" + f"{'at the decision rule':>22}{'95 % interval':>16}{'at .5':>8}"]
+    for name in ruled:
+        interval = "{:.3f}-{:.3f}".format(*intervals[name]) if name in intervals else ""
+        lines.append(f"{name:<32}{ruled[name]:>22.3f}{interval:>16}{halved[name]:>8.3f}")
+    lines += [f"{name:<32}{value:>22.3f}" for name, value in report["probabilities"].items()]
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""Files are written beside their place and renamed, so that a name always holds a whole file or nothing."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file or make a folder at; it takes the name when the block ends well.
+
+    A folder that has the name already is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    try:
+        yield partial
+        if path.is_dir():  # a folder cannot be renamed over: keep the old one until the new one has its name
+            old = path.with_name(f".{path.name}.old")
+            _remove(old)
+            path.rename(old)
+            partial.rename(path)
+            _remove(old)
+        else:
+            partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON with `null` for nan, as JSON has no nan."""
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(without_nan(values), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def without_nan(values: Any) -> Any:
+    """Return the same values with None for every nan and infinity."""
+    if isinstance(values, dict):
+        return {key: without_nan(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

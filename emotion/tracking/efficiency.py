@@ -1,0 +1,63 @@
+"""What a run cost: parameters, throughput, padding, memory, time and size on disk."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emotion.training.loop import StepResult
+
+
+@dataclass
+class EfficiencyMeter:
+    """Adds up the steps of this process; `num_processes` scales them to the whole run."""
+
+    num_processes: int = 1
+    started: float = field(default_factory=time.perf_counter)
+    num_examples: int = 0
+    num_tokens: int = 0
+    num_positions: int = 0
+    step_seconds: float = 0.0
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        """Count one optimizer step that took `seconds`."""
+        self.num_examples += result.num_examples * self.num_processes
+        self.num_tokens += result.num_tokens * self.num_processes
+        self.num_positions += result.num_positions * self.num_processes
+        self.step_seconds += seconds
+
+    def rates(self) -> dict[str, float]:
+        """Return examples and (real) tokens per second of training, and the share of positions that is padding."""
+        seconds = max(self.step_seconds, 1e-9)
+        return {
+            "examples_per_second": self.num_examples / seconds,
+            "tokens_per_second": self.num_tokens / seconds,
+            "padding_share": 1 - self.num_tokens / max(self.num_positions, 1),
+        }
+
+    def summarize(self, model: Any, model_folder: Path) -> dict[str, Any]:
+        """Return the content of efficiency.json; memory and sizes in bytes, times in seconds."""
+        parameters = list(model.parameters())
+        return {
+            "parameters": sum(parameter.numel() for parameter in parameters),
+            "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            **self.rates(),
+            "examples_seen": self.num_examples,
+            "training_seconds": self.step_seconds,
+            "total_seconds": time.perf_counter() - self.started,
+            "peak_memory": measure_peak_memory(),
+            "model_size": sum(path.stat().st_size for path in model_folder.rglob("*") if path.is_file()),
+            "num_processes": self.num_processes,
+        }
+
+
+def measure_peak_memory() -> int:
+    """Return the most bytes this process has held: of the GPU where there is one, otherwise of main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

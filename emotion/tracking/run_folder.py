@@ -1,0 +1,155 @@
+"""What a run leaves on disk, and where: see `RunFolder`'s properties. Every file but metrics.jsonl is written whole."""
+
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from emotion.config import Config, load_config, to_dict
+from emotion.errors import ConfigError, ModelError
+from emotion.files import without_nan, write_json, written_beside
+from emotion.labels import LabelSet
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def efficiency(self) -> Path:
+        return self.path / "efficiency.json"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.tsv"
+
+    def report(self, split: str) -> Path:
+        return self.path / "report" / split
+
+    def predictions(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.parquet"
+
+    @classmethod
+    def create(cls, config: Config, config_name: str, command: list[str]) -> "RunFolder":
+        """Make the folder, with config.yaml and environment.json.
+
+        Raises: ConfigError if the name is taken.
+        """
+        name = config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = Path(config.run.folder) / name
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise ConfigError(f"{path}: exists already; choose another run.name=NAME or remove it") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
+        folder = cls(path)
+        config = replace(config, run=replace(config.run, name=name))
+        with written_beside(folder.config) as partial:
+            partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_json(path / "environment.json", _describe_environment(command))
+        return folder
+
+    def read_config(self) -> Config:
+        """Return the config that the run was started with."""
+        return load_config(self.config)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(without_nan(row)) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl."""
+        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
+    def write_predictions(self, split: str, ids: list[str], labels: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> None:
+        """Write id, gold labels (`gold:NAME`, bool) and probabilities (`NAME`, float32) of a split as parquet."""
+        columns: dict[str, Any] = {"id": ids}
+        columns |= {f"gold:{name}": labels[:, column] for column, name in enumerate(label_set.names)}
+        columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
+        with written_beside(self.predictions(split)) as partial:
+            pd.DataFrame(columns).to_parquet(partial, index=False)
+
+
+def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
+    """Return the run that finished last.
+
+    Raises: ModelError if there is none.
+    """
+    finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
+    if not finished:
+        raise ModelError(f"no finished run in {folder}/: make one with `python train.py --config configs/quickstart.yaml`, or name one with --model")
+    return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
+
+
+def find_run_of_model(location: str) -> RunFolder | None:
+    """Return the run that a run folder or its model folder belongs to, or None."""
+    path = Path(location).expanduser()
+    for candidate in (path, path.parent):
+        if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
+            return RunFolder(candidate)
+    return None
+
+
+def _describe_environment(command: list[str]) -> dict[str, Any]:
+    import torch
+
+    return {
+        "command": [_mask_secret(word) for word in command],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": _read_git_commit(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
+        "num_threads": torch.get_num_threads(),
+        "packages": {name: _read_version(name) for name in PACKAGES},
+    }
+
+
+def _mask_secret(word: str) -> str:
+    """Return a word of the command line without what looks like a token of the Hub or of a tracker."""
+    return re.sub(r"hf_\w{8,}|\b[0-9a-f]{40}\b", "***", word)
+
+
+def _read_git_commit() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _read_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
