@@ -113,6 +113,11 @@ class WindowSampler:
             windows += np.split(by_length, np.cumsum([len(window) for window in bucket])[:-1])
         return [windows[position] for position in generator.permutation(len(windows))]
 
+    def windows(self, num_epochs: int) -> Iterator[np.ndarray]:
+        """Yield the windows of all epochs in turn."""
+        for epoch in range(num_epochs):
+            yield from self.lay_out(epoch)
+
 
 def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:
     """Return the micro-batches of one process: the same number on each, of sizes that differ by at most one.

@@ -47,7 +47,8 @@ def format_report(report: dict[str, Any]) -> str:
             f"{row['label']:<16}{row['support']:>8,}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}{row['average_precision']:>7.3f}"
         )
     ruled, halved, intervals = report["at_decision_rule"], report["at_0.5"], report["at_decision_rule_interval_95"]
-    lines += ["", f"{report['split']}, {report['num_rows']:,} rows":<32}" + f"{'at the decision rule':>22}{'95 % interval':>16}{'at .5':>8}"]
+    title = f"{report['split']}, {report['num_rows']:,} rows"
+    lines += ["", f"{title:<32}{'at the decision rule':>22}{'95 % interval':>16}{'at .5':>8}"]
     for name in ruled:
         interval = "{:.3f}-{:.3f}".format(*intervals[name]) if name in intervals else ""
         lines.append(f"{name:<32}{ruled[name]:>22.3f}{interval:>16}{halved[name]:>8.3f}")

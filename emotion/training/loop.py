@@ -94,6 +94,18 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
     return logits
 
 
+def choose_precision(precision: str) -> str:
+    """Return Accelerate's name for a precision; `auto` is bf16 on a GPU that has it and fp32 elsewhere.
+
+    On a CPU without AMX or AVX512-BF16, bf16 takes 2-4x the time of fp32, so it has to be asked for.
+    """
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise TrainingError("training.precision=fp16: needs a GPU; on a CPU take fp32 or bf16")
+    return "no" if precision == "fp32" else precision
+
+
 def model_config(model: Any) -> Any:
     """Return the Hugging Face config of a model, wrapped for several processes or not."""
     return getattr(model, "module", model).config

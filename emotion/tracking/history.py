@@ -1,0 +1,71 @@
+"""The rows of metrics.jsonl, and the same for the eye: a progress bar and a line a validation."""
+
+import time
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from emotion.evaluation.selection import Candidate
+from emotion.tracking.efficiency import EfficiencyMeter, measure_peak_memory
+from emotion.tracking.run_folder import RunFolder
+from emotion.training.loop import StepResult
+
+
+class History:
+    """Logs steps and validations of one run; on other processes than the main one it stays silent."""
+
+    def __init__(self, run: RunFolder, meter: EfficiencyMeter, num_steps: int, steps_per_epoch: int, log_every: int, is_silent: bool):
+        self._run, self._meter, self._log_every = run, meter, log_every
+        self._num_steps, self._steps_per_epoch, self._is_silent = num_steps, steps_per_epoch, is_silent
+        self._losses: list[float] = []
+        self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_silent)
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.close()
+
+    def add_step(self, step: int, result: StepResult, seconds: float) -> None:
+        """Count a step; every `log_every` steps write a row with the mean loss since the last."""
+        self._meter.add(result, seconds)
+        self._losses.append(result.loss)
+        self._progress.update()
+        if self._is_silent or (step % self._log_every and step != self._num_steps):
+            return
+        loss = float(np.mean(self._losses))
+        self._losses.clear()
+        self._progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        row = {"loss": loss, "grad_norm": result.grad_norm, "learning_rate": result.learning_rate, **self._meter.rates()}
+        self._write("train", step, row)
+
+    def add_validation(self, step: int, candidate: Candidate, is_best: bool) -> None:
+        """Write a row and a line with the scores of a validation."""
+        if self._is_silent:
+            return
+        self._write("validation", step, {**candidate.scores, "is_best": is_best})
+        scores = candidate.scores
+        self._progress.write(
+            f"epoch {step / self._steps_per_epoch:.2f}: validation loss {scores['loss']:.4f}, "
+            f"mAP {scores['macro_average_precision']:.4f}, tuned macro-F1 {scores['macro_f1_tuned']:.4f}"
+            + (" (best so far)" if is_best else "")
+        )
+
+    def say(self, message: str) -> None:
+        """Print a line above the progress bar."""
+        if not self._is_silent:
+            self._progress.write(message)
+
+    def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        self._run.log(
+            {
+                "kind": kind,
+                "step": step,
+                "epoch": step / self._steps_per_epoch,
+                "examples_seen": self._meter.num_examples,
+                "seconds": time.perf_counter() - self._meter.started,
+                "peak_memory": measure_peak_memory(),
+                **values,
+            }
+        )
