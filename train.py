@@ -53,7 +53,9 @@ def main() -> int:
     model, tokenizer = build_model(config.model, dataset.label_set, train.labels.mean(axis=0))
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
 
-    tokens = {split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")}
+    tokens = {
+        split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
+    }
     best, is_interrupted = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer)
     if accelerator.is_main_process:
         finish(run, meter, dataset, model, best)
@@ -65,7 +67,9 @@ def create_run(config: Config, config_name: str, accelerator: Accelerator) -> Ru
     """Make the run folder on the main process and tell the others where it is."""
     run = [RunFolder.create(config, config_name, sys.argv)] if accelerator.is_main_process else [None]
     broadcast_object_list(run)
-    accelerator.print(f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}")
+    accelerator.print(
+        f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}"
+    )
     return run[0]
 
 
@@ -153,7 +157,9 @@ def save(config: Config, run: RunFolder, accelerator: Accelerator, model: Any, t
 
 def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, best: Candidate) -> None:
     """Write the validation report, the curves and efficiency.json, and say what to do next."""
-    report = write_report(run.report("validation"), dataset["validation"].labels, best.probabilities, best.rule, dataset.label_set, "validation")
+    report = write_report(
+        run.report("validation"), dataset["validation"].labels, best.probabilities, best.rule, dataset.label_set, "validation"
+    )
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
     efficiency = meter.summarize(model, run.model)
     write_json(run.efficiency, efficiency)

@@ -81,9 +81,7 @@ def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fit
     global_threshold = find_global_threshold(labels, probabilities)
     positives = labels.sum(axis=0)
     weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
-    own = np.array(
-        [_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)]
-    )
+    own = np.array([_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)])
     thresholds = weights * own + (1 - weights) * global_threshold
     return DecisionRule(tuple(map(float, thresholds)), global_threshold, config.empty_set, temperature, fitted_on)
 

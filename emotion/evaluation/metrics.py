@@ -29,11 +29,13 @@ def score_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
 
     Macro averages run over the labels that have a positive (and, for AUROC, a negative) row; nan if there is none.
     """
-    has_positive = labels.any(axis=0)
-    has_both = has_positive & ~labels.all(axis=0)
+    has_positive = np.asarray(labels.any(axis=0))
+    has_both = np.asarray(has_positive & ~labels.all(axis=0))
     return {
         "macro_average_precision": _mean_over(sk.average_precision_score, labels, probabilities, has_positive),
-        "micro_average_precision": float(sk.average_precision_score(labels.ravel(), probabilities.ravel())) if labels.any() else float("nan"),
+        "micro_average_precision": float(sk.average_precision_score(labels.ravel(), probabilities.ravel()))
+        if labels.any()
+        else float("nan"),
         "macro_auroc": _mean_over(sk.roc_auc_score, labels, probabilities, has_both),
         "micro_auroc": float(sk.roc_auc_score(labels.ravel(), probabilities.ravel())) if has_both.any() else float("nan"),
         "expected_calibration_error": expected_calibration_error(labels, probabilities),

@@ -13,7 +13,7 @@ from emotion.files import written_beside
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
 
 
@@ -28,7 +28,7 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     marks = {"macro_average_precision": (BLUE, "o"), "macro_f1_tuned": (ORANGE, "s"), "micro_f1_tuned": (GREEN, "^")}
     for name, (color, marker) in marks.items():
         right.plot([row["epoch"] for row in checks], [row[name] for row in checks], marker=marker, color=color, label=name)
-    right.set(xlabel="epoch", ylabel="score", title="Validation scores (F1 at thresholds fitted on the same rows)", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="score", title="Validation (F1 at thresholds fitted on the same rows)", ylim=(0, None))
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
@@ -41,9 +41,11 @@ def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = _subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
     axes.barh([row["label"] for row in rows], [row["f1"] for row in rows], color=BLUE, height=0.72)
     for position, row in enumerate(rows):
-        axes.text(row["f1"] + 0.01, position, f"{row['f1']:.2f}  (n={row['support']:,})", va="center", fontsize=8)
+        inside = row["f1"] > 0.25  # white on the bar, so that the line of the mean does not cross it
+        x, color = (0.01, "white") if inside else (row["f1"] + 0.01, "black")
+        axes.text(x, position, f"{row['f1']:.2f}  (n={row['support']:,})", va="center", fontsize=8, color=color)
     axes.axvline(float(np.mean([row["f1"] for row in rows])), color=ORANGE, linestyle="--", label="mean (macro-F1)")
-    axes.set(xlim=(0, 1.12), xlabel="F1 at the decision rule", title="F1 per label (n: gold rows)")
+    axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: gold rows)")
     axes.margins(y=0.01)
     axes.legend(frameon=False, loc="lower right")
     _save(figure, path)
@@ -78,17 +80,17 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple
     """Draw P(column label | row label) among gold labels beside that among predictions; bool (n, L)."""
     side = 2.2 + 0.24 * len(names)
     figure, axes = _subplots(1, 2, (2 * side, side))
-    image = None
+    images = []
     for cell, array, title in zip(axes, (labels, predictions), ("gold", "predicted"), strict=True):
         counts = array.astype(float).T @ array.astype(float)
         shares = counts / np.maximum(np.diag(counts), 1)[:, None]
         np.fill_diagonal(shares, np.nan)
-        image = cell.imshow(shares, cmap="viridis", vmin=0, vmax=0.5)
+        images.append(cell.imshow(shares, cmap="viridis", vmin=0, vmax=0.5))
         cell.set_title(title)
         cell.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         cell.set_yticks(range(len(names)), names, fontsize=7)
     figure.suptitle("Which labels come together: share of rows with the label on the left that also have the one below")
-    figure.colorbar(image, ax=axes, shrink=0.7, extend="max", label="share of rows")
+    figure.colorbar(images[0], ax=axes, shrink=0.7, extend="max", label="share of rows")
     _save(figure, path)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,24 +53,28 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-class explain_loading:
-    """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do."""
+@contextmanager
+def explain_loading(location: str) -> Iterator[None]:
+    """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do.
 
-    def __init__(self, location: str) -> None:
-        self.location = location
+    Their own progress bars and reports are silenced: that a new head is new is no news.
+    """
+    from transformers.utils import logging
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (OSError, ValueError, RuntimeError)):
-            text = " ".join(str(error).split())
-            if Path(self.location).is_dir():
-                advice = "the folder is not a complete model folder"
-            elif "gated" in text.lower() or "401" in text:
-                advice = "accept its licence on the Hub, then set HF_TOKEN"
-            else:
-                advice = "check the name and the network, or give a local folder"
-            raise ModelError(f"{self.location}: cannot be loaded, {advice} ({text[:300]})") from None
+    logging.set_verbosity_error()
+    if Path(location).is_dir():
+        logging.disable_progress_bar()  # the bar of a download stays
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if Path(location).is_dir():
+            advice = "the folder is not a complete model folder"
+        elif "gated" in text.lower() or "401" in text:
+            advice = "accept its licence on the Hub, then set HF_TOKEN"
+        else:
+            advice = "check the name and the network, or give a local folder"
+        raise ModelError(f"{location}: cannot be loaded, {advice} ({text[:300]})") from None
 
 
 def _locate_bundled() -> Path:

@@ -1,5 +1,6 @@
 """The rows of metrics.jsonl, and the same for the eye: a progress bar and a line a validation."""
 
+import sys
 import time
 from typing import Any
 
@@ -19,7 +20,8 @@ class History:
         self._run, self._meter, self._log_every = run, meter, log_every
         self._num_steps, self._steps_per_epoch, self._is_silent = num_steps, steps_per_epoch, is_silent
         self._losses: list[float] = []
-        self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_silent)
+        interval = 0.5 if sys.stderr.isatty() else 30  # a log file wants few lines
+        self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_silent, mininterval=interval, maxinterval=2 * interval)
 
     def __enter__(self) -> "History":
         return self

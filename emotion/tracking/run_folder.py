@@ -105,7 +105,9 @@ def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
     """
     finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
     if not finished:
-        raise ModelError(f"no finished run in {folder}/: make one with `python train.py --config configs/quickstart.yaml`, or name one with --model")
+        raise ModelError(
+            f"no finished run in {folder}/: make one with `python train.py --config configs/quickstart.yaml`, or name one with --model"
+        )
     return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
 
 

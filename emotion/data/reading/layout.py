@@ -15,7 +15,7 @@ from emotion.labels import LabelSet
 GUESS_ROWS = 500
 """Rows looked at for a guess."""
 DELIMITERS = ("|", ";", ",", " ")
-SWITCHES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True, False: False, True: True}
+SWITCHES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}  # True is 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def _guess_label_column(table: Table, text_column: str, known_names: set[str]) -
         parts = [str(part) for value in values for part in split_labels(value, _guess_delimiter(values, known_names))]
         if parts and (set(parts) <= known_names or (known_names and all(part.isdecimal() for part in parts))):
             return column
-    raise DataError(f"{table.path}: no column looks like labels among {table.columns}: name it with data.label_column or data.label_columns")
+    raise DataError(
+        f"{table.path}: no column looks like labels among {table.columns}: name it with data.label_column or data.label_columns"
+    )
 
 
 def _guess_delimiter(values: list[Any], known_names: set[str]) -> str | None:

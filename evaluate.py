@@ -1,0 +1,79 @@
+"""Score a trained model on labelled rows it was not fitted on.
+
+    python evaluate.py --model runs/NAME --split test
+    python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
+
+model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emotion.config import load_config
+from emotion.errors import ConfigError, DataError, exit_on_error
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    from emotion.data.reading import read_dataset, read_examples
+    from emotion.evaluation.reporting import format_report, write_report
+    from emotion.inference.predictor import Predictor
+    from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
+
+    run = find_run_of_model(arguments.model) if arguments.model else find_newest_run()
+    model = arguments.model or str(run.path if run else "")
+    print(f"model: {model}", file=sys.stderr)
+    split = arguments.split
+    if arguments.input is None and run is None:
+        raise DataError(f"--model {model}: is not in a run folder, so its data is not known; give labelled rows with --input FILE")
+    config = load_config(run.config if run else None, arguments.overrides)
+    if arguments.input is None:
+        dataset = read_dataset(config.data)
+        predictor = Predictor.load(model)
+        examples, label_set, remarks, bad_rows = dataset[split], dataset.label_set, dataset.remarks, dataset.bad_rows
+        if label_set != predictor.label_set:
+            raise DataError(f"{config.data.source}: has the labels {label_set.names}, the model {predictor.label_set.names}")
+    else:
+        predictor = Predictor.load(model)
+        split, label_set = Path(arguments.input).stem, predictor.label_set
+        columns = load_config(None, arguments.overrides).data  # the file need not look like the training data
+        examples, remarks, bad_rows = read_examples(Path(arguments.input), columns, label_set)
+    for remark in remarks:
+        print(f"data: {remark}", file=sys.stderr)
+    if bad_rows:
+        print(f"data: {len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}", file=sys.stderr)
+
+    rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+    probabilities = predictor.predict(examples.texts, "predict")
+    if arguments.output is not None:
+        output = RunFolder(Path(arguments.output))
+    elif run is not None:
+        output = run
+    else:
+        raise ConfigError("--output FOLDER: needed for a model that is not in a run folder")
+    report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split)
+    output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
+    print(format_report(report))
+    print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", metavar="FOLDER", help="run folder, model folder or Hub id; the newest finished run if left out")
+    parser.add_argument("--split", choices=("validation", "test"), default="test", help="split of the run's data (default: test)")
+    parser.add_argument("--input", metavar="FILE", help="a labelled csv, tsv, jsonl or parquet file in place of a split")
+    parser.add_argument("--output", metavar="FOLDER", help="where report/ and predictions/ go; the run folder if left out")
+    parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
+    parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
+    parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
+    arguments = parser.parse_intermixed_args()
+    if arguments.threshold is not None and not 0 < arguments.threshold < 1:
+        raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
+    return arguments
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main())
