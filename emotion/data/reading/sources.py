@@ -68,8 +68,12 @@ def read_dataset(config: DataConfig) -> Dataset:
     tables = _find_tables(config)
     names_beside_data = _read_label_names(tables["train"].path)
     known_names = config.label_names or names_beside_data
-    layout = find_layout(tables["train"], config, known_names)
-    label_set = find_labels(tables["train"], layout, config, names_beside_data)
+    try:
+        layout = find_layout(tables["train"], config, known_names)
+        label_set = find_labels(tables["train"], layout, config, names_beside_data)
+    except DataError:  # unreadable rows are then the likelier cause
+        _judge_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
+        raise
     dataset = Dataset({}, label_set)
     for split, table in tables.items():
         dataset.splits[split] = _read_rows(table, layout, label_set, dataset.bad_rows)

@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -68,7 +68,7 @@ class Table:
         return [row[position] for row in self.rows]
 
 
-def read_table(path: Path, named_columns: set[str] = frozenset()) -> Table:  # type: ignore[assignment]
+def read_table(path: Path, named_columns: Set[str] = frozenset()) -> Table:
     """Return the rows of a file, its format told by its name.
 
     `named_columns` are the columns that a config names; a first row that holds one of them is a header.
@@ -82,7 +82,7 @@ def read_table(path: Path, named_columns: set[str] = frozenset()) -> Table:  # t
         raise DataError(f"{path}: unknown format {suffix or 'without an ending'!r}; allowed are {', '.join(READERS)}, each also as .gz")
     try:
         with gzip.open(path, "rb") if suffixes[-1] == ".gz" else path.open("rb") as stream:
-            table = reader(path, stream, named_columns)  # type: ignore[arg-type]
+            table = reader(path, stream, set(named_columns))  # type: ignore[arg-type]
     except (OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not table.rows and not table.bad_rows:
@@ -117,58 +117,59 @@ def _start(path: Path, first: list[str], named_columns: set[str]) -> Table:
 
 def _read_csv(path: Path, stream: IO[bytes], named_columns: set[str]) -> Table:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_decode(stream), strict=True)
     table, line = None, 1
-    while True:
-        try:
-            values = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            if table is None:
-                raise DataError(f"{path}:{line}: the header cannot be read ({error})") from None
-            table.reject(line, f"unbalanced quote in lines {line}-{reader.line_num} ({error})", "")
-        else:
-            if table is None:
-                table = _start(path, values, named_columns)
-            elif values:  # csv gives an empty row for an empty line
-                table.add(line, values)
-        line = reader.line_num + 1
-    return table or Table(str(path), [])
+    with _decode(stream) as text:
+        reader = csv.reader(text, strict=True)
+        while True:
+            try:
+                values = next(reader)
+            except StopIteration:
+                return table or Table(str(path), [])
+            except csv.Error as error:
+                if table is None:
+                    raise DataError(f"{path}:{line}: the header cannot be read ({error})") from None
+                table.reject(line, f"unbalanced quote in lines {line}-{reader.line_num} ({error})", "")
+            else:
+                if table is None:
+                    table = _start(path, values, named_columns)
+                elif values:  # csv gives an empty row for an empty line
+                    table.add(line, values)
+            line = reader.line_num + 1
 
 
 def _read_tsv(path: Path, stream: IO[bytes], named_columns: set[str]) -> Table:
     """Read tab-separated lines without quoting: a `"` is a plain character."""
     table = None
-    for line, text in enumerate(_decode(stream), start=1):
-        values = text.rstrip("\r\n").split("\t")
-        if table is None:
-            table = _start(path, values, named_columns)
-        elif values != [""]:
-            table.add(line, values)
+    with _decode(stream) as lines:
+        for line, text in enumerate(lines, start=1):
+            values = text.rstrip("\r\n").split("\t")
+            if table is None:
+                table = _start(path, values, named_columns)
+            elif values != [""]:
+                table.add(line, values)
     return table or Table(str(path), [])
 
 
 def _read_jsonl(path: Path, stream: IO[bytes], named_columns: set[str]) -> Table:
-    table = None
-    for line, text in enumerate(_decode(stream), start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
+    table = Table(str(path), [])
+    with _decode(stream) as lines:
+        for line, text in enumerate(lines, start=1):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except ValueError as error:
+                table.reject(line, f"not JSON ({error})", text)
+                continue
             if not isinstance(record, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            table = table or Table(str(path), [])
-            table.reject(line, f"not a JSON object ({error})", text)
-            continue
-        if table is None or not table.columns:
-            table = Table(str(path), list(record), bad_rows=table.bad_rows if table else [])
-        if set(record) != set(table.columns):
-            table.reject(line, f"keys {sorted(record)}, expected {sorted(table.columns)}", text)
-        else:
-            table.add(line, [record[column] for column in table.columns])
-    return table or Table(str(path), [])
+                table.reject(line, "not a JSON object", text)
+                continue
+            table.columns = table.columns or list(record)
+            if set(record) != set(table.columns):
+                table.reject(line, f"keys {sorted(record)}, expected {sorted(table.columns)}", text)
+            else:
+                table.add(line, [record[column] for column in table.columns])
+    return table
 
 
 def _read_parquet(path: Path, stream: IO[bytes], named_columns: set[str]) -> Table:

@@ -1,0 +1,275 @@
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.config import load_config
+from emotion.data.reading import read_dataset, read_examples
+from emotion.errors import DataError
+from emotion.labels import LabelSet
+from tests.conftest import GOEMOTIONS_ROWS, SAMPLE
+
+HEADER = "id,text,labels\n"
+
+
+def read(*overrides):
+    return read_dataset(load_config(None, list(overrides)).data)
+
+
+def write_csv(path, rows, header=HEADER):
+    path.write_text(header + "".join(rows), encoding="utf-8")
+    return path
+
+
+def read_train(path, *overrides):
+    """Read a file as the training split, with the bundled validation file's labels left alone."""
+    return read(f"data.train={path}", f"data.validation={path}", *overrides)["train"]
+
+
+def test_bundled_corpus_is_what_its_card_says():
+    dataset = read("data.source=sample")
+    assert {split: len(examples) for split, examples in dataset.splits.items()} == {"train": 1300, "validation": 300, "test": 400}
+    assert len(dataset.label_set) == 28
+    assert dataset["train"].labels.sum(axis=0).min() >= 59
+    frame = pd.read_csv(SAMPLE / "test.csv", keep_default_na=False)
+    assert dataset["test"].texts == frame.text.tolist()
+    assert dataset["test"].ids == frame.id.tolist()
+    for row, labels in enumerate(frame.labels):
+        assert dataset.label_set.decode(dataset["test"].labels[row]) == labels.split("|")
+
+
+@pytest.fixture
+def goemotions(tmp_path):
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(GOEMOTIONS_ROWS) + "\n", encoding="utf-8")
+    (tmp_path / "labels.txt").write_text("\n".join(f"label{i}" for i in range(28)) + "\n")
+    return tmp_path
+
+
+def test_goemotions_as_released_needs_no_setting(goemotions):
+    dataset = read(f"data.source={goemotions}")
+    assert set(dataset.splits) == {"train", "validation", "test"}
+    train = dataset["train"]
+    assert train.texts == ["I love this!", 'He said "no"', "NA", "so\x85so 🙃"]
+    assert train.ids == ["a1", "a2", "a3", "a4"]
+    assert [dataset.label_set.decode(row) for row in train.labels] == [
+        ["label18"],
+        ["label2", "label3"],
+        ["label27"],
+        ["label0", "label27"],
+    ]
+    assert "text from column '0'" in dataset.remarks[0]
+
+
+def test_texts_in_two_splits_are_counted(goemotions):
+    remarks = read(f"data.source={goemotions}").remarks
+    assert "4 rows of validation have a text that also stands in train" in remarks
+
+
+SEMEVAL_HEADER = "ID\tTweet\tanger\tjoy\ttrust\n"
+
+
+def test_semeval_as_shipped_needs_no_setting(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text(SEMEVAL_HEADER + '2017-1\t"Worry is a down payment\t0\t1\t1\n2017-2\tplain "\t0\t0\t0\n', encoding="utf-8")
+    dataset = read(f"data.train={path}", f"data.validation={path}")
+    assert dataset.label_set.names == ("anger", "joy", "trust")
+    assert dataset["train"].texts == ['"Worry is a down payment', 'plain "']
+    assert dataset["train"].ids == ["2017-1", "2017-2"]
+    np.testing.assert_array_equal(dataset["train"].labels, [[0, 1, 1], [0, 0, 0]])
+    assert "train: 1 rows carry no label" in dataset.remarks
+
+
+def test_semeval_test_file_without_labels_is_refused_by_line(tmp_path):
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text(SEMEVAL_HEADER + "1\ta text\t0\t1\t1\n2\tb text\t1\t0\t0\n")
+    test.write_text(SEMEVAL_HEADER + "3\tc text\tNONE\tNONE\tNONE\n")
+    with pytest.raises(DataError, match=r"test\.txt:2: column 'anger' is 'NONE': this file was published without its labels"):
+        read(f"data.train={train}", f"data.validation={train}", f"data.test={test}")
+
+
+TEXTS = ["NA", "null", "None", "nan", '"', "🙃 emoji", "x" * 10_000, "a,b", "line\nbreak", " padded ", "\tt", "0", "#"]
+
+
+def frame():
+    return pd.DataFrame({"id": [f"r{i}" for i in range(len(TEXTS))], "text": TEXTS, "labels": ["joy", "anger|joy"] * 6 + ["anger"]})
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
+def test_texts_survive_every_format(tmp_path, ending):
+    path = tmp_path / f"train.{ending}"
+    if ending.startswith("csv"):
+        frame().to_csv(path, index=False)
+    elif ending.startswith("jsonl"):
+        frame().to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        frame().to_parquet(path)
+    train = read_train(path)
+    assert train.texts == TEXTS
+    assert train.ids == frame().id.tolist()
+    assert train.labels.sum(axis=0).tolist() == [7, 12]
+
+
+def test_texts_survive_tsv_unquoted(tmp_path):
+    path = tmp_path / "train.tsv"
+    texts = [text for text in TEXTS if "\n" not in text and "\t" not in text]
+    path.write_text("text\tlabels\n" + "".join(f"{text}\tjoy|anger\n" for text in texts), encoding="utf-8")
+    assert read_train(path).texts == texts
+
+
+@pytest.mark.parametrize("labels", [[["joy"], ["anger", "joy"]], [[1], [0, 1]]])
+def test_lists_of_labels(tmp_path, labels):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text {i}", "labels": row}) + "\n" for i, row in enumerate(labels)))
+    train = read_train(path, "data.label_names=anger,joy")
+    np.testing.assert_array_equal(train.labels, [[0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("delimiter", ["|", ";", ","])
+def test_delimiter_is_guessed_and_said(tmp_path, delimiter):
+    path = write_csv(tmp_path / "train.csv", [f'1,one,"joy{delimiter}anger"\n', "2,two,joy\n"])
+    dataset = read(f"data.train={path}", f"data.validation={path}")
+    assert dataset.label_set.names == ("anger", "joy")
+    assert f"split at {delimiter!r}" in dataset.remarks[0]
+
+
+def test_bom_and_crlf_are_not_text(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_bytes(b"\xef\xbb\xbftext,labels\r\none,joy\r\ntwo,anger\r\n")
+    train = read_train(path)
+    assert train.texts == ["one", "two"] and train.labels.tolist() == [[False, True], [True, False]]
+
+
+def test_columns_with_other_names_are_named_by_config(tmp_path):
+    path = write_csv(tmp_path / "train.csv", ["one,joy\n", "two,anger\n"], header="utterance x,what y\n")
+    train = read_train(path, "data.text_column=utterance x", "data.label_column=what y")
+    assert train.texts == ["one", "two"]
+    with pytest.raises(DataError, match=r"data\.text_column='body' is not among its columns"):
+        read_train(path, "data.text_column=body", "data.label_column=what y")
+
+
+BAD = {
+    "3 columns, expected 2": b"text,labels\none,joy\na,b,joy\ntwo,anger\n",
+    "1 columns, expected 2": b"text,labels\none,joy\nalone\ntwo,anger\n",
+    "unknown label 'joyy', did you mean 'joy'": b"text,labels\none,joy\nx,joyy\ntwo,anger\n",
+    "empty text": b"text,labels\none,joy\n  ,joy\ntwo,anger\n",
+    "not valid UTF-8": b"text,labels\none,joy\ncaf\xe9,joy\ntwo,anger\n",
+    "unbalanced quote": b'text,labels\none,joy\n"x"y,joy\ntwo,anger\n',
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_row_stops_with_file_line_and_reason(tmp_path, reason):
+    path = tmp_path / "train.csv"
+    path.write_bytes(BAD[reason])
+    with pytest.raises(DataError) as caught:
+        read_train(path, "data.label_names=anger,joy")
+    assert f"{path}:3: {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_row_is_skipped_quarantined_and_the_rest_kept(tmp_path, reason):
+    path, other = tmp_path / "train.csv", write_csv(tmp_path / "v.csv", ["three,joy\n", "four,anger\n"], "text,labels\n")
+    path.write_bytes(BAD[reason])
+    dataset = read(f"data.train={path}", f"data.validation={other}", "data.on_bad_row=skip", "data.label_names=anger,joy")
+    assert dataset["train"].texts == ["one", "two"]
+    assert [(row.line, reason in row.reason) for row in dataset.bad_rows] == [(3, True)]
+    dataset.write_quarantine(tmp_path / "quarantine.tsv")
+    written = (tmp_path / "quarantine.tsv").read_text().splitlines()
+    assert len(written) == 2 and str(path) in written[1] and reason.split(",")[0] in written[1]
+
+
+def test_unclosed_quote_does_not_swallow_rows_in_silence(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text('text,labels\none,joy\n"two,anger\nthree,joy\n')
+    with pytest.raises(DataError, match="unbalanced quote in lines 3-4"):
+        read_train(path)
+
+
+def test_at_most_twenty_bad_rows_are_shown_with_the_total(tmp_path):
+    path = write_csv(tmp_path / "train.csv", ["1,one,joy\n", "2,two,anger\n"] + [f"{i},,joy\n" for i in range(25)])
+    with pytest.raises(DataError, match="25 bad rows") as caught:
+        read(f"data.source={path}")
+    assert str(caught.value).count("empty text") == 20 and "and 5 more" in str(caught.value)
+
+
+def test_single_file_is_split_without_loss(tmp_path):
+    texts = [f"text {i}" for i in range(100)]
+    path = write_csv(tmp_path / "all.csv", [f"{i},{text},{'joy' if i % 2 else 'anger'}\n" for i, text in enumerate(texts)])
+    dataset = read(f"data.source={path}")
+    parts = [dataset[split].texts for split in ("train", "validation", "test")]
+    assert sorted(text for part in parts for text in part) == sorted(texts)
+    assert [len(part) for part in parts] == [80, 10, 10]
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["data.source=nowhere.csv"], "no such file or folder"),
+        (["data.source=./no/where"], "no such file or folder"),
+        (["data.train=x.xlsx"], "unknown format '.xlsx'"),
+        (["data.train=none.csv"], "cannot be read"),
+    ],
+)
+def test_wrong_source_is_one_line(overrides, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(*overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, content", [("a.csv", b""), ("a.csv.gz", b"text,labels\n"), ("a.parquet", b"no parquet"), ("b.csv.gz", b"")])
+def test_empty_and_damaged_files_are_one_line(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name == "b.csv.gz" else content)
+    with pytest.raises(DataError, match=name):
+        read_train(path)
+
+
+def test_hub_data_set_with_class_labels(monkeypatch):
+    import datasets
+
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "labels": datasets.Sequence(datasets.ClassLabel(names=["anger", "joy"])),
+            "id": datasets.Value("string"),
+        }
+    )
+    rows = datasets.Dataset.from_dict({"text": ["one", "NA"], "labels": [[1], [0, 1]], "id": ["a", "b"]}, features=features)
+    asked = []
+
+    def load(name, config):
+        asked.append((name, config))
+        return datasets.DatasetDict({"train": rows, "validation": rows, "test": rows})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    dataset = read("data.source=google-research-datasets/go_emotions", "data.hub_config=simplified")
+    assert asked == [("google-research-datasets/go_emotions", "simplified")]
+    assert dataset.label_set.names == ("anger", "joy")
+    assert dataset["test"].texts == ["one", "NA"] and dataset["test"].ids == ["a", "b"]
+    np.testing.assert_array_equal(dataset["validation"].labels, [[0, 1], [1, 1]])
+
+
+def test_hub_out_of_reach_is_one_line(monkeypatch):
+    import datasets
+
+    def fail(name, config):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match=r"the Hub did not give it.*no route.*data\.source=FOLDER") as caught:
+        read("data.source=someone/something")
+    assert "\n" not in str(caught.value)
+
+
+def test_read_examples_uses_the_labels_of_a_model(tmp_path):
+    label_set = LabelSet(("anger", "joy", "fear"))
+    config = load_config(None).data
+    path = write_csv(tmp_path / "some.csv", ["1,one,joy\n", "2,two,anger|joy\n"])
+    examples, remarks, bad_rows = read_examples(path, config, label_set)
+    np.testing.assert_array_equal(examples.labels, [[0, 1, 0], [1, 1, 0]])
+    assert remarks and not bad_rows
+    columns = write_csv(tmp_path / "columns.csv", ["one,0,1,1\n"], header="text,fear,joy,anger\n")
+    np.testing.assert_array_equal(read_examples(columns, config, label_set)[0].labels, [[1, 1, 0]])

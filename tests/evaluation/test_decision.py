@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import f1_score
+
+from emotion.config import DecisionConfig
+from emotion.errors import ModelError
+from emotion.evaluation.decision import DecisionRule, default_rule, find_global_threshold, fit_rule, fit_temperature
+
+GENERATOR = np.random.default_rng(0)
+LABELS = GENERATOR.random((4_000, 4)) < [0.5, 0.2, 0.05, 0.01]
+LOGITS = GENERATOR.normal(size=(4_000, 4)) + 3 * LABELS - 2
+
+
+def fit(**settings):
+    return fit_rule(LABELS, LOGITS, DecisionConfig(**settings), "some rows")
+
+
+def test_decide_is_greater_or_equal():
+    rule = DecisionRule((0.5, 0.2), 0.5)
+    np.testing.assert_array_equal(rule.decide(np.array([[0.5, 0.1], [0.4, 0.2]])), [[True, False], [False, True]])
+
+
+def test_top1_fills_only_empty_rows():
+    rule = DecisionRule((0.5, 0.5, 0.5), 0.5, empty_set="top1")
+    probabilities = np.array([[0.1, 0.3, 0.2], [0.6, 0.9, 0.1]])
+    np.testing.assert_array_equal(rule.decide(probabilities), [[0, 1, 0], [1, 1, 0]])
+
+
+def test_temperature_recovers_the_scale():
+    z = GENERATOR.normal(size=(20_000, 3)) * 2
+    labels = GENERATOR.random(z.shape) < expit(z)
+    assert fit_temperature(labels, z) == pytest.approx(1, abs=0.05)
+    assert fit_temperature(labels, 2.5 * z) == pytest.approx(2.5, abs=0.1)
+
+
+def test_global_threshold_is_the_best_of_the_grid():
+    probabilities = expit(LOGITS)
+    found = find_global_threshold(LABELS, probabilities)
+    best = f1_score(LABELS, probabilities >= found, average="macro")
+    others = [f1_score(LABELS, probabilities >= t, average="macro") for t in np.linspace(0.05, 0.95, 19)]
+    assert best >= max(others) and found not in (0.05, 0.95)
+
+
+def test_unshrunk_thresholds_are_the_best_of_each_label():
+    rule = fit(shrinkage=0, fit_temperature=False)
+    probabilities = expit(LOGITS)
+    for column in range(4):
+        own = f1_score(LABELS[:, column], probabilities[:, column] >= rule.thresholds[column])
+        tried = [f1_score(LABELS[:, column], probabilities[:, column] >= t) for t in np.linspace(0.02, 0.98, 97)]
+        assert own >= max(tried) - 1e-9
+
+
+def test_shrinkage_draws_rare_labels_most():
+    free, shrunk, tied = (np.array(fit(shrinkage=s, fit_temperature=False).thresholds) for s in (0, 300, 1e12))
+    np.testing.assert_allclose(tied, fit().global_threshold if False else fit(fit_temperature=False).global_threshold, atol=1e-6)
+    positives = LABELS.sum(axis=0)
+    expected = (positives * free + 300 * tied) / (positives + 300)
+    np.testing.assert_allclose(shrunk, expected, atol=1e-6)
+
+
+def test_label_without_positives_takes_the_global_threshold():
+    labels = LABELS.copy()
+    labels[:, 3] = False
+    rule = fit_rule(labels, LOGITS, DecisionConfig(), "rows")
+    assert rule.thresholds[3] == rule.global_threshold
+
+
+def test_rule_survives_its_dictionary():
+    rule = fit(empty_set="top1")
+    assert DecisionRule.from_dict(rule.to_dict(), 4, "here") == rule
+    assert rule.fitted_on == "some rows"
+
+
+@pytest.mark.parametrize("change", [{"thresholds": [0.5]}, {"thresholds": None}, {"other": 1}])
+def test_damaged_rule_is_refused(change):
+    with pytest.raises(ModelError, match="here"):
+        DecisionRule.from_dict(fit().to_dict() | change, 4, "here")
+
+
+def test_overrides():
+    rule = default_rule(3).with_overrides(threshold=0.3, empty_set="top1")
+    assert rule.thresholds == (0.3,) * 3 and rule.empty_set == "top1" and "by hand" in rule.fitted_on
+    assert fit().with_overrides() == fit()

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from emotion.evaluation.metrics import confusion_matrices, expected_calibration_error, score_labels, score_predictions, score_probabilities
+
+GENERATOR = np.random.default_rng(0)
+LABELS = GENERATOR.random((300, 5)) < [0.05, 0.1, 0.3, 0.5, 0.02]
+PROBABILITIES = np.clip(LABELS * 0.3 + GENERATOR.random((300, 5)) * 0.7, 0, 1)
+PREDICTIONS = PROBABILITIES > 0.5
+
+
+def test_scores_worked_out_by_hand():
+    labels = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
+    predictions = np.array([[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]], dtype=bool)
+    scores = score_predictions(labels, predictions)
+    assert scores["subset_accuracy"] == 0.5
+    assert scores["jaccard_samples"] == pytest.approx((1 + 1 + 1 / 3 + 0) / 4)  # empty against empty counts 1
+    assert scores["hamming_loss"] == pytest.approx(4 / 12)
+    assert scores["micro_precision"] == pytest.approx(2 / 4)
+    assert scores["micro_recall"] == pytest.approx(2 / 4)
+    assert scores["macro_f1"] == pytest.approx((2 * 2 / 5 + 0 + 0) / 3)
+
+
+def test_scores_equal_scikit_learn():
+    scores = score_predictions(LABELS, PREDICTIONS)
+    for average in ("micro", "macro", "weighted", "samples"):
+        assert scores[f"{average}_f1"] == pytest.approx(sk.f1_score(LABELS, PREDICTIONS, average=average, zero_division=0))
+        assert scores[f"{average}_recall"] == pytest.approx(sk.recall_score(LABELS, PREDICTIONS, average=average, zero_division=0))
+    ranked = score_probabilities(LABELS, PROBABILITIES)
+    assert ranked["macro_average_precision"] == pytest.approx(sk.average_precision_score(LABELS, PROBABILITIES, average="macro"))
+    assert ranked["micro_average_precision"] == pytest.approx(sk.average_precision_score(LABELS, PROBABILITIES, average="micro"))
+    assert ranked["macro_auroc"] == pytest.approx(sk.roc_auc_score(LABELS, PROBABILITIES, average="macro"))
+    assert ranked["micro_auroc"] == pytest.approx(sk.roc_auc_score(LABELS, PROBABILITIES, average="micro"))
+
+
+def test_label_rows_average_to_the_macro_scores():
+    rows = score_labels(LABELS, PROBABILITIES, PREDICTIONS, tuple("abcde"))
+    assert [row["label"] for row in rows] == list("abcde")
+    assert np.mean([row["f1"] for row in rows]) == pytest.approx(score_predictions(LABELS, PREDICTIONS)["macro_f1"])
+    assert [row["support"] for row in rows] == LABELS.sum(axis=0).tolist()
+
+
+def test_label_without_rows_is_left_out_of_ranking_averages_but_not_of_f1():
+    labels = np.column_stack([LABELS, np.zeros(300, dtype=bool)])
+    probabilities = np.column_stack([PROBABILITIES, GENERATOR.random(300)])
+    assert score_probabilities(labels, probabilities)["macro_auroc"] == score_probabilities(LABELS, PROBABILITIES)["macro_auroc"]
+    predictions = probabilities > 0.5
+    assert score_predictions(labels, predictions)["macro_f1"] == pytest.approx(score_predictions(LABELS, PREDICTIONS)["macro_f1"] * 5 / 6)
+    row = score_labels(labels, probabilities, predictions, tuple("abcdef"))[-1]
+    assert row["support"] == 0 and row["f1"] == 0 and np.isnan(row["average_precision"])
+
+
+def test_confusion_matrices_count_every_row():
+    matrices = confusion_matrices(LABELS, PREDICTIONS)
+    assert matrices.shape == (5, 2, 2)
+    assert (matrices.sum(axis=(1, 2)) == 300).all()
+    np.testing.assert_array_equal(matrices[:, 1, 1], (LABELS & PREDICTIONS).sum(axis=0))
+    np.testing.assert_array_equal(matrices[:, 0, 1], (~LABELS & PREDICTIONS).sum(axis=0))
+
+
+def test_calibration_error_by_hand():
+    labels = np.array([[1], [0], [1], [1]], dtype=bool)
+    probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])
+    assert expected_calibration_error(labels, probabilities) == pytest.approx((abs(0.2 - 1) + abs(1.8 - 2)) / 4)
+    certain = np.array([[1.0], [0.0]])
+    assert expected_calibration_error(certain.astype(bool), certain) == 0
