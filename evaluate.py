@@ -18,12 +18,12 @@ def main() -> int:
     arguments = parse_arguments()
     from emotion.data.reading import read_dataset, read_examples
     from emotion.evaluation.reporting import format_report, write_report
-    from emotion.inference.predictor import Predictor
+    from emotion.inference.predictor import Predictor, find_model_folder
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
-    run = find_run_of_model(arguments.model) if arguments.model else find_newest_run()
-    model = arguments.model or str(run.path if run else "")
+    model = arguments.model or str(find_newest_run().path)
     print(f"model: {model}", file=sys.stderr)
+    run = find_run_of_model(find_model_folder(model))
     split = arguments.split
     if arguments.input is None and run is None:
         raise DataError(f"--model {model}: is not in a run folder, so its data is not known; give labelled rows with --input FILE")

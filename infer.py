@@ -51,11 +51,9 @@ def main() -> int:
 def read_texts(given: list[str] | None) -> Iterator[list[str]]:
     """Yield the texts in portions: those given, or the lines of stdin.
 
-    Raises: DataError for a text without a character, or input that is not UTF-8.
+    Raises: DataError for an empty line, or input that is not UTF-8.
     """
     if given is not None:
-        if any(not text.strip() for text in given):
-            raise DataError("--text: is empty")
         yield given
         return
     portion: list[str] = []
@@ -95,6 +93,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
+    if any(not text.strip() for text in arguments.text or ()):
+        raise DataError("--text: is empty")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
     if arguments.top_k is not None and arguments.top_k < 1:

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
-from emotion.config import Config, load_config
+from emotion.config import Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
 from emotion.errors import exit_on_error
@@ -37,22 +37,26 @@ from emotion.training.optimization import build_loss, build_optimizer, build_sch
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], epilog="The README lists all keys.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
+    parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
-    run = create_run(config, Path(arguments.config).stem, accelerator)
+    run = choose_run(config, Path(arguments.config).stem, accelerator)
     meter = EfficiencyMeter(accelerator.num_processes)
 
-    dataset = read_data(config, run, accelerator)
-    train = dataset["train"]
+    dataset = read_dataset(config.data)
+    for remark in dataset.remarks:
+        accelerator.print(f"data: {remark}")
 
     set_seed(config.training.seed)  # every process starts from the same head ...
-    model, tokenizer = build_model(config.model, dataset.label_set, train.labels.mean(axis=0))
+    model, tokenizer = build_model(config.model, dataset.label_set, dataset["train"].labels.mean(axis=0))
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
 
+    if accelerator.is_main_process:  # only now: a mistake in the data or the backbone leaves no folder behind
+        start_run(run, config, dataset)
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
@@ -63,9 +67,9 @@ def main() -> int:
     return 130 if is_interrupted else 0
 
 
-def create_run(config: Config, config_name: str, accelerator: Accelerator) -> RunFolder:
-    """Make the run folder on the main process and tell the others where it is."""
-    run = [RunFolder.create(config, config_name, sys.argv)] if accelerator.is_main_process else [None]
+def choose_run(config: Config, config_name: str, accelerator: Accelerator) -> RunFolder:
+    """Choose the run's folder on the main process and tell the others."""
+    run = [RunFolder.choose(config, config_name)] if accelerator.is_main_process else [None]
     broadcast_object_list(run)
     accelerator.print(
         f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}"
@@ -73,15 +77,12 @@ def create_run(config: Config, config_name: str, accelerator: Accelerator) -> Ru
     return run[0]
 
 
-def read_data(config: Config, run: RunFolder, accelerator: Accelerator) -> Dataset:
-    """Read the splits, say what was found, and put bad rows aside if they are to be skipped."""
-    dataset = read_dataset(config.data)
-    for remark in dataset.remarks:
-        accelerator.print(f"data: {remark}")
-    if dataset.bad_rows and accelerator.is_main_process:
+def start_run(run: RunFolder, config: Config, dataset: Dataset) -> None:
+    """Make the run's folder, and put bad rows aside there if they are to be skipped."""
+    run.create(config, sys.argv)
+    if dataset.bad_rows:
         dataset.write_quarantine(run.quarantine)
         print(f"data: {len(dataset.bad_rows):,} bad rows left out, written to {run.quarantine}")
-    return dataset
 
 
 def fit(

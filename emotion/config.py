@@ -39,7 +39,7 @@ class DataConfig:
     label_delimiter: str | None = None
     """What stands between labels in `label_column`; guessed among `|`, `;`, `,` and space."""
     label_names: tuple[str, ...] | None = None
-    """Names of the labels in column order; otherwise from `labels.txt` beside the data, or collected from the training rows."""
+    """Names of the labels in column order; else from `labels.txt` or `emotions.txt` beside the data, or from the training rows."""
     id_column: str | None = None
     """Column of row ids; guessed if left out, otherwise the line number."""
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -194,6 +194,12 @@ def describe_keys() -> list[tuple[str, str, str]]:
     return rows
 
 
+def format_keys() -> str:
+    """Return the settings as the Markdown table that the README holds."""
+    rows = [f"| `{key}` | `{default}` | {meaning.replace('|', chr(92) + '|')} |" for key, default, meaning in describe_keys()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -291,7 +297,7 @@ def _nearest(key: str, names: list[str]) -> str:
     ]
     if near:
         return f", did you mean {near[0]}?"
-    return f" (known: {', '.join(names)})" if len(names) <= 12 else " (the README lists all keys)"
+    return f" (known: {', '.join(names)})" if len(names) <= 12 else " (`python train.py --keys` lists all)"
 
 
 def _lookup(config: Config, key: str) -> Any:

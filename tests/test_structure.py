@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion.config import describe_keys
+from emotion.config import describe_keys, format_keys
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
@@ -81,10 +81,8 @@ def test_reading_and_evaluation_work_without_torch():
 
 def test_readme_lists_every_key_with_its_default():
     readme = (ROOT / "README.md").read_text()
-    rows = describe_keys()
-    assert len(rows) > 30
-    for key, default, meaning in rows:
-        assert f"| `{key}` | `{default}` | {meaning.replace('|', chr(92) + '|')} |" in readme
+    assert len(describe_keys()) > 30
+    assert format_keys() in readme  # printed by `python train.py --keys`
 
 
 def test_readme_commands_name_files_and_options_that_exist():

@@ -56,25 +56,31 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.parquet"
 
     @classmethod
-    def create(cls, config: Config, config_name: str, command: list[str]) -> "RunFolder":
-        """Make the folder, with config.yaml and environment.json.
+    def choose(cls, config: Config, config_name: str) -> "RunFolder":
+        """Return the folder that a new run is to have; it is not made yet.
 
         Raises: ConfigError if the name is taken.
         """
-        name = config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path = Path(config.run.folder) / name
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise ConfigError(f"{path}: exists already; choose another run.name=NAME or remove it") from None
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
-        folder = cls(path)
-        config = replace(config, run=replace(config.run, name=name))
-        with written_beside(folder.config) as partial:
-            partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        write_json(path / "environment.json", _describe_environment(command))
+        folder = cls(Path(config.run.folder) / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        if folder.path.exists():
+            raise ConfigError(folder._explain_taken())
         return folder
+
+    def create(self, config: Config, command: list[str]) -> None:
+        """Make the folder, with config.yaml and environment.json.
+
+        Raises: ConfigError if it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            raise ConfigError(self._explain_taken()) from None
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
+        config = replace(config, run=replace(config.run, name=self.path.name))
+        with written_beside(self.config) as partial:
+            partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_json(self.path / "environment.json", _describe_environment(command))
 
     def read_config(self) -> Config:
         """Return the config that the run was started with."""
@@ -96,6 +102,9 @@ class RunFolder:
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with written_beside(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False)
+
+    def _explain_taken(self) -> str:
+        return f"{self.path}: exists already; choose another run.name=NAME or remove it"
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:

@@ -19,7 +19,11 @@ from emotion.labels import LabelSet
 
 SAMPLE = Path(__file__).parents[1] / "sample"
 SPLIT_FILES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+LABEL_FILES = ("labels.txt", "emotions.txt")
+"""Where the names of the label ids stand, one a line: ours, and the GoEmotions release's."""
 MAX_BAD_ROWS_SHOWN = 20
+FEW_ROWS = 10
+"""Training rows below which a label is worth a word: it is a typo, or too rare to learn."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def read_dataset(config: DataConfig) -> Dataset:
         kept, _ = splitting.split_rows(dataset["train"].texts, dataset["train"].labels, 1 - config.train_fraction, config.split_seed)
         dataset.splits["train"] = dataset["train"].take(kept)
         dataset.remarks.append(f"train: {len(kept)} rows kept (data.train_fraction={config.train_fraction})")
-    dataset.remarks += _describe_rows(dataset.splits)
+    dataset.remarks += [*_describe_rows(dataset.splits), *_find_rare_labels(dataset)]
     return dataset
 
 
@@ -173,10 +177,11 @@ def _read_class_names(features: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _read_label_names(train_path: str) -> tuple[str, ...] | None:
-    path = Path(train_path).parent / "labels.txt"
-    if not path.is_file():
-        return None
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    for name in LABEL_FILES:
+        path = Path(train_path).parent / name
+        if path.is_file():
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return None
 
 
 def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list[BadRow]) -> Examples:
@@ -234,6 +239,12 @@ def _describe_rows(splits: dict[str, Examples]) -> list[str]:
             remarks.append(f"{split}: {unlabelled:,} rows carry no label")
     remarks += _find_shared_texts(splits)
     return remarks
+
+
+def _find_rare_labels(dataset: Dataset) -> Iterable[str]:
+    counts = dict(zip(dataset.label_set.names, dataset["train"].labels.sum(axis=0), strict=True))
+    if rare := [f"{name} ({count})" for name, count in counts.items() if count < FEW_ROWS]:
+        yield f"labels with fewer than {FEW_ROWS} training rows: {', '.join(rare[:10])}{' and more' if len(rare) > 10 else ''}"
 
 
 def _find_shared_texts(splits: dict[str, Examples]) -> Iterable[str]:
