@@ -1,7 +1,8 @@
-"""Score a trained model on labelled rows it was not fitted on.
+"""Score a trained model on labelled rows it was not fitted on, or verify that all its forms answer alike.
 
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
+    python evaluate.py --model runs/NAME --verify
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
 """
@@ -9,9 +10,15 @@ model folder + split or labelled file -> probabilities -> stored decision rule -
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emotion.config import load_config
 from emotion.errors import ConfigError, DataError, exit_on_error
+
+if TYPE_CHECKING:
+    from emotion.data.reading import Examples
+    from emotion.labels import LabelSet
+    from emotion.tracking.run_folder import RunFolder
 
 
 def main() -> int:
@@ -24,7 +31,8 @@ def main() -> int:
     model = arguments.model or str(find_newest_run().path)
     print(f"model: {model}", file=sys.stderr)
     run = find_run_of_model(find_model_folder(model))
-    split = arguments.split
+    is_check = arguments.verify or arguments.merge is not None
+    split = arguments.split or ("validation" if is_check else "test")
     if arguments.input is None and run is None:
         raise DataError(f"--model {model}: is not in a run folder, so its data is not known; give labelled rows with --input FILE")
     config = load_config(run.config if run else None, arguments.overrides)
@@ -44,6 +52,8 @@ def main() -> int:
     if bad_rows:
         print(f"data: {len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}", file=sys.stderr)
 
+    if is_check:
+        return check_forms(arguments, model, run, split, examples, label_set)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities = predictor.predict(examples.texts, "predict")
     if arguments.output is not None:
@@ -59,12 +69,37 @@ def main() -> int:
     return 0
 
 
+def check_forms(
+    arguments: argparse.Namespace, model: str, run: "RunFolder | None", split: str, examples: "Examples", label_set: "LabelSet"
+) -> int:
+    """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is passed."""
+    from emotion.inference.export import format_agreements, merge_model, verify, write_merged
+    from emotion.inference.predictor import find_model_folder
+    from emotion.tracking.publishing import add_verification
+
+    if arguments.merge is not None:
+        write_merged(merge_model(model), model, Path(arguments.merge))
+        print(f"{arguments.merge}: the adapter merged into its dequantised backbone", file=sys.stderr)
+    trained = run.read_probabilities(split, examples.ids, label_set) if run is not None and arguments.input is None else None
+    agreements = verify(model, examples.texts, examples.labels, trained)
+    table = f"On {len(examples):,} rows ({arguments.input or split}):\n\n{format_agreements(agreements)}"
+    print(table)
+    cards = [Path(folder) / "README.md" for folder in (find_model_folder(model), arguments.merge) if folder is not None]
+    for card in filter(Path.is_file, cards):
+        add_verification(card, table)
+    return 0 if all(agreement.is_within for agreement in agreements) else 1
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", metavar="FOLDER", help="run folder, model folder or Hub id; the newest finished run if left out")
-    parser.add_argument("--split", choices=("validation", "test"), default="test", help="split of the run's data (default: test)")
+    parser.add_argument("--split", choices=("validation", "test"), help="split of the run's data (default: test; --verify: validation)")
     parser.add_argument("--input", metavar="FILE", help="a labelled csv, tsv, jsonl or parquet file in place of a split")
     parser.add_argument("--output", metavar="FOLDER", help="where report/ and predictions/ go; the run folder if left out")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
+    )
+    parser.add_argument("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")

@@ -34,16 +34,21 @@ from emotion.tracking.run_folder import RunFolder
 from emotion.training.interruption import Interruption
 from emotion.training.loop import choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+from emotion.training.planning import format_plan, plan_run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
+    parser.add_argument("--dry-run", action="store_true", help="say what the run would take (steps, parameters, memory) and exit")
     parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
+    if arguments.dry_run:
+        accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
+        return 0
     run = choose_run(config, Path(arguments.config).stem, accelerator)
     meter = EfficiencyMeter(accelerator.num_processes)
 
@@ -52,7 +57,9 @@ def main() -> int:
         accelerator.print(f"data: {remark}")
 
     set_seed(config.training.seed)  # every process starts from the same head ...
-    model, tokenizer = build_model(config.model, dataset.label_set, dataset["train"].labels.mean(axis=0))
+    model, tokenizer = build_model(
+        config.model, config.lora, dataset.label_set, dataset["train"].labels.mean(axis=0), name_precision(accelerator)
+    )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
 
     if accelerator.is_main_process:  # only now: a mistake in the data or the backbone leaves no folder behind
@@ -149,11 +156,15 @@ def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Ac
 
 def save(config: Config, run: RunFolder, accelerator: Accelerator, model: Any, tokenizer: Any, best: Candidate, dataset: Dataset) -> None:
     """Write the model folder and its validation predictions."""
-    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
-    sidecar = Sidecar(config.model.backbone, config.data.max_length, precision, best.scores)
+    sidecar = Sidecar(dataset.label_set.names, config.model, config.data.max_length, name_precision(accelerator), best.scores)
     card = write_card(config, dataset.label_set, best.scores, run.path.name)
     save_model(run.model, accelerator.unwrap_model(model), tokenizer, best.rule, sidecar, card)
     run.write_predictions("validation", dataset["validation"].ids, dataset["validation"].labels, best.probabilities, dataset.label_set)
+
+
+def name_precision(accelerator: Accelerator) -> str:
+    """Return `fp32`, `bf16` or `fp16`."""
+    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
 
 
 def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, best: Candidate) -> None:

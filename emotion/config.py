@@ -62,6 +62,28 @@ class ModelConfig:
     """Hub id, local folder, or `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package)."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4` holds the backbone's linear layers in 4 bits (QLoRA); they are frozen then, so it needs `lora.r`."""
+    double_quantization: bool = True
+    """Whether `nf4` quantises its scales too: 4.13 bits a weight in place of 4.5."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Attention kernel; `auto` is flash attention where it is installed and a GPU is there in bf16 or fp16, otherwise sdpa."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass: about a third more time for much less memory."""
+    random_weights: bool = False
+    """Start from random weights of the backbone's architecture: for measuring speed and memory without the weights."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    r: int = 0
+    """Rank of the adapters; 0 trains all weights instead."""
+    alpha: float = 16.0
+    """Scale of the adapters: their product is multiplied by `alpha / r`."""
+    dropout: float = 0.05
+    """Dropout before the adapters, in [0, 1)."""
+    target_modules: tuple[str, ...] | None = None
+    """Names of the layers that get adapters, such as `q_proj`; all linear layers of the backbone if left out."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +144,7 @@ class RunConfig:
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -132,6 +155,9 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "data.test_fraction": ("in [0, .5]", lambda x: 0 <= x <= 0.5),
     "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),
     "data.max_length": ("at least 4", lambda x: x >= 4),
+    "lora.r": ("at least 0", lambda x: x >= 0),
+    "lora.alpha": ("above 0", lambda x: x > 0),
+    "lora.dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.epochs": ("at least 1", lambda x: x >= 1),
     "training.per_device_batch_size": ("at least 1", lambda x: x >= 1),
     "training.gradient_accumulation_steps": ("at least 1", lambda x: x >= 1),
@@ -166,6 +192,8 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
             for key, (bound, is_allowed) in BOUNDS.items()
             if not is_allowed(_lookup(config, key))
         ]
+        if config.model.quantization != "none" and config.lora.r == 0:
+            faults.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16, or quantization=none")
     if faults:
         raise ConfigError(f"{path or 'config'}: " + "; ".join(faults))
     return config

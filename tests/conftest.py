@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,29 +25,72 @@ def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = Non
     )
 
 
-@pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with random weights, two layers of width 32, its tokenizer trained on the bundled corpus."""
-    import torch
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+KINDS = ("bert", "distilbert", "gemma", "mistral")
 
-    folder = tmp_path_factory.mktemp("tiny_bert")
+
+def make_backbone(kind: str, folder: Path, seed: int = 100) -> Path:
+    """Write a backbone of one of `KINDS` with random weights, two layers of width 32, its tokenizer trained on the bundled corpus."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(seed)
+    if kind in ("bert", "distilbert"):
+        tokenizer = make_word_pieces(folder)
+        if kind == "bert":
+            sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        else:
+            sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+        sizes["max_position_embeddings"] = 128
+    else:
+        tokenizer = make_byte_pairs("<pad>" if kind == "gemma" else None)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 64}
+        sizes |= {"head_dim": 8, "pad_token_id": tokenizer.pad_token_id, "dtype": "bfloat16"}
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes)
+    AutoModel.from_config(config, dtype=torch.bfloat16 if kind in ("gemma", "mistral") else torch.float32).save_pretrained(folder)
+    return folder
+
+
+def make_word_pieces(folder: Path) -> Any:
+    """Return the tokenizer that BERT and DistilBERT share."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
     words = BertWordPieceTokenizer()
     words.train([str(SAMPLE / "train.csv")], vocab_size=1_500, show_progress=False)
     words.save_model(str(folder))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=128).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=1_500,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
+    return BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=128)
+
+
+def make_byte_pairs(pad_token: str | None) -> Any:
+    """Return a tokenizer as Gemma's (with `<pad>`) or Mistral's (without): byte pairs behind a `<s>`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel()
+    inner.decoder = decoders.ByteLevel()
+    special = ["<unk>", "<s>", "</s>", *([pad_token] if pad_token else [])]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train(
+        [str(SAMPLE / "train.csv")],
+        trainers.BpeTrainer(vocab_size=1_500, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token=pad_token, padding_side="left"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One backbone of each of `KINDS`."""
+    return {kind: make_backbone(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tiny_backbones: dict[str, Path]) -> Path:
+    return tiny_backbones["bert"]
 
 
 @pytest.fixture(scope="session")

@@ -61,9 +61,9 @@ class TokenizedTexts:
         """Tokens of each text, int64 (n,)."""
         return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
 
-    def collate(self, rows: np.ndarray, labels: np.ndarray | None = None) -> Batch:
-        """Return the rows padded to the longest of them; `labels` is (n, L) for all texts."""
-        width = max(len(self.token_ids[row]) for row in rows)
+    def collate(self, rows: np.ndarray, labels: np.ndarray | None = None, width: int = 0) -> Batch:
+        """Return the rows padded to the longest of them, and to `width`; `labels` is (n, L) for all texts."""
+        width = max(width, *(len(self.token_ids[row]) for row in rows))
         input_ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         attention_mask = np.zeros((len(rows), width), dtype=np.int64)
         for position, row in enumerate(rows):
@@ -132,9 +132,11 @@ def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, n
     return np.array_split(window[process::num_processes], num_micro_batches)
 
 
-def batch_by_length(tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:
-    """Yield batches for prediction, longest texts first (so that memory runs out at once or never)."""
+def batch_by_length(
+    tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1, width: int = 0
+) -> Iterator[Batch]:
+    """Yield batches for prediction, longest texts first (so that memory runs out at once or never), padded to `width` at least."""
     order = np.argsort(-tokenized.lengths, kind="stable")
     starts = range(process * batch_size, len(order), num_processes * batch_size)
     for start in starts:
-        yield tokenized.collate(order[start : start + batch_size])
+        yield tokenized.collate(order[start : start + batch_size], width=width)

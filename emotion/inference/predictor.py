@@ -13,7 +13,7 @@ from tqdm import tqdm
 from emotion.data.batching import batch_by_length, tokenize
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
-from emotion.inference.model_folder import SIDECAR, Sidecar, read_label_set, read_sidecar
+from emotion.inference.model_folder import SIDECAR, Sidecar, check_fingerprint, read_sidecar
 from emotion.labels import LabelSet
 from emotion.modeling.factory import load_trained
 from emotion.training.loop import predict_logits
@@ -41,20 +41,28 @@ class Predictor:
         """
         folder = find_model_folder(location)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model, tokenizer = load_trained(folder, revision)
-        label_set = read_label_set(model)
-        sidecar, rule = read_sidecar(folder, len(label_set), revision)
+        sidecar, rule = read_sidecar(folder, revision)
+        label_set = LabelSet(sidecar.labels)
+        precision = sidecar.precision if device.type == "cuda" else "fp32"
+        model, tokenizer = load_trained(folder, sidecar.model, label_set, precision, sidecar.is_adapter, revision)
+        check_fingerprint(model, sidecar, location)
         return cls(model.to(device), tokenizer, label_set, rule, sidecar, device)
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
+        return expit(self.predict_logits(texts, description=description))
+
+    def predict_logits(
+        self, texts: list[str], batch_size: int = BATCH_SIZE, is_padded: bool = False, description: str | None = None
+    ) -> np.ndarray:
+        """Return the calibrated logits, float32 (n, L); `is_padded` pads every batch to `max_length` tokens."""
         tokenized = tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
-        batches = batch_by_length(tokenized, BATCH_SIZE)
-        num_batches = -(-len(texts) // BATCH_SIZE)
+        batches = batch_by_length(tokenized, batch_size, width=self.sidecar.max_length if is_padded else 0)
+        num_batches = -(-len(texts) // batch_size)
         progress = tqdm(batches, total=num_batches, desc=description, disable=description is None, unit="batch", leave=False)
         dtype = AUTOCAST.get(self.sidecar.precision)
         with torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext():
-            return expit(predict_logits(self.model, progress, len(texts), self.device))
+            return predict_logits(self.model, progress, len(texts), self.device)
 
 
 def find_model_folder(location: str) -> str:

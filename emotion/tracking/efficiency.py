@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from emotion.modeling.lora import count_parameters
 from emotion.training.loop import StepResult
 
 
@@ -41,10 +42,10 @@ class EfficiencyMeter:
 
     def summarize(self, model: Any, model_folder: Path) -> dict[str, Any]:
         """Return the content of efficiency.json; memory and sizes in bytes, times in seconds."""
-        parameters = list(model.parameters())
+        parameters, trainable = count_parameters(model)
         return {
-            "parameters": sum(parameter.numel() for parameter in parameters),
-            "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            "parameters": parameters,
+            "trainable_parameters": trainable,
             **self.rates(),
             "examples_seen": self.num_examples,
             "training_seconds": self.step_seconds,

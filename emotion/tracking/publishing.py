@@ -1,9 +1,13 @@
 """The model card."""
 
+from pathlib import Path
+
 import yaml
 
 from emotion.config import Config
+from emotion.files import written_beside
 from emotion.labels import LabelSet
+from emotion.modeling.backbones import official_name
 
 CARD = """---
 {front_matter}---
@@ -16,9 +20,7 @@ Multi-label emotion detection: {num_labels} labels, any number of them for a tex
 ## Use
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="PATH_OR_ID", top_k=None, truncation=True, max_length={max_length})
+{usage}
 ```
 
 The probabilities are calibrated by a temperature fitted on validation. `emotion.json` holds the decision rule
@@ -42,6 +44,23 @@ Labels are readers' impressions of short English texts, not what the writer felt
 scores before relying on one. Do not decide about people by it.
 """
 
+VERIFICATION_TITLE = "## Verified"
+
+
+USAGE = """from transformers import pipeline
+
+classify = pipeline("text-classification", model="PATH_OR_ID", top_k=None, truncation=True, max_length={max_length})"""
+ADAPTER_USAGE = """from emotion.inference.predictor import Predictor  # of this project; the adapter's backbone is {backbone}
+
+probabilities = Predictor.load("PATH_OR_ID").predict(["a text"])"""
+
+
+def add_verification(card: Path, table: str) -> None:
+    """Put the table of how far the model's forms agree at the end of its card, in place of an earlier one."""
+    text = card.read_text(encoding="utf-8").partition(f"\n{VERIFICATION_TITLE}\n")[0]
+    with written_beside(card) as partial:
+        partial.write_text(f"{text}\n{VERIFICATION_TITLE}\n\n{table}\n", encoding="utf-8")
+
 
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str) -> str:
     """Return README.md of a model folder, with the front matter that the Hub reads."""
@@ -50,15 +69,17 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         "pipeline_tag": "text-classification",
         "tags": ["emotion", "multi-label"],
     }
-    if not config.model.backbone.startswith((".", "/", "~", "bundled:")):
-        front_matter["base_model"] = config.model.backbone
+    if config.lora.r:
+        front_matter["library_name"] = "peft"
+    if not config.model.backbone.startswith((".", "/", "~")):
+        front_matter["base_model"] = official_name(config.model)
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         name=name,
         num_labels=len(label_set),
         backbone=config.model.backbone,
         source=config.data.source,
-        max_length=config.data.max_length,
+        usage=(ADAPTER_USAGE if config.lora.r else USAGE).format(backbone=official_name(config.model), max_length=config.data.max_length),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
         labels=", ".join(label_set.names),
     )

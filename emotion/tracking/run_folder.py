@@ -103,6 +103,13 @@ class RunFolder:
         with written_beside(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False)
 
+    def read_probabilities(self, split: str, ids: list[str], label_set: LabelSet) -> np.ndarray | None:
+        """Return the probabilities, float32 (n, L), that were written for these rows; None if there are none."""
+        if not self.predictions(split).is_file():
+            return None
+        frame = pd.read_parquet(self.predictions(split))
+        return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
+
     def _explain_taken(self) -> str:
         return f"{self.path}: exists already; choose another run.name=NAME or remove it"
 

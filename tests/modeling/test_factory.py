@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.config import ModelConfig
+from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
 from emotion.modeling import backbones
@@ -15,7 +15,7 @@ FREQUENCIES = np.array([0.5, 0.1, 0.0])
 
 def build(folder):
     torch.manual_seed(0)
-    return build_model(ModelConfig(str(folder)), LABELS, FREQUENCIES)
+    return build_model(ModelConfig(str(folder)), LoraConfig(), LABELS, FREQUENCIES)
 
 
 def test_head_is_native_multi_label_and_starts_at_the_log_odds(tiny_bert):
@@ -44,7 +44,7 @@ def test_checkpoint_with_another_head_gets_a_new_one(tiny_bert, tmp_path):
     model, tokenizer = build(tiny_bert)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    other, _ = build_model(ModelConfig(str(tmp_path)), LabelSet(tuple("abcde")), np.full(5, 0.2))
+    other, _ = build_model(ModelConfig(str(tmp_path)), LoraConfig(), LabelSet(tuple("abcde")), np.full(5, 0.2))
     assert find_head(other).out_features == 5
     torch.testing.assert_close(other.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
 
@@ -61,7 +61,7 @@ def test_divided_head_divides_logits_and_gives_the_weights_back(tiny_bert):
 
 def test_backbone_without_head_is_not_taken_for_a_trained_model(tiny_bert):
     with pytest.raises(ModelError, match="not a trained classifier"):
-        load_trained(str(tiny_bert))
+        load_trained(str(tiny_bert), ModelConfig(), LABELS, "fp32", is_adapter=False)
 
 
 def test_bundled_backbone_is_the_official_file():

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from emotion.config import ModelConfig, TrainingConfig
+from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.data.batching import TokenizedTexts, batch_by_length
 from emotion.errors import TrainingError
 from emotion.labels import LabelSet
@@ -26,7 +26,7 @@ LABELS = GENERATOR.random((NUM_ROWS, 4)) < 0.4
 def model(tiny_bert):
     label_set = LabelSet(("a", "b", "c", "d"))
     torch.manual_seed(0)
-    model, _ = build_model(ModelConfig(str(tiny_bert)), label_set, LABELS.mean(axis=0))
+    model, _ = build_model(ModelConfig(str(tiny_bert)), LoraConfig(), label_set, LABELS.mean(axis=0))
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -1,0 +1,83 @@
+"""NF4: a frozen backbone's linear layers in 4 bits. The only user of bitsandbytes.
+
+Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", section 3.
+"""
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import nn
+
+from emotion.config import ModelConfig
+from emotion.errors import ModelError
+
+HEAD_MODULES = ["classifier", "score", "pre_classifier", "pooler.dense", "lm_head"]
+"""Ends of the names of layers that stay in full precision: heads and what feeds them. The default list lacks BERT's `classifier`."""
+
+
+def build_quantization(config: ModelConfig, compute_dtype: torch.dtype) -> Any:
+    """Return what `from_pretrained(quantization_config=...)` takes: None, or NF4 that multiplies in `compute_dtype`.
+
+    Raises: ModelError if bitsandbytes is not installed.
+    """
+    if config.quantization == "none":
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("model.quantization=nf4: needs bitsandbytes: pip install -r requirements.txt, or set quantization=none")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=config.double_quantization,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=HEAD_MODULES,
+    )
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether a model holds 4-bit layers."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
+    """Return a model made on the `meta` device with random NF4 weights on `device`, layer by layer, so that it never stands there whole.
+
+    Linear layers outside the heads are quantised from N(0, .02); what stays in full precision is left on `meta`.
+    """
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear) or name.endswith(tuple(HEAD_MODULES)):
+            continue
+        weight = torch.randn(module.out_features, module.in_features, dtype=quantization.bnb_4bit_compute_dtype, device=device) * 0.02
+        layer = Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=quantization.bnb_4bit_compute_dtype,
+            compress_statistics=quantization.bnb_4bit_use_double_quant,
+            quant_type="nf4",
+            device="meta",
+        )
+        layer.weight = Params4bit(
+            weight, requires_grad=False, compress_statistics=quantization.bnb_4bit_use_double_quant, quant_type="nf4"
+        ).to(device)
+        model.set_submodule(name, layer)
+    model.is_loaded_in_4bit = True
+    model.config.quantization_config = quantization
+    return model
+
+
+def dequantize(model: Any) -> Any:
+    """Return the model with every 4-bit layer as a plain one of the same values, in float32."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    model = model.dequantize(dtype=torch.float32)
+    model.is_loaded_in_4bit = False
+    for attribute in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, attribute):
+            delattr(model.config, attribute)
+    return model

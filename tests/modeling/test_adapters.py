@@ -1,0 +1,222 @@
+"""LoRA and NF4 over the four architectures of the study: what is frozen, what moves, what is kept, what comes back."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from emotion.config import LoraConfig, ModelConfig
+from emotion.errors import ModelError
+from emotion.evaluation.decision import default_rule
+from emotion.inference.model_folder import Sidecar, save_model
+from emotion.inference.predictor import Predictor
+from emotion.labels import LabelSet
+from emotion.modeling import factory, quantization
+from emotion.modeling.factory import build_model, find_head, fingerprint_backbone, list_head_parameters
+from tests.conftest import KINDS, make_backbone
+
+LABELS = LabelSet(("anger", "joy", "fear"))
+FREQUENCIES = np.array([0.5, 0.1, 0.01])
+WAYS = {"full": ("none", 0), "lora": ("none", 4), "nf4": ("nf4", 4)}
+TEXTS = ["I am so happy for you, this is wonderful!", "no", "it rains and rains, and nobody came to the party 🙃"]
+
+
+def build(folder, way, **settings):
+    torch.manual_seed(0)
+    kind, r = WAYS[way]
+    return build_model(ModelConfig(str(folder), quantization=kind, **settings), LoraConfig(r=r), LABELS, FREQUENCIES)
+
+
+def encode(tokenizer, texts, **options):
+    return tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False, **options)
+
+
+def train_steps(model, tokenizer, num_steps=3, rate=3e-3):
+    """Fit the texts for some steps and return the losses."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    labels = torch.eye(3)
+    losses = []
+    for _ in range(num_steps):
+        loss = nn.functional.binary_cross_entropy_with_logits(model(**encode(tokenizer, TEXTS)).logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_should_move_moves_and_the_head_is_full_precision(tiny_backbones, kind, way):
+    model, tokenizer = build(tiny_backbones[kind], way)
+    head = find_head(model)
+    assert type(head) is nn.Linear and head.weight.dtype == torch.float32 and head.weight.requires_grad
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {dict(model.named_parameters())[name].dtype for name in trained} == {torch.float32}
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    train_steps(model.train(), tokenizer)
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved <= trained and any("head" in name or "score" in name or "classifier" in name for name in moved)
+    if way == "full":
+        assert trained == set(before)
+    else:
+        assert all("lora_" in name or "modules_to_save" in name for name in trained)
+        assert (
+            any("lora_" in name for name in moved) and sum(p.numel() for p in model.parameters() if p.requires_grad) < len(trained) * 2_000
+        )
+    quantized = [module for module in model.modules() if type(module).__module__.startswith("bitsandbytes")]
+    assert len(quantized) == (0 if way != "nf4" else 14 if kind in ("gemma", "mistral") else 12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_and_company_change_nothing(tiny_backbones, kind, way):
+    model, tokenizer = build(tiny_backbones[kind], way)
+    model.eval()
+    assert tokenizer.padding_side == "right" and model.config.pad_token_id == tokenizer.pad_token_id is not None
+    alone = torch.cat([model(**encode(tokenizer, [text])).logits for text in TEXTS])
+    together = model(**encode(tokenizer, TEXTS)).logits
+    torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+    if kind in ("gemma", "mistral"):  # encoders count positions from the left
+        tokenizer.padding_side = "left"
+        torch.testing.assert_close(model(**encode(tokenizer, TEXTS)).logits, alone, atol=2e-6, rtol=0)
+
+
+def test_mistral_pads_with_its_unknown_token_and_gemma_with_its_own(tiny_backbones):
+    pads = {kind: build(tiny_backbones[kind], "full")[1].pad_token for kind in ("gemma", "mistral")}
+    assert pads == {"gemma": "<pad>", "mistral": "<unk>"}
+
+
+def save(model, tokenizer, folder, backbone, way):
+    sidecar = Sidecar(LABELS.names, ModelConfig(str(backbone), quantization=WAYS[way][0]), 64, "fp32", {})
+    save_model(folder, model, tokenizer, default_rule(3), sidecar, "card")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_saves_and_comes_back_equal(tiny_backbones, tmp_path, kind, way):
+    model, tokenizer = build(tiny_backbones[kind], way)
+    losses = train_steps(model.train(), tokenizer, num_steps=100)
+    assert losses[-1] < losses[0] / 2
+    save(model, tokenizer, tmp_path / "model", tiny_backbones[kind], way)
+    files = {path.name for path in (tmp_path / "model").iterdir()}
+    weights = {"adapter_config.json", "adapter_model.safetensors"} if way != "full" else {"config.json", "model.safetensors"}
+    assert files == weights | {"README.md", "emotion.json", "tokenizer.json", "tokenizer_config.json"}
+    if way != "full":
+        saved = load_file(tmp_path / "model" / "adapter_model.safetensors")
+        assert all("lora_" in name or "classifier" in name or "score" in name for name in saved)
+        assert {value.dtype for value in saved.values()} == {torch.float32}
+    expected = model.eval()(**encode(tokenizer, TEXTS)).logits.sigmoid().detach().numpy()
+    found = Predictor.load(str(tmp_path / "model"))
+    np.testing.assert_allclose(found.predict(TEXTS), expected, atol=1e-6)
+    assert find_head(found.model).weight.dtype == torch.float32
+    assert not any(parameter.requires_grad for parameter in found.model.parameters()) or way == "full"
+
+
+def test_adapter_of_another_base_is_refused(tiny_backbones, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_backbones["mistral"], base)
+    model, tokenizer = build(base, "lora")
+    save(model, tokenizer, tmp_path / "model", base, "lora")
+    make_backbone("mistral", base, seed=7)
+    with pytest.raises(ModelError, match="trained on another backbone"):
+        Predictor.load(str(tmp_path / "model"))
+    make_backbone("gemma", base)
+    with pytest.raises(ModelError):
+        Predictor.load(str(tmp_path / "model"))
+    shutil.rmtree(base)
+    with pytest.raises(ModelError, match="no such folder"):
+        Predictor.load(str(tmp_path / "model"))
+
+
+def test_fingerprint_is_the_same_in_every_form_of_one_backbone(tiny_backbones):
+    prints = {fingerprint_backbone(build(tiny_backbones["gemma"], way)[0]) for way in WAYS}
+    assert len(prints) == 1 and prints != {fingerprint_backbone(build(tiny_backbones["mistral"], "lora")[0])}
+
+
+def test_adapter_names_its_base_for_other_tools(tiny_backbones, tmp_path):
+    model, tokenizer = build(tiny_backbones["gemma"], "lora")
+    save(model, tokenizer, tmp_path / "model", tiny_backbones["gemma"], "lora")
+    settings = json.loads((tmp_path / "model" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tiny_backbones["gemma"]) and settings["task_type"] == "SEQ_CLS"
+
+
+def test_prequantized_backbone_is_refused(tiny_backbones, tmp_path):
+    shutil.copytree(tiny_backbones["mistral"], tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="quantised already"):
+        build(tmp_path / "base", "nf4")
+
+
+def test_fp16_on_a_bf16_backbone_is_refused(tiny_backbones):
+    with pytest.raises(ModelError, match=r"set training\.precision=bf16"):
+        build_model(ModelConfig(str(tiny_backbones["gemma"])), LoraConfig(r=4), LABELS, FREQUENCIES, "fp16")
+
+
+def test_nf4_without_bitsandbytes_is_one_line(tiny_backbones, monkeypatch):
+    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="needs bitsandbytes: pip install"):
+        build(tiny_backbones["bert"], "nf4")
+
+
+def test_flash_attention_that_is_not_there_is_one_line(tiny_backbones):
+    with pytest.raises(ModelError, match="needs the package flash-attn"):
+        build(tiny_backbones["gemma"], "lora", attention="flash_attention_2")
+
+
+def test_unknown_target_modules_are_answered_with_the_known(tiny_backbones):
+    with pytest.raises(ModelError, match=r"q_prj.*'q_proj'"):
+        build_model(ModelConfig(str(tiny_backbones["gemma"])), LoraConfig(r=4, target_modules=("q_prj",)), LABELS, FREQUENCIES)
+
+
+def test_head_for_other_labels_is_replaced_with_a_word(tiny_backbones, tmp_path, caplog):
+    model, tokenizer = build(tiny_backbones["distilbert"], "full")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    other, _ = build_model(ModelConfig(str(tmp_path)), LoraConfig(), LabelSet(tuple("abcde")), np.full(5, 0.2))
+    assert find_head(other).out_features == 5 and "a new one with 5 labels" in caplog.text
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradient_checkpointing_changes_no_gradient(tiny_backbones, way):
+    gradients = []
+    for is_on in (False, True):
+        model, tokenizer = build(tiny_backbones["mistral"], way, gradient_checkpointing=is_on)
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        model(**encode(tokenizer, TEXTS)).logits.sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_weights_have_the_shapes_of_the_real_ones(tiny_backbones, kind, way):
+    real, _ = build(tiny_backbones[kind], way)
+    random, tokenizer = build(tiny_backbones[kind], way, random_weights=True)
+    assert {n: (p.shape, p.dtype) for n, p in random.named_parameters()} == {n: (p.shape, p.dtype) for n, p in real.named_parameters()}
+    assert not any(parameter.is_meta for parameter in random.parameters())
+    assert fingerprint_backbone(random) != fingerprint_backbone(real)
+    losses = train_steps(random.train(), tokenizer, num_steps=40)
+    assert losses[-1] < losses[0]
+
+
+def test_head_parameters_of_adapted_models(tiny_backbones):
+    for way, prefix in (("full", ""), ("lora", "base_model.model.")):
+        names = list_head_parameters(build(tiny_backbones["distilbert"], way)[0])
+        assert names and all(name.startswith((f"{prefix}classifier", f"{prefix}pre_classifier")) for name in names)
+
+
+def test_dtypes():
+    assert factory.choose_dtype("bf16", is_frozen=True) == torch.bfloat16
+    assert factory.choose_dtype("bf16", is_frozen=False) == torch.float32

@@ -1,0 +1,105 @@
+"""The four models of the study through the scripts, on tiny checkpoints of their architectures and the bundled corpus."""
+
+import json
+
+import pytest
+import yaml
+
+from emotion.config import load_config
+from emotion.inference.predictor import Predictor
+from emotion.tracking.run_folder import RunFolder
+from tests.conftest import ROOT, run_script
+
+STUDY = {"distilbert": "distilbert", "gemma_lora": "gemma", "mistral_lora": "mistral", "mistral_qlora": "mistral"}
+HUB_IDS = {
+    "distilbert": "distilbert/distilbert-base-uncased",
+    "gemma_lora": "google/gemma-1.1-2b-it",
+    "mistral_lora": "mistralai/Mistral-7B-v0.1",
+    "mistral_qlora": "mistralai/Mistral-7B-Instruct-v0.2",
+}
+PARAMETERS = {  # of the checkpoints, counted from the tensors' shapes; the head and the adapters come on top
+    "distilbert": 66_362_880 + 590_592 + 28 * 769,
+    "gemma_lora": 2_506_172_416 + 28 * 2_048 + 19_611_648,
+    "mistral_lora": 7_110_660_096 + 28 * 4_096 + 41_943_040,
+    "mistral_qlora": 7_110_660_096 + 28 * 4_096 + 41_943_040,
+}
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_every_config_is_found_and_loads():
+    names = {str(path.relative_to(ROOT / "configs")) for path in CONFIGS}
+    assert names >= {f"{folder}{name}.yaml" for name in STUDY for folder in ("", "semeval/")} | {"quickstart.yaml", "minilm.yaml"}
+    for path in CONFIGS:
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_twins_differ_in_their_data_and_length_of_training_only(name):
+    ours, twin = (yaml.safe_load((ROOT / "configs" / folder / f"{name}.yaml").read_text()) for folder in ("", "semeval"))
+    assert ours["model"] == twin["model"] and ours.get("lora") == twin.get("lora") and ours["model"]["backbone"] == HUB_IDS[name]
+    assert ours["training"] | {"epochs": 0} == twin["training"] | {"epochs": 0}
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_model_of_the_study_trains_saves_reloads_verifies_and_infers(name, tiny_backbones, tmp_path):
+    result = run_script(
+        "train.py",
+        "--config",
+        f"configs/{name}.yaml",
+        f"model.backbone={tiny_backbones[STUDY[name]]}",
+        "data.source=sample",
+        "data.hub_config=null",
+        "data.train_fraction=0.03",
+        "training.epochs=30" if name != "distilbert" else "training.epochs=150",
+        "training.learning_rate=3e-3",
+        "training.head_learning_rate=3e-3",
+        "training.log_every=1",
+        f"run.folder={tmp_path}",
+        "run.name=run",
+    )
+    assert result.returncode == 0, result.stderr
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert losses[-1] < losses[0] / 2
+    efficiency = json.loads((tmp_path / "run" / "efficiency.json").read_text())
+    assert (efficiency["trainable_parameters"] == efficiency["parameters"]) == (name == "distilbert")
+
+    verified = run_script("evaluate.py", "--model", str(tmp_path / "run"), "--merge", str(tmp_path / "merged"))
+    if name == "distilbert":
+        assert verified.returncode == 2 and "nothing to merge" in verified.stderr
+        verified = run_script("evaluate.py", "--model", str(tmp_path / "run"), "--verify")
+    assert verified.returncode == 0, verified.stderr + verified.stdout
+    assert "as trained, before saving" in verified.stdout and ("merged into" in verified.stdout) == (name != "distilbert")
+    assert verified.stdout.strip() in (tmp_path / "run" / "model" / "README.md").read_text()
+
+    inferred = run_script("infer.py", "--model", str(tmp_path / "run"), "--text", "I love it", "--json")
+    answer = json.loads(inferred.stdout)
+    expected = Predictor.load(str(tmp_path / "run")).predict(["I love it"])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+    if name != "distilbert":
+        merged = Predictor.load(str(tmp_path / "merged"))
+        assert merged.predict(["I love it"])[0] == pytest.approx(expected, abs=1e-4) and not merged.sidecar.is_adapter
+        assert (tmp_path / "merged" / "config.json").is_file()
+
+
+def test_verify_fails_when_a_form_answers_otherwise(tiny_run, tmp_path):
+    import shutil
+
+    import pandas as pd
+
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "predictions" / "validation.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[7, "joy"] = 0.9
+    frame.to_parquet(path, index=False)
+    result = run_script("evaluate.py", "--model", str(tmp_path / "run"), "--verify")
+    assert result.returncode == 1 and "PASSED" in result.stdout
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_dry_run_needs_neither_network_nor_weights(name, tmp_path):
+    result = run_script("train.py", "--config", f"configs/{name}.yaml", "--dry-run", "training.precision=bf16", f"run.folder={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert f"{PARAMETERS[name]:,}, of which" in result.stdout and "43,410 training rows" in result.stdout
+    assert ("5,428 in 4 epochs" if name == "distilbert" else "2,714 in 2 epochs") in result.stdout
+    assert not list(tmp_path.iterdir())
