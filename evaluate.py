@@ -75,10 +75,14 @@ def check_forms(
     """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is passed."""
     from emotion.inference.export import format_agreements, merge_model, verify, write_merged
     from emotion.inference.predictor import find_model_folder
-    from emotion.tracking.publishing import add_verification
+    from emotion.tracking.publishing import add_verification, write_card
 
     if arguments.merge is not None:
-        write_merged(merge_model(model), model, Path(arguments.merge))
+        if run is None:
+            raise ConfigError(f"--merge: {model} is not in a run folder, so its settings for the model card are not known")
+        merged = merge_model(model)
+        card = write_card(run.read_config(), label_set, merged.sidecar.validation, run.path.name, is_merged=True)
+        write_merged(merged, Path(arguments.merge), card)
         print(f"{arguments.merge}: the adapter merged into its dequantised backbone", file=sys.stderr)
     trained = run.read_probabilities(split, examples.ids, label_set) if run is not None and arguments.input is None else None
     agreements = verify(model, examples.texts, examples.labels, trained)

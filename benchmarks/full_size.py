@@ -173,7 +173,8 @@ def read_peak_memory() -> int | None:
 
 
 def format_row(row: dict[str, Any]) -> str:
-    title = f"{row['backbone']:<28} {'LoRA on ' + ('NF4' if row['quantization'] == 'nf4' else 'bf16'):<13} {row['batch_size']:>4} x {row['tokens']}"
+    form = "LoRA on NF4" if row["quantization"] == "nf4" else "LoRA"
+    title = f"{row['backbone']:<28} {form:<12} {row['batch_size']:>4} x {row['tokens']}"
     if row.get("out_of_memory"):
         return f"{title}  out of memory"
     memory = f"{row['training_peak_memory'] / 2**30:.1f} GiB" if row["training_peak_memory"] is not None else "memory not counted"

@@ -23,6 +23,10 @@ class ModelError(EmotionError):
     """A backbone or model folder that cannot be used."""
 
 
+class StorageError(EmotionError):
+    """A file that cannot be written for want of space."""
+
+
 class TrainingError(EmotionError):
     """A run that cannot go on."""
 

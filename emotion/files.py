@@ -1,5 +1,6 @@
 """Files are written beside their place and renamed, so that a name always holds a whole file or nothing."""
 
+import errno
 import json
 import math
 import shutil
@@ -8,12 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from emotion.errors import StorageError
+
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; it takes the name when the block ends well.
 
     A folder that has the name already is replaced.
+
+    Raises: StorageError if the device is full; what had the name before is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -28,6 +33,14 @@ def written_beside(path: Path) -> Iterator[Path]:
             _remove(old)
         else:
             partial.replace(path)
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        _remove(partial)
+        free = shutil.disk_usage(path.parent).free
+        raise StorageError(
+            f"{path}: no space left on the device ({free / 2**20:,.0f} MiB free without it): make room and start again"
+        ) from None
     finally:
         _remove(partial)
 
@@ -45,6 +58,11 @@ def without_nan(values: Any) -> Any:
     if isinstance(values, (list, tuple)):
         return [without_nan(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether an error says that the device is full; safetensors says it in words only."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
 
 
 def _remove(path: Path) -> None:

@@ -1,7 +1,10 @@
+import errno
 import json
 
 import pytest
+from safetensors import SafetensorError
 
+from emotion.errors import StorageError
 from emotion.files import write_json, written_beside
 
 
@@ -26,3 +29,19 @@ def test_a_folder_is_replaced_whole(tmp_path):
 def test_json_has_null_for_nan(tmp_path):
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "é": float("inf")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "é": None}
+
+
+FULL = {
+    "python": OSError(errno.ENOSPC, "No space left on device"),
+    "safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("writer", FULL)
+def test_full_device_is_one_line_and_what_was_there_stays(writer, tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    with pytest.raises(StorageError, match=r"scores\.json: no space left on the device \(.* MiB free"), written_beside(path) as partial:
+        partial.write_text("new")
+        raise FULL[writer]
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["scores.json"]

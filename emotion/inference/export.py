@@ -52,11 +52,9 @@ def merge_model(location: str) -> Predictor:
     return replace(predictor, model=model.to("cpu"), device=torch.device("cpu"))
 
 
-def write_merged(merged: Predictor, source: str, folder: Path) -> None:
-    """Write a merged model as a full model folder, with the card of the model it comes from."""
-    card = Path(find_model_folder(source)) / "README.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    save_model(folder, merged.model, merged.tokenizer, merged.rule, merged.sidecar, text, is_calibrated=True)
+def write_merged(merged: Predictor, folder: Path, card: str) -> None:
+    """Write a merged model as a full model folder."""
+    save_model(folder, merged.model, merged.tokenizer, merged.rule, merged.sidecar, card, is_calibrated=True)
 
 
 def verify(location: str, texts: list[str], labels: np.ndarray, trained: np.ndarray | None) -> list[Agreement]:

@@ -108,11 +108,18 @@ def explain_loading(location: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if Path(location).is_dir():
             advice = "the folder is not a complete model folder"
-        elif "gated" in text.lower() or "401" in text:
+        elif _is_gated(error):
             advice = "accept its licence on the Hub, then set HF_TOKEN"
         else:
             advice = "check the name and the network, or give a local folder"
         raise ModelError(f"{location}: cannot be loaded, {advice} ({text[:300]})") from None
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the Hub refused for want of an accepted licence, however deep that is wrapped."""
+    from huggingface_hub.errors import GatedRepoError
+
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
 
 
 def _locate_bundled() -> Path:

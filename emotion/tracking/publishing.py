@@ -62,14 +62,15 @@ def add_verification(card: Path, table: str) -> None:
         partial.write_text(f"{text}\n{VERIFICATION_TITLE}\n\n{table}\n", encoding="utf-8")
 
 
-def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str) -> str:
-    """Return README.md of a model folder, with the front matter that the Hub reads."""
+def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
+    """Return README.md of a model folder, with the front matter that the Hub reads; `is_merged`: its adapter is in its weights."""
+    is_adapter = config.lora.r > 0 and not is_merged
     front_matter = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["emotion", "multi-label"],
     }
-    if config.lora.r:
+    if is_adapter:
         front_matter["library_name"] = "peft"
     if not config.model.backbone.startswith((".", "/", "~")):
         front_matter["base_model"] = official_name(config.model)
@@ -79,7 +80,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         num_labels=len(label_set),
         backbone=config.model.backbone,
         source=config.data.source,
-        usage=(ADAPTER_USAGE if config.lora.r else USAGE).format(backbone=official_name(config.model), max_length=config.data.max_length),
+        usage=(ADAPTER_USAGE if is_adapter else USAGE).format(backbone=official_name(config.model), max_length=config.data.max_length),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
         labels=", ".join(label_set.names),
     )
