@@ -79,7 +79,7 @@ def choose_run(config: Config, config_name: str, accelerator: Accelerator) -> Ru
     run = [RunFolder.choose(config, config_name)] if accelerator.is_main_process else [None]
     broadcast_object_list(run)
     accelerator.print(
-        f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {accelerator.mixed_precision}"
+        f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}"
     )
     return run[0]
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Tiny models gain nothing from more threads, and lose much where something else runs beside them."""
+
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "emotion" / "data" / "sample"
-THREADS = {"OMP_NUM_THREADS": "1"}
-"""Tiny models gain nothing from more, and lose much where something else runs beside them."""
 GOEMOTIONS_ROWS = ["I love this!\t18\ta1", 'He said "no"\t2,3\ta2', "NA\t27\ta3", "so\x85so 🙃\t27,0\ta4"]
 
 
 def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run `python WORDS` and return what it printed."""
-    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **THREADS, **environment}
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
     is_bytes = isinstance(stdin, bytes)
     command = [sys.executable, *words]
     return subprocess.run(
