@@ -2,13 +2,16 @@
 
     python train.py --config configs/quickstart.yaml
     accelerate launch train.py --config configs/minilm.yaml training.seed=1 run.name=second
+    python train.py --config configs/minilm.yaml run.name=second --resume
 
 config -> data -> model -> loop -> best model folder. The test split stays closed: evaluate.py opens it.
 """
 
 import argparse
+import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from emotion.config import Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
-from emotion.errors import exit_on_error
+from emotion.errors import ConfigError, exit_on_error
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
@@ -31,6 +34,7 @@ from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
+from emotion.training.checkpointing import Autosave, Progress, TrainState, describe_changes, fingerprint_run, read_newest_state, write_state
 from emotion.training.interruption import Interruption
 from emotion.training.loop import choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
@@ -41,15 +45,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's newest state, or start if there is none")
+    parser.add_argument("--resume-anyway", action="store_true", help="the same although settings or data have changed")
     parser.add_argument("--dry-run", action="store_true", help="say what the run would take (steps, parameters, memory) and exit")
     parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
+    arguments.resume |= arguments.resume_anyway
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
         return 0
-    run = choose_run(config, Path(arguments.config).stem, accelerator)
+    run = choose_run(config, Path(arguments.config).stem, accelerator, arguments.resume)
     meter = EfficiencyMeter(accelerator.num_processes)
 
     dataset = read_dataset(config.data)
@@ -62,21 +69,33 @@ def main() -> int:
     )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
 
-    if accelerator.is_main_process:  # only now: a mistake in the data or the backbone leaves no folder behind
-        start_run(run, config, dataset)
+    fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in dataset.splits.items()})
+    state = find_state(run, fingerprint, arguments.resume_anyway, accelerator) if arguments.resume else None
+    if accelerator.is_main_process and state is None:  # only now: a mistake in the data or the backbone leaves no folder behind
+        start_run(run, config, dataset, arguments.resume)
+    accelerator.wait_for_everyone()
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
-    best, is_interrupted = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer)
+    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint)
     if accelerator.is_main_process:
-        finish(run, meter, dataset, model, best)
+        finish(run, meter, dataset, model, outcome)
     accelerator.end_training()
-    return 130 if is_interrupted else 0
+    return 128 + outcome.signal if outcome.signal else 0
 
 
-def choose_run(config: Config, config_name: str, accelerator: Accelerator) -> RunFolder:
+@dataclass(frozen=True)
+class Outcome:
+    """What came of training: the best checkpoint, the steps taken, and the signal that ended it early, if one did."""
+
+    best: Candidate
+    num_steps: int
+    signal: int | None
+
+
+def choose_run(config: Config, config_name: str, accelerator: Accelerator, is_resumed: bool) -> RunFolder:
     """Choose the run's folder on the main process and tell the others."""
-    run = [RunFolder.choose(config, config_name)] if accelerator.is_main_process else [None]
+    run = [RunFolder.choose(config, config_name, is_resumed)] if accelerator.is_main_process else [None]
     broadcast_object_list(run)
     accelerator.print(
         f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}"
@@ -84,12 +103,33 @@ def choose_run(config: Config, config_name: str, accelerator: Accelerator) -> Ru
     return run[0]
 
 
-def start_run(run: RunFolder, config: Config, dataset: Dataset) -> None:
+def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool) -> None:
     """Make the run's folder, and put bad rows aside there if they are to be skipped."""
-    run.create(config, sys.argv)
+    run.create(config, sys.argv, is_resumed)
     if dataset.bad_rows:
         dataset.write_quarantine(run.quarantine)
         print(f"data: {len(dataset.bad_rows):,} bad rows left out, written to {run.quarantine}")
+
+
+def find_state(run: RunFolder, fingerprint: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> TrainState | None:
+    """Return the newest whole state of a run, if there is one.
+
+    Raises: ConfigError if settings or data have changed since, unless that is forced.
+    """
+    state, remarks = read_newest_state(run.states)
+    for remark in remarks:
+        accelerator.print(remark)
+    if state is None:
+        accelerator.print(f"{run.path}: no state to resume, starting from the beginning")
+        return None
+    if changes := describe_changes(state.progress.fingerprint, fingerprint):
+        if not is_forced:
+            raise ConfigError(
+                f"{run.path}: cannot be resumed as it was, changed are {'; '.join(changes)}: give the old ones, or --resume-anyway"
+            )
+        accelerator.print(f"resumed although changed: {'; '.join(changes)}")
+    accelerator.print(f"{run.path}: resumed after step {state.progress.step:,}")
+    return state
 
 
 def fit(
@@ -101,11 +141,17 @@ def fit(
     tokens: dict[str, TokenizedTexts],
     model: Any,
     tokenizer: Any,
-) -> tuple[Candidate, bool]:
-    """Train, and save the model whenever validation is better; return the best, and whether Ctrl-C ended it."""
-    settings, labels = config.training, dataset["train"].labels
-    num_micro_batches, num_processes = settings.gradient_accumulation_steps, accelerator.num_processes
-    sampler = WindowSampler(tokens["train"].lengths, settings.per_device_batch_size * num_micro_batches * num_processes, settings.seed)
+    state: TrainState | None,
+    fingerprint: dict[str, Any],
+) -> Outcome:
+    """Train from the start or from a state, and save the model whenever validation is better."""
+    settings, labels, gold = config.training, dataset["train"].labels, dataset["validation"].labels
+    num_processes = accelerator.num_processes
+    window_size = settings.per_device_batch_size * settings.gradient_accumulation_steps * num_processes
+    if state is not None:
+        window_size = state.progress.window_size
+    num_micro_batches = -(-window_size // (settings.per_device_batch_size * num_processes))
+    sampler = WindowSampler(tokens["train"].lengths, window_size, settings.seed)
     num_steps = sampler.num_windows * settings.epochs
     num_checks = settings.epochs * settings.validations_per_epoch
     checks = {round(num_steps * (check + 1) / num_checks) for check in range(num_checks)}
@@ -115,36 +161,56 @@ def fit(
     sum_loss = build_loss(compute_pos_weight(labels, settings), accelerator.device)
     model, optimizer = accelerator.prepare(model, optimizer)
 
+    def consider(step: int, best: Candidate | None) -> Candidate:
+        """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
+        candidate = judge(gold, validate(model, tokens["validation"], config, accelerator), config)
+        is_best = candidate.is_better_than(best, settings.select_by)
+        history.add_validation(step, candidate, is_best)
+        if not is_best:
+            assert best is not None
+            return best
+        if accelerator.is_main_process:
+            save(config, run, accelerator, model, tokenizer, candidate, dataset)
+        return candidate
+
     best: Candidate | None = None
-    num_worse = 0
+    step = num_worse = 0
+    autosave = Autosave(settings)
     is_silent = not accelerator.is_main_process
     with Interruption() as interruption, History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent) as history:
-        for step, window in enumerate(sampler.windows(settings.epochs), start=1):
+        if state is not None:
+            state.restore(model, optimizer, scheduler, accelerator)
+            step, num_worse = state.progress.step, state.progress.num_worse
+            best = judge(gold, state.best_logits, config) if state.best_logits is not None else None
+            history.restore(state.progress.history, step)
+        windows = enumerate(sampler.windows(settings.epochs, num_done=step), start=step + 1)
+        for step, window in windows:
             started = time.perf_counter()
             shares = share_window(window, num_micro_batches, accelerator.process_index, num_processes)
             batches = [tokens["train"].collate(rows, labels) for rows in shares]
             result = train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, settings.max_grad_norm, len(window), step)
             history.add_step(step, result, time.perf_counter() - started)
 
-            is_interrupted = interruption.is_requested(accelerator)
-            if step not in checks and not is_interrupted:
-                continue
-            candidate = judge(dataset["validation"].labels, validate(model, tokens["validation"], config, accelerator), config)
-            is_best = candidate.is_better_than(best, settings.select_by)
-            num_worse = 0 if is_best else num_worse + 1
-            history.add_validation(step, candidate, is_best)
-            if is_best:
-                best = candidate
+            is_interrupted, is_save_due = interruption.agree(accelerator, autosave.is_due(step))
+            if step in checks:
+                kept = consider(step, best)
+                num_worse = num_worse + 1 if kept is best else 0
+                best = kept
+            if is_interrupted or is_save_due:
+                scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+                progress = Progress(step, num_worse, window_size, history.capture(), scaler, fingerprint)
+                captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
                 if accelerator.is_main_process:
-                    save(config, run, accelerator, model, tokenizer, best, dataset)
+                    write_state(run.states, captured, settings.num_states)
             if is_interrupted:
-                history.say(f"interrupted after step {step} of {num_steps}; the best model so far is kept")
-                return best or candidate, True
+                history.say(f"interrupted after step {step} of {num_steps}; --resume goes on from there")
+                # Something usable in any case; a resumed run, not knowing of it, validates at its own time.
+                return Outcome(best or consider(step, None), step, interruption.signal)
             if settings.patience and num_worse >= settings.patience:
                 history.say(f"stopped early: no better {settings.select_by} in {num_worse} validations")
                 break
     assert best is not None
-    return best, False
+    return Outcome(best, step, None)
 
 
 def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:
@@ -167,14 +233,17 @@ def name_precision(accelerator: Accelerator) -> str:
     return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
 
 
-def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, best: Candidate) -> None:
-    """Write the validation report, the curves and efficiency.json, and say what to do next."""
+def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome) -> None:
+    """Write the validation report, the curves and efficiency.json, and say what to do next; a finished run needs its states no more."""
+    best = outcome.best
     report = write_report(
         run.report("validation"), dataset["validation"].labels, best.probabilities, best.rule, dataset.label_set, "validation"
     )
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
-    efficiency = meter.summarize(model, run.model)
+    efficiency = meter.summarize(model, run.model) | {"interrupted_after_step": outcome.num_steps if outcome.signal else None}
     write_json(run.efficiency, efficiency)
+    if outcome.signal is None:
+        shutil.rmtree(run.states, ignore_errors=True)
     print(format_report(report))
     print(
         f"\n{run.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "

@@ -116,6 +116,12 @@ class TrainingConfig:
     """Validation score that chooses the best checkpoint."""
     patience: int = 0
     """Validations without a better score after which training stops; 0 never stops early."""
+    save_every_minutes: float = 10.0
+    """Minutes between resumable states; 0 saves none by time. Ctrl-C and SIGTERM always save one."""
+    save_every_steps: int = 0
+    """Optimizer steps between resumable states; 0 saves none by steps."""
+    num_states: int = 2
+    """Newest resumable states that are kept."""
     log_every: int = 20
     """Optimizer steps between rows of `metrics.jsonl`."""
     seed: int = 0
@@ -169,6 +175,9 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.pos_weight_cap": ("at least 1", lambda x: x >= 1),
     "training.validations_per_epoch": ("at least 1", lambda x: x >= 1),
     "training.patience": ("at least 0", lambda x: x >= 0),
+    "training.save_every_minutes": ("at least 0", lambda x: x >= 0),
+    "training.save_every_steps": ("at least 0", lambda x: x >= 0),
+    "training.num_states": ("at least 1", lambda x: x >= 1),
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),

@@ -113,10 +113,11 @@ class WindowSampler:
             windows += np.split(by_length, np.cumsum([len(window) for window in bucket])[:-1])
         return [windows[position] for position in generator.permutation(len(windows))]
 
-    def windows(self, num_epochs: int) -> Iterator[np.ndarray]:
-        """Yield the windows of all epochs in turn."""
-        for epoch in range(num_epochs):
-            yield from self.lay_out(epoch)
+    def windows(self, num_epochs: int, num_done: int = 0) -> Iterator[np.ndarray]:
+        """Yield the windows of all epochs in turn, from the one after the first `num_done`."""
+        first_epoch, first_window = divmod(num_done, self.num_windows)
+        for epoch in range(first_epoch, num_epochs):
+            yield from self.lay_out(epoch)[first_window if epoch == first_epoch else 0 :]
 
 
 def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:

@@ -14,6 +14,8 @@ from emotion.evaluation.metrics import score_predictions, score_probabilities
 class Candidate:
     """A checkpoint that may become the model; `probabilities` are calibrated, float (n, L)."""
 
+    logits: np.ndarray
+    """As the model gave them, float (n, L)."""
     rule: DecisionRule
     probabilities: np.ndarray
     scores: dict[str, float]
@@ -39,4 +41,4 @@ def judge(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
         "expected_calibration_error": ranked["expected_calibration_error"],
         "temperature": rule.temperature,
     }
-    return Candidate(rule, probabilities, scores)
+    return Candidate(logits, rule, probabilities, scores)

@@ -12,6 +12,8 @@ import torch
 from emotion.modeling.lora import count_parameters
 from emotion.training.loop import StepResult
 
+COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds")
+
 
 @dataclass
 class EfficiencyMeter:
@@ -30,6 +32,16 @@ class EfficiencyMeter:
         self.num_tokens += result.num_tokens * self.num_processes
         self.num_positions += result.num_positions * self.num_processes
         self.step_seconds += seconds
+
+    def capture(self) -> dict[str, float]:
+        """Return what was counted so far, for a run to go on from."""
+        return {name: getattr(self, name) for name in COUNTS} | {"seconds": time.perf_counter() - self.started}
+
+    def restore(self, counts: dict[str, float]) -> None:
+        """Count on from what `capture` returned; the time between does not count."""
+        for name in COUNTS:
+            setattr(self, name, counts[name])
+        self.started = time.perf_counter() - counts["seconds"]
 
     def rates(self) -> dict[str, float]:
         """Return examples and (real) tokens per second of training, and the share of positions that is padding."""

@@ -29,6 +29,20 @@ class History:
     def __exit__(self, *_: object) -> None:
         self._progress.close()
 
+    def capture(self) -> dict[str, Any]:
+        """Return where the log stands, for a run to go on from."""
+        size = self._run.metrics.stat().st_size if self._run.metrics.is_file() else 0
+        return {"metrics_size": size, "losses": list(self._losses), "meter": self._meter.capture()}
+
+    def restore(self, position: dict[str, Any], step: int) -> None:
+        """Go on from what `capture` returned after `step` steps; rows that were written later are dropped, they will come again."""
+        self._losses = list(position["losses"])
+        self._meter.restore(position["meter"])
+        self._progress.update(step - self._progress.n)
+        if not self._is_silent:
+            with self._run.metrics.open("ab") as stream:
+                stream.truncate(position["metrics_size"])
+
     def add_step(self, step: int, result: StepResult, seconds: float) -> None:
         """Count a step; every `log_every` steps write a row with the mean loss since the last."""
         self._meter.add(result, seconds)

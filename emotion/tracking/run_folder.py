@@ -46,6 +46,15 @@ class RunFolder:
         return self.path / "efficiency.json"
 
     @property
+    def states(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.efficiency.is_file() and json.loads(self.efficiency.read_text(encoding="utf-8"))["interrupted_after_step"] is None
+
+    @property
     def quarantine(self) -> Path:
         return self.path / "quarantine.tsv"
 
@@ -56,23 +65,31 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.parquet"
 
     @classmethod
-    def choose(cls, config: Config, config_name: str) -> "RunFolder":
-        """Return the folder that a new run is to have; it is not made yet.
+    def choose(cls, config: Config, config_name: str, is_resumed: bool = False) -> "RunFolder":
+        """Return the folder that a run is to have; it is not made yet. A resumed run without a name has the newest of its config.
 
-        Raises: ConfigError if the name is taken.
+        Raises: ConfigError if the name is taken, or the run to resume is finished.
         """
-        folder = cls(Path(config.run.folder) / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-        if folder.path.exists():
+        parent = Path(config.run.folder)
+        folder = cls(parent / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        if is_resumed:
+            earlier = [cls(path) for path in sorted(parent.glob(f"{config_name}-*"), reverse=True)]
+            unfinished = [run for run in earlier if not run.is_finished]
+            folder = unfinished[0] if config.run.name is None and unfinished else folder
+            if folder.is_finished:
+                raise ConfigError(f"{folder.path}: is finished, there is nothing to resume")
+        elif folder.path.exists():
             raise ConfigError(folder._explain_taken())
         return folder
 
-    def create(self, config: Config, command: list[str]) -> None:
-        """Make the folder, with config.yaml and environment.json.
+    def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
+        """Make the folder, with config.yaml and environment.json; a resumed run may find it there, and starts its log anew.
 
         Raises: ConfigError if it cannot be made.
         """
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=is_resumed)
+            self.metrics.unlink(missing_ok=True)
         except FileExistsError:
             raise ConfigError(self._explain_taken()) from None
         except OSError as error:
@@ -111,7 +128,7 @@ class RunFolder:
         return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
 
     def _explain_taken(self) -> str:
-        return f"{self.path}: exists already; choose another run.name=NAME or remove it"
+        return f"{self.path}: exists already; go on with it by --resume, choose another run.name=NAME, or remove it"
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first lets the step finish and what is done be saved, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first lets the window finish and what is done be saved, the second stops at once."""
 
 import signal
 from types import FrameType
@@ -7,28 +7,35 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-    """A context in which the first SIGINT only sets a flag."""
+    """A context in which the first of `SIGNALS` only sets a flag."""
 
     def __init__(self) -> None:
-        self._is_set = False
-        self._previous: Any = None
+        self.signal: int | None = None
+        """The signal that came, if one did."""
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
-    def is_requested(self, accelerator: Accelerator) -> bool:
-        """Return whether any process was interrupted; all processes get the same answer."""
-        if accelerator.num_processes == 1:
-            return self._is_set
-        return bool(accelerator.reduce(torch.tensor(int(self._is_set), device=accelerator.device), "sum"))
+    def agree(self, accelerator: Accelerator, is_save_due: bool) -> tuple[bool, bool]:
+        """Return (whether any process was interrupted, whether any holds a save to be due), the same on all processes."""
+        if accelerator.num_processes > 1:
+            flags = accelerator.reduce(torch.tensor([self.signal or 0, int(is_save_due)], device=accelerator.device), "sum").tolist()
+            if flags[0] and self.signal is None:
+                self.signal = signal.SIGINT
+            return flags[0] > 0, flags[1] > 0
+        return self.signal is not None, is_save_due
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._is_set:
+        if self.signal is not None:
             raise KeyboardInterrupt
-        self._is_set = True
+        self.signal = number

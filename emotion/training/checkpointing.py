@@ -1,0 +1,226 @@
+"""The resumable state of a run. The only reader and writer of it: safetensors and JSON, checksummed, written beside and renamed.
+
+A state is taken between two windows. Together with config and data it determines the rest of the run bit by bit: the sampler is
+a pure function of (seed, epoch), so the number of steps taken says which window comes next.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from emotion.config import Config, TrainingConfig, to_dict
+from emotion.errors import TrainingError
+from emotion.files import write_json, written_beside
+
+PREFIX = "step-"
+PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
+    "progress.json",
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "best.safetensors",
+)
+CHECKSUMS = "checksums.json"
+FREE_KEYS = {
+    f"training.{name}"
+    for name in ("per_device_batch_size", "gradient_accumulation_steps", "save_every_minutes", "save_every_steps", "num_states")
+} | {f"data.{name}" for name in ("source", "train", "validation", "test")}
+"""Settings that change nothing of the result: the window keeps its size, and data is compared by its content."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after `step` windows, and what it must not forget."""
+
+    step: int
+    num_worse: int
+    """Validations since the best."""
+    window_size: int
+    """Rows of a window over all processes: a resumed run keeps it, on however many processes."""
+    history: dict[str, Any]
+    """Where the log stood."""
+    loss_scale: dict[str, Any]
+    """State of the fp16 scaler; empty without one."""
+    fingerprint: dict[str, Any]
+    """Config and data: what a resumed run must have in common with this one."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A state as it is on disk; trained weights only, so that an adapter's state is small and a 4-bit backbone is not in it."""
+
+    progress: Progress
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    random: dict[str, torch.Tensor]
+    """The generators' states of every process, by device and rank."""
+    best_logits: np.ndarray | None
+    """Of the best validation so far, float32 (n, L); None before the first."""
+
+    @classmethod
+    def capture(
+        cls, progress: Progress, model: Any, optimizer: Any, accelerator: Accelerator, best_logits: np.ndarray | None
+    ) -> "TrainState":
+        """Return the state of the run; every process must call it, the main one gets the generators of all."""
+        trained = trained_parameters(accelerator.unwrap_model(model))
+        states = {name: optimizer.state[parameter] for name, parameter in trained.items()}
+        moments = {f"{name}|{key}": value for name, state in states.items() for key, value in state.items()}
+        generators = gather_object([random_state(accelerator.process_index)]) if accelerator.num_processes > 1 else [random_state(0)]
+        return cls(
+            progress,
+            {name: parameter.detach() for name, parameter in trained.items()},
+            moments,
+            {name: value for states in generators for name, value in states.items()},
+            best_logits,
+        )
+
+    def restore(self, model: Any, optimizer: Any, scheduler: Any, accelerator: Accelerator) -> None:
+        """Put weights, moments, schedule, scaler and generators back; a process that the state does not know keeps its own draw.
+
+        Raises: TrainingError if the state is of another model.
+        """
+        trained = trained_parameters(accelerator.unwrap_model(model))
+        if {name: tuple(value.shape) for name, value in trained.items()} != {
+            name: tuple(value.shape) for name, value in self.weights.items()
+        }:
+            raise TrainingError(
+                "the state is of another model: its trained parameters have other names or shapes; start anew without --resume"
+            )
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(self.weights[name])
+        for key, value in self.optimizer.items():
+            name, _, moment = key.partition("|")
+            optimizer.state[trained[name]][moment] = value.to(trained[name].device)
+        scheduler.last_epoch = self.progress.step
+        scheduler._last_lr = [
+            base * scale(self.progress.step) for base, scale in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(optimizer.param_groups, scheduler._last_lr, strict=True):
+            group["lr"] = rate
+        if accelerator.scaler is not None and self.progress.loss_scale:
+            accelerator.scaler.load_state_dict(self.progress.loss_scale)
+        set_random_state(self.random, accelerator.process_index)
+
+
+class Autosave:
+    """Says when a state is due, by steps and by minutes."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._every_steps, self._every_seconds = config.save_every_steps, 60 * config.save_every_minutes
+        self._last = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a state is due after a step, and count anew if it is by time."""
+        if self._every_seconds and time.monotonic() - self._last >= self._every_seconds:
+            self._last = time.monotonic()
+            return True
+        return self._every_steps > 0 and step % self._every_steps == 0
+
+
+def write_state(folder: Path, state: TrainState, num_kept: int) -> Path:
+    """Write a state into `folder`, then remove all but the newest `num_kept`; only the main process calls it.
+
+    Raises: StorageError if the device is full; the states before it are then intact.
+    """
+    path = folder / f"{PREFIX}{state.progress.step:09d}"
+    with written_beside(path) as partial:
+        partial.mkdir()
+        write_json(partial / PROGRESS, asdict(state.progress))
+        save_file({name: value.contiguous() for name, value in state.weights.items()}, partial / WEIGHTS)
+        save_file({name: value.contiguous() for name, value in state.optimizer.items()}, partial / OPTIMIZER)
+        save_file(state.random, partial / RANDOM)
+        if state.best_logits is not None:
+            save_file({"logits": torch.from_numpy(state.best_logits)}, partial / BEST)
+        write_json(partial / CHECKSUMS, {file.name: _checksum(file) for file in sorted(partial.iterdir())})
+    for old in list_states(folder)[num_kept:]:
+        shutil.rmtree(old)
+    return path
+
+
+def read_newest_state(folder: Path) -> tuple[TrainState | None, list[str]]:
+    """Return the newest state that is whole, or None, and a sentence on each newer one that is not."""
+    remarks: list[str] = []
+    for path in list_states(folder):
+        try:
+            return _read_state(path), remarks
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            remarks.append(f"{path}: is damaged ({error}); the one before it is used")
+    return None, remarks
+
+
+def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
+    """Return what a resumed run must have in common with the one before: its settings, and a SHA-256 of (ids, texts, labels) by split."""
+    settings = {
+        f"{section}.{key}": value
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if f"{section}.{key}" not in FREE_KEYS and section != "run"
+    }
+    digests = {}
+    for split, (ids, texts, labels) in examples.items():
+        digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
+        digest.update(np.packbits(labels).tobytes())
+        digests[f"rows of {split}"] = digest.hexdigest()[:16]
+    return {**settings, **digests}
+
+
+def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return `key: before -> after` for all that differs between two fingerprints."""
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
+
+
+def list_states(folder: Path) -> list[Path]:
+    """Return the folders of states, newest first."""
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.is_dir()), reverse=True)
+
+
+def trained_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def random_state(process: int) -> dict[str, torch.Tensor]:
+    """Return the states of this process's generators, uint8."""
+    states = {f"cpu-{process}": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states[f"cuda-{process}"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_state(states: dict[str, torch.Tensor], process: int) -> None:
+    """Put the states of this process's generators back, where they are known."""
+    if f"cpu-{process}" in states:
+        torch.set_rng_state(states[f"cpu-{process}"])
+    if f"cuda-{process}" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[f"cuda-{process}"])
+
+
+def _read_state(path: Path) -> TrainState:
+    checksums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+    for name, checksum in checksums.items():
+        if _checksum(path / name) != checksum:
+            raise ValueError(f"{name} is not what was written")
+    return TrainState(
+        Progress(**json.loads((path / PROGRESS).read_text(encoding="utf-8"))),
+        load_file(path / WEIGHTS),
+        load_file(path / OPTIMIZER),
+        load_file(path / RANDOM),
+        load_file(path / BEST)["logits"].numpy() if BEST in checksums else None,
+    )
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

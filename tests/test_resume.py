@@ -1,0 +1,114 @@
+"""A run that is killed and resumed is the run that was not, bit by bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.tracking.run_folder import RunFolder
+from emotion.training.checkpointing import list_states
+from tests.conftest import ROOT, run_script
+
+TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}
+WAYS = {
+    "full": ["model.backbone={bert}"],
+    "lora": ["model.backbone={gemma}", "lora.r=4"],
+    "nf4": ["model.backbone={mistral}", "lora.r=4", "model.quantization=nf4"],
+}
+SETTINGS = ["training.per_device_batch_size=32", "training.epochs=3", "training.log_every=7", "training.save_every_steps=4"]
+DATA = ["data.train_fraction=0.5"]
+
+
+def words(way, backbones, folder, name, *more):
+    paths = {kind: str(path) for kind, path in backbones.items()}
+    given = [word.format(**paths) for word in WAYS[way]]
+    return ["train.py", "--config", "configs/quickstart.yaml", *given, *SETTINGS, *DATA, f"run.folder={folder}", f"run.name={name}", *more]
+
+
+def kill_when(command, is_time, number=signal.SIGKILL):
+    """Start a script, send it a signal as soon as `is_time()`, and return its exit status."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while process.poll() is None and time.time() < deadline and not is_time():
+        time.sleep(0.002)
+    process.send_signal(number)
+    return process.wait(timeout=120)
+
+
+def contents(folder):
+    """Return all of a run that must not depend on whether it was interrupted."""
+    run = RunFolder(folder)
+    rows = [{key: value for key, value in row.items() if key not in TIMES} for row in run.read_metrics()]
+    weights = {path.name: path.read_bytes() for path in run.model.glob("*.safetensors")}
+    return rows, weights, pd.read_parquet(run.predictions("validation")), (run.model / "emotion.json").read_text()
+
+
+def assert_same(first, second):
+    for one, other in zip(contents(first), contents(second), strict=True):
+        if isinstance(one, pd.DataFrame):
+            pd.testing.assert_frame_equal(one, other, check_exact=True)
+        else:
+            assert one == other and len(one) > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_and_resumed_equals_uninterrupted(way, tiny_backbones, tmp_path):
+    whole = run_script(*words(way, tiny_backbones, tmp_path, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    states = tmp_path / "cut" / "state"
+    generator = np.random.default_rng(0)
+    moments = [
+        lambda: len(list(states.glob(".step-*.partial"))) > 0,  # while it saves
+        lambda: len(list_states(states)) > 0 and time.sleep(generator.random() / 2) is None,  # somewhere in a window
+    ]
+    for is_time in moments:
+        status = kill_when(words(way, tiny_backbones, tmp_path, "cut", "--resume"), is_time)
+        assert status == -signal.SIGKILL
+    last = run_script(*words(way, tiny_backbones, tmp_path, "cut", "--resume"))
+    assert last.returncode == 0 and "resumed after step" in last.stdout, last.stderr
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert not states.exists()
+    again = run_script(*words(way, tiny_backbones, tmp_path, "cut", "--resume"))
+    assert again.returncode == 2 and "is finished" in again.stderr
+
+
+def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(tiny_backbones, tmp_path):
+    whole = run_script(*words("full", tiny_backbones, tmp_path, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    run = tmp_path / "cut"
+    status = kill_when(words("full", tiny_backbones, tmp_path, "cut"), lambda: len(list_states(run / "state")) == 2, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert (run / "model" / "emotion.json").is_file()  # what is done is usable
+    newest, before = list_states(run / "state")
+    weights = newest / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    changed = run_script(*words("full", tiny_backbones, tmp_path, "cut", "--resume", "training.epochs=4"))
+    assert changed.returncode == 2 and "training.epochs: 3 -> 4" in changed.stderr and "--resume-anyway" in changed.stderr
+    resumed = run_script(*words("full", tiny_backbones, tmp_path, "cut", "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "weights.safetensors is not what was written" in resumed.stdout
+    assert f"resumed after step {int(before.name.removeprefix('step-'))}" in resumed.stdout
+    assert_same(tmp_path / "whole", run)
+
+
+def test_started_on_two_processes_and_resumed_on_one(tiny_backbones, tmp_path):
+    """Mistral draws no dropout, so the loss curve is the same but for the order of sums."""
+    common = ["lora.dropout=0", "training.per_device_batch_size=16"]
+    whole = run_script(*words("nf4", tiny_backbones, tmp_path, "whole", *common, "training.gradient_accumulation_steps=2"))
+    assert whole.returncode == 0, whole.stderr
+    states = tmp_path / "cut" / "state"
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29622"]
+    kill_when([*launch, *words("nf4", tiny_backbones, tmp_path, "cut", *common)], lambda: len(list_states(states)) == 2, signal.SIGTERM)
+    assert len(list_states(states)) > 0
+    resumed = run_script(*words("nf4", tiny_backbones, tmp_path, "cut", *common, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    ours, theirs = ([row["loss"] for row in RunFolder(tmp_path / name).read_metrics()] for name in ("whole", "cut"))
+    assert len(ours) == len(theirs) > 5 and theirs == pytest.approx(ours, abs=1e-6)
