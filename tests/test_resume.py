@@ -1,5 +1,6 @@
 """A run that is killed and resumed is the run that was not, bit by bit."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -17,10 +18,9 @@ from tests.conftest import ROOT, run_script
 TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}
 WAYS = {
     "full": ["model.backbone={bert}"],
-    "lora": ["model.backbone={gemma}", "lora.r=4"],
     "nf4": ["model.backbone={mistral}", "lora.r=4", "model.quantization=nf4"],
 }
-SETTINGS = ["training.per_device_batch_size=32", "training.epochs=3", "training.log_every=7", "training.save_every_steps=4"]
+SETTINGS = ["training.per_device_batch_size=32", "training.epochs=2", "training.log_every=7", "training.save_every_steps=4"]
 DATA = ["data.train_fraction=0.5"]
 
 
@@ -28,6 +28,20 @@ def words(way, backbones, folder, name, *more):
     paths = {kind: str(path) for kind, path in backbones.items()}
     given = [word.format(**paths) for word in WAYS[way]]
     return ["train.py", "--config", "configs/quickstart.yaml", *given, *SETTINGS, *DATA, f"run.folder={folder}", f"run.name={name}", *more]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_backbones, tmp_path_factory):
+    """The folder of the uninterrupted run of a way, made once."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    @functools.cache
+    def make(way):
+        result = run_script(*words(way, tiny_backbones, folder, way))
+        assert result.returncode == 0, result.stderr
+        return folder / way
+
+    return make
 
 
 def kill_when(command, is_time, number=signal.SIGKILL):
@@ -58,9 +72,8 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_killed_and_resumed_equals_uninterrupted(way, tiny_backbones, tmp_path):
-    whole = run_script(*words(way, tiny_backbones, tmp_path, "whole"))
-    assert whole.returncode == 0, whole.stderr
+def test_killed_and_resumed_equals_uninterrupted(way, whole_run, tiny_backbones, tmp_path):
+    whole = whole_run(way)
     states = tmp_path / "cut" / "state"
     generator = np.random.default_rng(0)
     moments = [
@@ -72,15 +85,14 @@ def test_killed_and_resumed_equals_uninterrupted(way, tiny_backbones, tmp_path):
         assert status == -signal.SIGKILL
     last = run_script(*words(way, tiny_backbones, tmp_path, "cut", "--resume"))
     assert last.returncode == 0 and "resumed after step" in last.stdout, last.stderr
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole, tmp_path / "cut")
     assert not states.exists()
     again = run_script(*words(way, tiny_backbones, tmp_path, "cut", "--resume"))
     assert again.returncode == 2 and "is finished" in again.stderr
 
 
-def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(tiny_backbones, tmp_path):
-    whole = run_script(*words("full", tiny_backbones, tmp_path, "whole"))
-    assert whole.returncode == 0, whole.stderr
+def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(whole_run, tiny_backbones, tmp_path):
+    whole = whole_run("full")
     run = tmp_path / "cut"
     status = kill_when(words("full", tiny_backbones, tmp_path, "cut"), lambda: len(list_states(run / "state")) == 2, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
@@ -91,12 +103,12 @@ def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(tiny_back
     content[-1] ^= 1
     weights.write_bytes(content)
     changed = run_script(*words("full", tiny_backbones, tmp_path, "cut", "--resume", "training.epochs=4"))
-    assert changed.returncode == 2 and "training.epochs: 3 -> 4" in changed.stderr and "--resume-anyway" in changed.stderr
+    assert changed.returncode == 2 and "training.epochs: 2 -> 4" in changed.stderr and "--resume-anyway" in changed.stderr
     resumed = run_script(*words("full", tiny_backbones, tmp_path, "cut", "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     assert "weights.safetensors is not what was written" in resumed.stdout
     assert f"resumed after step {int(before.name.removeprefix('step-'))}" in resumed.stdout
-    assert_same(tmp_path / "whole", run)
+    assert_same(whole, run)
 
 
 def test_started_on_two_processes_and_resumed_on_one(tiny_backbones, tmp_path):

@@ -1,12 +1,13 @@
-"""Probabilities -> labels: thresholds, temperature, empty-set policy; fitted on validation rows and nothing else."""
+"""Probabilities -> labels: thresholds, temperature, empty-set policy; fitted on validation rows and nothing else.
+
+What only fitting needs is imported there: applying a rule must not wait a second for scikit-learn.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from sklearn.metrics import f1_score, precision_recall_curve
 
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
@@ -91,6 +92,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
+    from scipy.optimize import minimize_scalar
+
     gold, values = labels.astype(float), logits.astype(float)
 
     def negative_log_likelihood(log_temperature: float) -> float:
@@ -102,6 +105,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 def find_global_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the one threshold with the best macro-F1; of equals, the middle one."""
+    from sklearn.metrics import f1_score
+
     scores = np.array([f1_score(labels, probabilities >= threshold, average="macro", zero_division=0) for threshold in GLOBAL_GRID])
     best = np.flatnonzero(scores == scores.max())
     return round(float(GLOBAL_GRID[best[len(best) // 2]]), 2)
@@ -109,6 +114,8 @@ def find_global_threshold(labels: np.ndarray, probabilities: np.ndarray) -> floa
 
 def _best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
     """Return the threshold with the best F1, half way to the next lower score so that it does not hug one row."""
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, thresholds = precision_recall_curve(gold, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1[:-1].argmax())
