@@ -2,7 +2,7 @@
 
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
-    python evaluate.py --model runs/NAME --verify
+    python evaluate.py --model runs/NAME --verify [--merge FOLDER]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
 """
@@ -17,7 +17,7 @@ from emotion.errors import ConfigError, DataError, exit_on_error
 
 if TYPE_CHECKING:
     from emotion.data.reading import Examples
-    from emotion.labels import LabelSet
+    from emotion.inference.predictor import Predictor
     from emotion.tracking.run_folder import RunFolder
 
 
@@ -41,7 +41,7 @@ def main() -> int:
         predictor = Predictor.load(model)
         examples, label_set, remarks, bad_rows = dataset[split], dataset.label_set, dataset.remarks, dataset.bad_rows
         if label_set != predictor.label_set:
-            raise DataError(f"{config.data.source}: has the labels {label_set.names}, the model {predictor.label_set.names}")
+            raise DataError(f"{config.data.name}: has the labels {label_set.names}, the model {predictor.label_set.names}")
     else:
         predictor = Predictor.load(model)
         split, label_set = Path(arguments.input).stem, predictor.label_set
@@ -53,25 +53,20 @@ def main() -> int:
         print(f"data: {len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}", file=sys.stderr)
 
     if is_check:
-        return check_forms(arguments, model, run, split, examples, label_set)
+        return check_forms(arguments, model, run, predictor, examples)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities = predictor.predict(examples.texts, "predict")
-    if arguments.output is not None:
-        output = RunFolder(Path(arguments.output))
-    elif run is not None:
-        output = run
-    else:
-        raise ConfigError("--output FOLDER: needed for a model that is not in a run folder")
+    output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
+    assert output is not None  # without a run there is --input, and with that --output
     report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split)
-    output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
+    if output != run or split != "validation":  # training wrote those, and --verify holds the model to them
+        output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
     print(format_report(report))
     print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
     return 0
 
 
-def check_forms(
-    arguments: argparse.Namespace, model: str, run: "RunFolder | None", split: str, examples: "Examples", label_set: "LabelSet"
-) -> int:
+def check_forms(arguments: argparse.Namespace, model: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples") -> int:
     """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is passed."""
     from emotion.inference.export import format_agreements, merge_model, verify, write_merged
     from emotion.inference.predictor import find_model_folder
@@ -80,17 +75,18 @@ def check_forms(
     if arguments.merge is not None:
         if run is None:
             raise ConfigError(f"--merge: {model} is not in a run folder, so its settings for the model card are not known")
-        merged = merge_model(model)
-        card = write_card(run.read_config(), label_set, merged.sidecar.validation, run.path.name, is_merged=True)
-        write_merged(merged, Path(arguments.merge), card)
+        card = write_card(run.read_config(), predictor.label_set, predictor.sidecar.validation, run.path.name, is_merged=True)
+        write_merged(merge_model(predictor, model), Path(arguments.merge), card)
         print(f"{arguments.merge}: the adapter merged into its dequantised backbone", file=sys.stderr)
-    trained = run.read_probabilities(split, examples.ids, label_set) if run is not None and arguments.input is None else None
-    agreements = verify(model, examples.texts, examples.labels, trained)
-    table = f"On {len(examples):,} rows ({arguments.input or split}):\n\n{format_agreements(agreements)}"
+    is_validation = run is not None and arguments.input is None and arguments.split in (None, "validation")
+    trained = run.read_probabilities("validation", examples.ids, predictor.label_set) if run is not None and is_validation else None
+    agreements = verify(predictor, model, examples.texts, examples.labels, trained, arguments.merge)
+    rows = arguments.input or (arguments.split or "validation")
+    table = f"On {len(examples):,} rows ({rows}):\n\n{format_agreements(agreements)}"
     print(table)
     cards = [Path(folder) / "README.md" for folder in (find_model_folder(model), arguments.merge) if folder is not None]
-    for card in filter(Path.is_file, cards):
-        add_verification(card, table)
+    for path in filter(Path.is_file, cards):
+        add_verification(path, table)
     return 0 if all(agreement.is_within for agreement in agreements) else 1
 
 
@@ -108,6 +104,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
     arguments = parser.parse_intermixed_args()
+    if arguments.input is not None and arguments.output is None and not (arguments.verify or arguments.merge):
+        raise ConfigError("--input FILE: give --output FOLDER too, so that the scores of a run's own splits stay as they are")
+    if arguments.merge is not None and Path(arguments.merge).exists():
+        raise ConfigError(f"--merge {arguments.merge}: exists already; choose another folder")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
     return arguments

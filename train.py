@@ -29,7 +29,7 @@ from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
 from emotion.files import write_json
 from emotion.inference.model_folder import Sidecar, save_model
-from emotion.modeling.factory import build_model, list_head_parameters
+from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
 from emotion.tracking.publishing import write_card
@@ -68,6 +68,7 @@ def main() -> int:
         config.model, config.lora, dataset.label_set, dataset["train"].labels.mean(axis=0), name_precision(accelerator)
     )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
+    check_length(model, config.data.max_length)
 
     fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in dataset.splits.items()})
     state = find_state(run, fingerprint, arguments.resume_anyway, accelerator) if arguments.resume else None
@@ -216,7 +217,8 @@ def fit(
 def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:
     """Return the logits of all validation rows, float32 (n, L), on every process."""
     batches = batch_by_length(tokens, 2 * config.training.per_device_batch_size, accelerator.process_index, accelerator.num_processes)
-    logits = predict_logits(model, batches, len(tokens.token_ids), accelerator.device)
+    # Unwrapped: DDP would wait for the buffers of a process that has no batch.
+    logits = predict_logits(accelerator.unwrap_model(model), batches, len(tokens.token_ids), accelerator.device)
     return accelerator.reduce(torch.from_numpy(logits).to(accelerator.device), "sum").cpu().numpy()
 
 

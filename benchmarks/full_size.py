@@ -2,8 +2,8 @@
 
     python -m benchmarks.full_size --output full_size.json
 
-Each case trains through the project's own loop and predicts through its own predictor loop, in turns, so that a busy machine slows
-all alike. Without a GPU it says so and runs the same at tiny shapes, which shows that it works and nothing about speed.
+Each case trains through the project's own loop and predicts through its own prediction loop. Without a GPU it
+says so and runs the same at tiny shapes, which shows that it works and nothing about speed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from emotion.data.batching import TokenizedTexts, batch_by_length
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
-from emotion.modeling.factory import choose_dtype, keep_trained_in_float32, list_head_parameters, load_with_head, strip_adapters
+from emotion.modeling.factory import keep_trained_in_float32, list_head_modules, list_head_parameters, load_with_head, strip_adapters
 from emotion.modeling.lora import attach_lora, count_parameters
 from emotion.training.loop import predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
@@ -87,8 +87,8 @@ def build(config: ModelConfig, precision: str) -> Any:
     """Return the model as `build_model` makes it, without a tokenizer."""
     set_seed(0)
     labels = LabelSet(tuple(f"label {column}" for column in range(NUM_LABELS)))
-    model = load_with_head(config.backbone, config, labels, pad_token_id=0, dtype=choose_dtype(precision, is_frozen=True))
-    model = attach_lora(model, LoraConfig(r=16, alpha=32), config.backbone, None)
+    model = load_with_head(config.backbone, config, labels, pad_token_id=0, precision=precision, is_frozen=True)
+    model = attach_lora(model, LoraConfig(r=16, alpha=32), list_head_modules(model), config.backbone, None)
     keep_trained_in_float32(model)
     return model
 

@@ -55,6 +55,11 @@ class DataConfig:
     max_length: int = 128
     """Tokens kept of a text, special tokens included."""
 
+    @property
+    def name(self) -> str:
+        """Where the training rows come from, in a word."""
+        return self.train or self.source
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -223,7 +228,8 @@ def describe_keys() -> list[tuple[str, str, str]]:
     for section in dataclasses.fields(Config):
         cls = typing.get_type_hints(Config)[section.name]
         body = typing.cast(ast.ClassDef, ast.parse(inspect.getsource(cls)).body[0]).body
-        for node, doc in zip(body[::2], body[1::2], strict=True):
+        fields = [node for node in body if not isinstance(node, ast.FunctionDef)]
+        for node, doc in zip(fields[::2], fields[1::2], strict=True):
             name = typing.cast(ast.Name, typing.cast(ast.AnnAssign, node).target).id
             text = typing.cast(ast.Constant, typing.cast(ast.Expr, doc).value).value
             default = yaml.safe_dump(getattr(cls(), name)).splitlines()[0]

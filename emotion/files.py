@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     Raises: StorageError if the device is full; what had the name before is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
         yield partial
         if path.is_dir():  # a folder cannot be renamed over: keep the old one until the new one has its name
             old = path.with_name(f".{path.name}.old")
@@ -33,16 +33,30 @@ def written_beside(path: Path) -> Iterator[Path]:
             _remove(old)
         else:
             partial.replace(path)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); give another place") from None
     except Exception as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         _remove(partial)
-        free = shutil.disk_usage(path.parent).free
-        raise StorageError(
-            f"{path}: no space left on the device ({free / 2**20:,.0f} MiB free without it): make room and start again"
-        ) from None
+        raise StorageError(_explain_full(path)) from None
     finally:
-        _remove(partial)
+        with suppress(OSError):
+            _remove(partial)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file.
+
+    Raises: StorageError if the device is full.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise StorageError(_explain_full(path)) from None
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -60,9 +74,14 @@ def without_nan(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
     """Whether an error says that the device is full; safetensors says it in words only."""
     return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def _explain_full(path: Path) -> str:
+    free = shutil.disk_usage(path.parent).free
+    return f"{path}: no space left on the device ({free / 2**20:,.0f} MiB free without it): make room and start again"
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The scripts as a user runs them."""
 
+import gzip
 import json
 import os
 import shutil
@@ -191,6 +192,9 @@ MISTAKES = {
     "evaluate: no such model": (["evaluate.py", "--model", "runs/none"], "no such folder"),
     "evaluate: not a model": (["evaluate.py", "--model", "configs"], "holds no finished model"),
     "evaluate: threshold": (["evaluate.py", "--threshold", "1"], "must be in (0, 1)"),
+    "evaluate: a file without a place for its scores": (["evaluate.py", "--input", "a.csv"], "give --output FOLDER too"),
+    "evaluate: merge over something": (["evaluate.py", "--merge", "configs"], "exists already"),
+    "train: longer than the positions": (["train.py", "--config", "configs/quickstart.yaml", "data.max_length=600"], "at most 512 tokens"),
     "infer: no such model": (["infer.py", "--model", "./none", "--text", "a"], "no such folder"),
     "infer: no run yet": (["infer.py", "--text", "a"], "python train.py --config configs/quickstart.yaml"),
     "infer: threshold": (["infer.py", "--text", "a", "--threshold", "3"], "must be in (0, 1)"),
@@ -209,6 +213,29 @@ def test_mistake_is_one_line_and_status_2(case, tmp_path):
     assert len(errors) == 1 and message in errors[0]
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"configs", "emotion"}  # nothing half-made is left
+
+
+def test_labels_that_are_not_utf8_and_a_torn_archive_are_one_line(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\n")
+    (tmp_path / "labels.txt").write_bytes(b"j\xf6y\nfear\n")
+    result = run_script("train.py", "--config", "configs/quickstart.yaml", f"data.source={tmp_path}")
+    assert result.returncode == 2 and "labels.txt: cannot be read" in result.stderr and "Traceback" not in result.stderr
+    (tmp_path / "torn.csv.gz").write_bytes(gzip.compress(b"text,label\n" + b"a,0\n" * 5_000)[:20] + b"\xff" * 20)
+    result = run_script("train.py", "--config", "configs/quickstart.yaml", f"data.source={tmp_path / 'torn.csv.gz'}")
+    assert result.returncode == 2 and "torn.csv.gz: cannot be read" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_output_that_is_a_file_is_one_line(tiny_run, tmp_path):
+    (tmp_path / "out").touch()
+    result = run_script("evaluate.py", "--model", str(tiny_run), "--output", str(tmp_path / "out"))
+    assert result.returncode == 2 and "cannot be written" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_evaluating_validation_again_keeps_what_training_wrote(tiny_run):
+    path = tiny_run / "predictions" / "validation.parquet"
+    before = path.stat().st_mtime_ns
+    assert run_script("evaluate.py", "--model", str(tiny_run), "--split", "validation").returncode == 0
+    assert path.stat().st_mtime_ns == before
 
 
 def test_a_finished_run_is_never_written_over(tiny_bert, tiny_run):
@@ -241,4 +268,15 @@ def test_two_processes_make_one_run_with_every_row_counted_once(tiny_bert, tmp_p
     texts = pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text.tolist()
     np.testing.assert_allclose(Predictor.load(str(tmp_path / "two")).predict(texts), frame.iloc[:, 29:].to_numpy(), atol=1e-5)
     steps = [row for row in RunFolder(tmp_path / "two").read_metrics() if row["kind"] == "train"]
-    assert steps[-1]["step"] == 21  # 1,300 rows in windows of 2 x 2 x 16
+    assert steps[-1]["step"] == 21 and steps[-1]["examples_seen"] == 1_300  # windows of 2 x 2 x 16
+
+
+def test_two_processes_and_fewer_validation_rows_than_a_batch(tiny_bert, tmp_path):
+    """One process has no batch to predict; it must not keep the other waiting."""
+    shutil.copytree(SAMPLE, tmp_path / "data")
+    lines = (SAMPLE / "validation.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "data" / "validation.csv").write_text("".join(lines[:40]))
+    words = train_words(tiny_bert, tmp_path, "run.name=two", f"data.source={tmp_path / 'data'}", "data.train_fraction=0.2")
+    result = run_script("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29633", *words)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "two" / "efficiency.json").is_file()

@@ -27,7 +27,7 @@ class Candidate:
 
 def judge(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
     """Fit the decision rule on validation logits, float (n, L), and score them by it."""
-    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.source}, {len(labels):,} rows")
+    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows")
     probabilities = expit(logits / rule.temperature)
     tuned = score_predictions(labels, rule.decide(probabilities))
     halved = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities))

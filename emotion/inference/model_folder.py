@@ -86,6 +86,8 @@ def check_fingerprint(model: Any, sidecar: Sidecar, location: str) -> None:
 
     Raises: ModelError if it is another.
     """
+    if sidecar.is_adapter and sidecar.model.random_weights:
+        raise ModelError(f"{location}: its backbone was random (model.random_weights=true) and is gone: such a run is for measuring only")
     if sidecar.is_adapter and fingerprint_backbone(model) != sidecar.fingerprint:
         raise ModelError(
             f"{location}: its adapter was trained on another backbone than what {sidecar.model.backbone!r} is now; "

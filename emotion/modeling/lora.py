@@ -15,9 +15,10 @@ from emotion.modeling.quantization import is_quantized
 ADAPTER_FILE = "adapter_config.json"
 
 
-def attach_lora(model: Any, config: LoraConfig, base_name: str, revision: str | None) -> Any:
+def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_name: str, revision: str | None) -> Any:
     """Return the model with its backbone frozen, fresh adapters beside it and its head trained as it is.
 
+    `head_modules` are the head's top-level modules: left alone, peft keeps those called `classifier` or `score` only.
     `base_name` is what the adapter's own config names as its base.
 
     Raises: ModelError if no layer has a name in `lora.target_modules`.
@@ -27,7 +28,8 @@ def attach_lora(model: Any, config: LoraConfig, base_name: str, revision: str | 
     # peft's own "all-linear" takes DistilBERT's `pre_classifier` too, which is part of its head, and fails.
     names = sorted({name.rpartition(".")[2] for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)})
     settings = peft.LoraConfig(
-        task_type="SEQ_CLS",  # which keeps the heads `classifier` and `score` whole, trained and saved
+        task_type="SEQ_CLS",
+        modules_to_save=head_modules,
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,

@@ -6,13 +6,12 @@ from typing import Any
 from torch import nn
 
 from emotion.config import LoraConfig, ModelConfig
-from emotion.errors import ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import load_architecture, locate_backbone, official_name
-from emotion.modeling.factory import choose_dtype
+from emotion.modeling.factory import choose_dtype, list_head_modules, refuse_quantized
 from emotion.modeling.lora import attach_lora, count_parameters
-from emotion.modeling.quantization import HEAD_MODULES
+from emotion.modeling.quantization import POOLER, is_quantizable
 
 SCALE_BYTES = {True: 1 / 64 + 4 / (64 * 256), False: 4 / 64}
 """Bytes of NF4's scales a weight, with and without double quantisation. Source: QLoRA (Dettmers et al. 2023), section 3."""
@@ -50,13 +49,13 @@ def estimate_footprint(
     location = config.backbone if known else locate_backbone(config)
     shape_only = ModelConfig(config.backbone, config.revision, random_weights=known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
-    if getattr(architecture, "quantization_config", None):
-        raise ModelError(f"{location}: is quantised already; give the full-precision backbone")
+    refuse_quantized(architecture, location)
     with init_empty_weights():
         model = AutoModelForSequenceClassification.from_config(architecture)
-        quantized = _name_quantized(model) if config.quantization != "none" else set()
+        head_modules = list_head_modules(model)
+        quantized = _name_quantized(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
         if lora.r:
-            model = attach_lora(model, lora, official_name(config), config.revision)
+            model = attach_lora(model, lora, head_modules, official_name(config), config.revision)
     size = choose_dtype(precision, is_frozen=lora.r > 0).itemsize
     weights = 0.0
     for name, parameter in model.named_parameters():
@@ -88,19 +87,15 @@ def estimate_activations(architecture: Any, num_tokens: int, size: int, is_check
     """
     hidden, layers = architecture.hidden_size, architecture.num_hidden_layers
     is_gated = hasattr(architecture, "num_key_value_heads")
-    inner = getattr(architecture, "intermediate_size", None) or architecture.hidden_dim
+    inner = getattr(architecture, "intermediate_size", None) or getattr(architecture, "hidden_dim", None) or 4 * hidden
     layer = 9 * hidden + (4 if is_gated else 2) * inner
     kept = layers * hidden + layer if is_checkpointed else layers * layer
     return float(num_tokens * size * kept)
 
 
-def _name_quantized(model: Any) -> set[str]:
+def _name_quantized(model: Any, kept: list[str]) -> set[str]:
     """Return the names of the weights that NF4 would hold in 4 bits."""
-    return {
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.endswith(tuple(HEAD_MODULES))
-    }
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear) and is_quantizable(name, kept)}
 
 
 def _plain_name(name: str) -> str:

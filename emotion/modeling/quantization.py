@@ -12,12 +12,14 @@ from torch import nn
 from emotion.config import ModelConfig
 from emotion.errors import ModelError
 
-HEAD_MODULES = ["classifier", "score", "pre_classifier", "pooler.dense", "lm_head"]
-"""Ends of the names of layers that stay in full precision: heads and what feeds them. The default list lacks BERT's `classifier`."""
+POOLER = "pooler.dense"
+"""What feeds an encoder's head stays in full precision with it."""
 
 
-def build_quantization(config: ModelConfig, compute_dtype: torch.dtype) -> Any:
+def build_quantization(config: ModelConfig, head_modules: list[str], compute_dtype: torch.dtype) -> Any:
     """Return what `from_pretrained(quantization_config=...)` takes: None, or NF4 that multiplies in `compute_dtype`.
+
+    `head_modules` are left as they are; the library's own list lacks BERT's `classifier`.
 
     Raises: ModelError if bitsandbytes is not installed.
     """
@@ -32,8 +34,13 @@ def build_quantization(config: ModelConfig, compute_dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=config.double_quantization,
         bnb_4bit_compute_dtype=compute_dtype,
-        llm_int8_skip_modules=HEAD_MODULES,
+        llm_int8_skip_modules=[*head_modules, POOLER],
     )
+
+
+def is_quantizable(name: str, kept: list[str]) -> bool:
+    """Return whether NF4 takes the linear layer of this name: it is neither one of `kept` nor inside one."""
+    return not any(name == module or name.startswith(f"{module}.") or name.endswith(f".{module}") for module in kept)
 
 
 def is_quantized(model: Any) -> bool:
@@ -49,7 +56,7 @@ def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     for name, module in list(model.named_modules()):
-        if not isinstance(module, nn.Linear) or name.endswith(tuple(HEAD_MODULES)):
+        if not isinstance(module, nn.Linear) or not is_quantizable(name, quantization.llm_int8_skip_modules):
             continue
         weight = torch.randn(module.out_features, module.in_features, dtype=quantization.bnb_4bit_compute_dtype, device=device) * 0.02
         layer = Linear4bit(

@@ -17,7 +17,7 @@ COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds")
 
 @dataclass
 class EfficiencyMeter:
-    """Adds up the steps of this process; `num_processes` scales them to the whole run."""
+    """Adds up the steps of a run of `num_processes` processes."""
 
     num_processes: int = 1
     started: float = field(default_factory=time.perf_counter)
@@ -28,9 +28,9 @@ class EfficiencyMeter:
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Count one optimizer step that took `seconds`."""
-        self.num_examples += result.num_examples * self.num_processes
-        self.num_tokens += result.num_tokens * self.num_processes
-        self.num_positions += result.num_positions * self.num_processes
+        self.num_examples += result.num_examples
+        self.num_tokens += result.num_tokens
+        self.num_positions += result.num_positions
         self.step_seconds += seconds
 
     def capture(self) -> dict[str, float]:

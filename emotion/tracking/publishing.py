@@ -79,7 +79,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         name=name,
         num_labels=len(label_set),
         backbone=config.model.backbone,
-        source=config.data.source,
+        source=config.data.name,
         usage=(ADAPTER_USAGE if is_adapter else USAGE).format(backbone=official_name(config.model), max_length=config.data.max_length),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
         labels=", ".join(label_set.names),

@@ -17,7 +17,7 @@ import yaml
 
 from emotion.config import Config, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
-from emotion.files import without_nan, write_json, written_beside
+from emotion.files import append_line, without_nan, write_json, written_beside
 from emotion.labels import LabelSet
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
@@ -105,8 +105,7 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(without_nan(row)) + "\n")
+        append_line(self.metrics, json.dumps(without_nan(row)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl."""

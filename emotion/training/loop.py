@@ -18,7 +18,7 @@ from emotion.errors import TrainingError
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step did: mean loss per row and label, gradient norm before clipping, learning rate, counts."""
+    """What one optimizer step did over all processes: mean loss per row and label, gradient norm before clipping, rate, counts."""
 
     loss: float
     grad_norm: float
@@ -54,13 +54,23 @@ def train_window(
         batch = micro_batch.to(accelerator.device)
         assert batch.labels is not None
         is_last = position == len(micro_batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(model):
-            logits = model(**batch.inputs).logits  # (b, L)
-            loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
-            accelerator.backward(loss * accelerator.num_processes)
+        try:
+            with nullcontext() if is_last else accelerator.no_sync(model):
+                logits = model(**batch.inputs).logits  # (b, L)
+                loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
+                accelerator.backward(loss * accelerator.num_processes)
+        except torch.OutOfMemoryError:
+            rows, width = batch.input_ids.shape
+            raise TrainingError(
+                f"step {step}: out of memory with {rows} x {width} tokens: halve training.per_device_batch_size and double "
+                "training.gradient_accumulation_steps (the result is the same), or set model.gradient_checkpointing=true"
+            ) from None
         total_loss += loss.detach()
     norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
-    window_loss, grad_norm = float(accelerator.reduce(total_loss, "sum")), float(norm)
+    num_tokens, num_positions = sum(b.num_tokens for b in micro_batches), sum(b.input_ids.numel() for b in micro_batches)
+    counts = torch.tensor([num_tokens, num_positions], dtype=torch.float32, device=accelerator.device)  # exact up to 16 million
+    totals = accelerator.reduce(torch.cat([total_loss.reshape(1), counts]), "sum").tolist()
+    window_loss, grad_norm = totals[0], float(norm)
     # fp16 skips a step whose scaled gradients overflow and lowers its scale; only a bad loss is fatal there.
     if not np.isfinite(window_loss) or (not np.isfinite(grad_norm) and accelerator.scaler is None):
         rows = np.concatenate([batch.row_index for batch in micro_batches])
@@ -75,9 +85,9 @@ def train_window(
         loss=window_loss,
         grad_norm=grad_norm,
         learning_rate=learning_rate,
-        num_examples=sum(len(batch.row_index) for batch in micro_batches),
-        num_tokens=sum(batch.num_tokens for batch in micro_batches),
-        num_positions=sum(batch.input_ids.numel() for batch in micro_batches),
+        num_examples=num_rows,
+        num_tokens=int(totals[1]),
+        num_positions=int(totals[2]),
     )
 
 

@@ -81,7 +81,7 @@ def format_plan(plan: Plan) -> str:
     lines = {
         "backbone": f"{config.model.backbone}, {form}",
         "parameters": f"{footprint.parameters:,}, of which {footprint.trained_parameters:,} are trained ({share:.2%})",
-        "data": f"{config.data.train or config.data.source}, {plan.rows:,} training rows ({plan.row_source})",
+        "data": f"{config.data.name}, {plan.rows:,} training rows ({plan.row_source})",
         "tokens": tokens,
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.window_size} rows each: {plan.num_processes} process(es) x "
         f"{training.gradient_accumulation_steps} micro-batch(es) x {training.per_device_batch_size}",

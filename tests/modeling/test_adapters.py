@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from emotion.config import LoraConfig, ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.decision import default_rule
 from emotion.inference.model_folder import Sidecar, save_model
 from emotion.inference.predictor import Predictor
@@ -154,9 +154,10 @@ def test_prequantized_backbone_is_refused(tiny_backbones, tmp_path):
         build(tmp_path / "base", "nf4")
 
 
-def test_fp16_on_a_bf16_backbone_is_refused(tiny_backbones):
+@pytest.mark.parametrize("r", [0, 4])
+def test_fp16_on_a_bf16_backbone_is_refused(tiny_backbones, r):
     with pytest.raises(ModelError, match=r"set training\.precision=bf16"):
-        build_model(ModelConfig(str(tiny_backbones["gemma"])), LoraConfig(r=4), LABELS, FREQUENCIES, "fp16")
+        build_model(ModelConfig(str(tiny_backbones["gemma"])), LoraConfig(r=r), LABELS, FREQUENCIES, "fp16")
 
 
 def test_nf4_without_bitsandbytes_is_one_line(tiny_backbones, monkeypatch):
@@ -220,3 +221,62 @@ def test_head_parameters_of_adapted_models(tiny_backbones):
 def test_dtypes():
     assert factory.choose_dtype("bf16", is_frozen=True) == torch.bfloat16
     assert factory.choose_dtype("bf16", is_frozen=False) == torch.float32
+
+
+def test_heads_of_other_names_are_trained_saved_and_kept_in_full_precision(tiny_backbones, tmp_path):
+    """BART's head is `classification_head`, RoBERTa's `classifier` holds two layers: peft and bitsandbytes know neither by themselves."""
+    from transformers import AutoTokenizer, BartConfig, BartModel, RobertaConfig, RobertaModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbones["gemma"])
+    size = {"vocab_size": len(tokenizer), "max_position_embeddings": 130, "pad_token_id": tokenizer.pad_token_id}
+    bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    bart |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    roberta = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    models = {
+        "bart": BartModel(BartConfig(**size, **bart)),
+        "roberta": RobertaModel(RobertaConfig(**size, **roberta), add_pooling_layer=False),
+    }
+    for name, backbone in models.items():
+        folder = tmp_path / name
+        backbone.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        for settings in ({}, {"random_weights": True}):
+            model, _ = build(folder, "nf4", **settings)
+            heads = {key: value for key, value in model.named_parameters() if "modules_to_save" in key}
+            assert len(heads) == 4 and all(value.requires_grad and value.dtype == torch.float32 for value in heads.values()), name
+            assert any(type(module).__module__.startswith("bitsandbytes") for module in model.modules())
+
+
+def test_backbone_with_missing_weights_is_refused(tiny_backbones, tmp_path):
+    from safetensors.torch import save_file
+
+    shutil.copytree(tiny_backbones["distilbert"], tmp_path / "base")
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    lost = next(name for name in weights if "layer.1" in name and "weight" in name)
+    save_file({name: value for name, value in weights.items() if name != lost}, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="lacks weights of the backbone"):
+        build(tmp_path / "base", "full")
+
+
+def test_random_weights_need_no_tokenizer(tiny_backbones, tmp_path, caplog):
+    shutil.copytree(tiny_backbones["mistral"], tmp_path / "base")
+    for path in (tmp_path / "base").glob("token*"):
+        path.unlink()
+    (tmp_path / "base" / "model.safetensors").unlink()
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"vocab_size": 40_000}))
+    model, tokenizer = build(tmp_path / "base", "lora", random_weights=True)
+    assert len(tokenizer) > 30_000 and "stands in" in caplog.text
+    save(model, tokenizer, tmp_path / "model", tmp_path / "base", "lora")
+    sidecar = json.loads((tmp_path / "model" / "emotion.json").read_text())
+    sidecar["model"]["random_weights"] = True
+    (tmp_path / "model" / "emotion.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ModelError, match="for measuring only"):
+        Predictor.load(str(tmp_path / "model"))
+
+
+def test_length_beyond_the_positions_is_refused(tiny_backbones):
+    model, _ = build(tiny_backbones["bert"], "lora")
+    factory.check_length(model, 128)
+    with pytest.raises(ConfigError, match="at most 128 tokens"):
+        factory.check_length(model, 129)

@@ -15,6 +15,7 @@ from emotion.data import splitting
 from emotion.data.reading.layout import Layout, find_labels, find_layout
 from emotion.data.reading.tables import READERS, BadRow, Table, read_table, table_from_columns
 from emotion.errors import DataError
+from emotion.files import written_beside
 from emotion.labels import LabelSet
 
 SAMPLE = Path(__file__).parents[1] / "sample"
@@ -58,7 +59,7 @@ class Dataset:
 
     def write_quarantine(self, path: Path) -> None:
         """Write the bad rows as tsv: file, line, reason, content."""
-        with path.open("w", encoding="utf-8", newline="") as stream:
+        with written_beside(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, delimiter="\t")
             writer.writerow(["file", "line", "reason", "content"])
             writer.writerows([row.path, row.line, row.reason, row.content] for row in self.bad_rows)
@@ -180,7 +181,10 @@ def _read_label_names(train_path: str) -> tuple[str, ...] | None:
     for name in LABEL_FILES:
         path = Path(train_path).parent / name
         if path.is_file():
-            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+            try:
+                return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: cannot be read as a list of label names in UTF-8 ({error})") from None
     return None
 
 

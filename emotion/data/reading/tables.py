@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_table(path: Path, named_columns: Set[str] = frozenset()) -> Table:
     try:
         with gzip.open(path, "rb") if suffixes[-1] == ".gz" else path.open("rb") as stream:
             table = reader(path, stream, set(named_columns))  # type: ignore[arg-type]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not table.rows and not table.bad_rows:
         raise DataError(f"{path}: has no rows")
