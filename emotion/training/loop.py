@@ -60,9 +60,9 @@ def train_window(
                 loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
                 accelerator.backward(loss * accelerator.num_processes)
         except torch.OutOfMemoryError:
-            rows, width = batch.input_ids.shape
+            num_texts, width = batch.input_ids.shape
             raise TrainingError(
-                f"step {step}: out of memory with {rows} x {width} tokens: halve training.per_device_batch_size and double "
+                f"step {step}: out of memory with {num_texts} x {width} tokens: halve training.per_device_batch_size and double "
                 "training.gradient_accumulation_steps (the result is the same), or set model.gradient_checkpointing=true"
             ) from None
         total_loss += loss.detach()
