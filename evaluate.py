@@ -53,7 +53,7 @@ def main() -> int:
         print(f"data: {len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}", file=sys.stderr)
 
     if is_check:
-        return check_forms(arguments, model, run, predictor, examples)
+        return check_forms(arguments, model, split, run, predictor, examples)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities = predictor.predict(examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
@@ -66,7 +66,9 @@ def main() -> int:
     return 0
 
 
-def check_forms(arguments: argparse.Namespace, model: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples") -> int:
+def check_forms(
+    arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
+) -> int:
     """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is passed."""
     from emotion.inference.export import format_agreements, merge_model, verify, write_merged
     from emotion.inference.predictor import find_model_folder
@@ -78,11 +80,11 @@ def check_forms(arguments: argparse.Namespace, model: str, run: "RunFolder | Non
         card = write_card(run.read_config(), predictor.label_set, predictor.sidecar.validation, run.path.name, is_merged=True)
         write_merged(merge_model(predictor, model), Path(arguments.merge), card)
         print(f"{arguments.merge}: the adapter merged into its dequantised backbone", file=sys.stderr)
-    is_validation = run is not None and arguments.input is None and arguments.split in (None, "validation")
-    trained = run.read_probabilities("validation", examples.ids, predictor.label_set) if run is not None and is_validation else None
+    trained = None
+    if run is not None and arguments.input is None and split == "validation":
+        trained = run.read_probabilities(split, examples.ids, predictor.label_set)
     agreements = verify(predictor, model, examples.texts, examples.labels, trained, arguments.merge)
-    rows = arguments.input or (arguments.split or "validation")
-    table = f"On {len(examples):,} rows ({rows}):\n\n{format_agreements(agreements)}"
+    table = f"On {len(examples):,} rows ({arguments.input or split}):\n\n{format_agreements(agreements)}"
     print(table)
     cards = [Path(folder) / "README.md" for folder in (find_model_folder(model), arguments.merge) if folder is not None]
     for path in filter(Path.is_file, cards):

@@ -34,7 +34,16 @@ from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.checkpointing import Autosave, Progress, TrainState, describe_changes, fingerprint_run, read_newest_state, write_state
+from emotion.training.checkpointing import (
+    Autosave,
+    Progress,
+    TrainState,
+    capture_loss_scale,
+    describe_changes,
+    fingerprint_run,
+    read_newest_state,
+    write_state,
+)
 from emotion.training.interruption import Interruption
 from emotion.training.loop import choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
@@ -154,8 +163,7 @@ def fit(
     num_micro_batches = -(-window_size // (settings.per_device_batch_size * num_processes))
     sampler = WindowSampler(tokens["train"].lengths, window_size, settings.seed)
     num_steps = sampler.num_windows * settings.epochs
-    num_checks = settings.epochs * settings.validations_per_epoch
-    checks = {round(num_steps * (check + 1) / num_checks) for check in range(num_checks)}
+    checks = list_validation_steps(num_steps, settings.epochs * settings.validations_per_epoch)
 
     optimizer = build_optimizer(model, list_head_parameters(model), settings)
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
@@ -198,8 +206,7 @@ def fit(
                 num_worse = num_worse + 1 if kept is best else 0
                 best = kept
             if is_interrupted or is_save_due:
-                scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-                progress = Progress(step, num_worse, window_size, history.capture(), scaler, fingerprint)
+                progress = Progress(step, num_worse, window_size, history.capture(), capture_loss_scale(accelerator), fingerprint)
                 captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
                 if accelerator.is_main_process:
                     write_state(run.states, captured, settings.num_states)
@@ -212,6 +219,11 @@ def fit(
                 break
     assert best is not None
     return Outcome(best, step, None)
+
+
+def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
+    """Return the steps after which the validation split is scored, evenly spread, the last step among them."""
+    return {round(num_steps * (check + 1) / num_validations) for check in range(num_validations)}
 
 
 def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 """The tests are of the CPU, wherever they run."""
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Tiny models gain nothing from more threads, and lose much where something else runs beside them."""
 

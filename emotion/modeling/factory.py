@@ -71,14 +71,12 @@ def load_trained(
 
     Raises: ModelError if it cannot be loaded or its head is missing.
     """
-    tokenizer = load_tokenizer(folder, revision)
     if is_adapter:
-        config = replace(config, attention="auto")  # the kernel of training need not be on this machine
-        base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, precision, is_frozen=True)
+        base, tokenizer = _load_base(folder, config, label_set, precision, revision)
         model = load_adapter(base, folder, revision)
         keep_head_in_float32(model)
     else:
-        model = _load_full(folder, revision)
+        model, tokenizer = _load_full(folder, revision), load_tokenizer(folder, revision)
     return model.eval(), tokenizer
 
 
@@ -87,10 +85,10 @@ def load_merged(folder: str, config: ModelConfig, label_set: LabelSet, revision:
 
     A 4-bit backbone is dequantised first: quantising the merged weights again would move the logits.
     """
-    tokenizer = load_tokenizer(folder, revision)
-    base = load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, "fp32", is_frozen=True)
+    base, _ = _load_base(folder, config, label_set, "fp32", revision)
     if is_quantized(base):
-        base = dequantize(base)
+        with explain_loading(folder):
+            base = dequantize(base)
     return merge_adapters(load_adapter(base, folder, revision)).eval()
 
 
@@ -128,7 +126,7 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
         raise ModelError(f"{location}: its weights are bf16, whose range fp16 lacks; set training.precision=bf16, or fp32")
     dtype = choose_dtype(precision, is_frozen)
     attention = _choose_attention(config, architecture, dtype)
-    quantization = build_quantization(config, list_head_modules(_make_hollow(architecture)), compute_dtype=dtype)
+    quantization = build_quantization(config, list_head_modules(make_hollow(architecture)), compute_dtype=dtype)
     if config.random_weights:
         model = _make_random(architecture, quantization, dtype, attention)
     else:
@@ -150,6 +148,21 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
     if head.bias is not None:
         nn.init.zeros_(head.bias)
     return model
+
+
+def refuse_quantized(architecture: Any, location: str) -> None:
+    """Raise a ModelError for a checkpoint that is quantised already."""
+    if getattr(architecture, "quantization_config", None):
+        raise ModelError(f"{location}: is quantised already; give the full-precision backbone and let model.quantization=nf4 quantise it")
+
+
+def make_hollow(architecture: Any, **options: Any) -> Any:
+    """Return the model of a transformers config without any memory for its weights."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForSequenceClassification
+
+    with init_empty_weights(include_buffers=False):
+        return AutoModelForSequenceClassification.from_config(architecture, **options)
 
 
 def find_head(model: Any) -> nn.Linear:
@@ -232,6 +245,13 @@ def fingerprint_backbone(model: Any) -> str:
     return digest.hexdigest()
 
 
+def _load_base(folder: str, config: ModelConfig, label_set: LabelSet, precision: str, revision: str | None) -> tuple[Any, Any]:
+    """Return the backbone that an adapter stands on, and the adapter's tokenizer."""
+    tokenizer = load_tokenizer(folder, revision)
+    config = replace(config, attention="auto")  # the kernel of training need not be on this machine
+    return load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, precision, is_frozen=True), tokenizer
+
+
 def _load_full(folder: str, revision: str | None) -> Any:
     from transformers import AutoModelForSequenceClassification
 
@@ -244,37 +264,23 @@ def _load_full(folder: str, revision: str | None) -> Any:
     return model
 
 
-def refuse_quantized(architecture: Any, location: str) -> None:
-    """Raise a ModelError for a checkpoint that is quantised already."""
-    if getattr(architecture, "quantization_config", None):
-        raise ModelError(f"{location}: is quantised already; give the full-precision backbone and let model.quantization=nf4 quantise it")
-
-
 def _judge_report(report: dict[str, Any], model: Any, location: str) -> None:
     """Hold what the checkpoint lacks to be the head, which is new in any case, and say a word about the rest.
 
     Raises: ModelError if weights of the backbone are missing or of another shape.
     """
     mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
-    if mismatched:
-        log.warning("%s: its head is for other labels; a new one with %d labels takes its place", location, model.config.num_labels)
-    absent = (set(report["missing_keys"]) | mismatched) - list_head_parameters(model)
+    head = list_head_parameters(model)
+    absent = (set(report["missing_keys"]) | mismatched) - head
     pooler = {name for name in absent if ".pooler." in name}
     if absent - pooler:
         names = sorted(absent - pooler)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ModelError(f"{location}: lacks weights of the backbone, {names[:3]}{more}: it is of another architecture, or damaged")
+    if mismatched & head:
+        log.warning("%s: its head is for other labels; a new one with %d labels takes its place", location, model.config.num_labels)
     if pooler:
         log.warning("%s: has no pooler; it starts from random weights, as the head does", location)
-
-
-def _make_hollow(architecture: Any) -> Any:
-    """Return the model without any memory for its weights."""
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForSequenceClassification
-
-    with init_empty_weights(include_buffers=False):
-        return AutoModelForSequenceClassification.from_config(architecture)
 
 
 def _choose_attention(config: ModelConfig, architecture: Any, dtype: torch.dtype) -> str | None:
@@ -285,14 +291,13 @@ def _choose_attention(config: ModelConfig, architecture: Any, dtype: torch.dtype
         reason = "needs the package flash-attn" if not is_installed else "needs a GPU, LoRA and training.precision=bf16"
         raise ModelError(f"model.attention=flash_attention_2: {reason}; auto takes the best that there is")
     if config.attention == "auto":
-        is_supported = is_installed and is_usable and getattr(type(_make_hollow(architecture)), "_supports_flash_attn", False)
+        is_supported = is_installed and is_usable and getattr(type(make_hollow(architecture)), "_supports_flash_attn", False)
         return "flash_attention_2" if is_supported else None
     return config.attention
 
 
 def _make_random(architecture: Any, quantization: Any, dtype: torch.dtype, attention: str | None) -> Any:
     """Return a model of random weights, on the GPU if there is one, without ever holding a second copy."""
-    from accelerate import init_empty_weights
     from transformers import AutoModelForSequenceClassification
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -300,9 +305,7 @@ def _make_random(architecture: Any, quantization: Any, dtype: torch.dtype, atten
     if quantization is None:
         with device:
             return AutoModelForSequenceClassification.from_config(architecture, **options)
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForSequenceClassification.from_config(architecture, **options)
-    quantize_random(model, quantization, device)
+    model = quantize_random(make_hollow(architecture, **options), quantization, device)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:

@@ -12,8 +12,6 @@ from emotion.errors import ModelError
 from emotion.modeling.backbones import explain_loading, without_deprecations
 from emotion.modeling.quantization import is_quantized
 
-ADAPTER_FILE = "adapter_config.json"
-
 
 def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_name: str, revision: str | None) -> Any:
     """Return the model with its backbone frozen, fresh adapters beside it and its head trained as it is.

@@ -9,7 +9,7 @@ from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import load_architecture, locate_backbone, official_name
-from emotion.modeling.factory import choose_dtype, list_head_modules, refuse_quantized
+from emotion.modeling.factory import choose_dtype, list_head_modules, make_hollow, refuse_quantized
 from emotion.modeling.lora import attach_lora, count_parameters
 from emotion.modeling.quantization import POOLER, is_quantizable
 
@@ -43,18 +43,17 @@ def estimate_footprint(
     Raises: ModelError if the backbone's config cannot be had.
     """
     from accelerate import init_empty_weights
-    from transformers import AutoModelForSequenceClassification
 
     known = config.backbone in ARCHITECTURES
     location = config.backbone if known else locate_backbone(config)
     shape_only = ModelConfig(config.backbone, config.revision, random_weights=known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
     refuse_quantized(architecture, location)
-    with init_empty_weights():
-        model = AutoModelForSequenceClassification.from_config(architecture)
-        head_modules = list_head_modules(model)
-        quantized = _name_quantized(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
-        if lora.r:
+    model = make_hollow(architecture)
+    head_modules = list_head_modules(model)
+    quantized = _name_quantized(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
+    if lora.r:
+        with init_empty_weights():
             model = attach_lora(model, lora, head_modules, official_name(config), config.revision)
     size = choose_dtype(precision, is_frozen=lora.r > 0).itemsize
     weights = 0.0

@@ -79,9 +79,6 @@ def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
 
 def dequantize(model: Any) -> Any:
     """Return the model with every 4-bit layer as a plain one of the same values, in float32."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
     model = model.dequantize(dtype=torch.float32)
     model.is_loaded_in_4bit = False
     for attribute in ("quantization_config", "_pre_quantization_dtype"):

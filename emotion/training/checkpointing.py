@@ -191,6 +191,11 @@ def trained_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def capture_loss_scale(accelerator: Accelerator) -> dict[str, Any]:
+    """Return the state of the fp16 scaler; empty without one."""
+    return accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+
+
 def random_state(process: int) -> dict[str, torch.Tensor]:
     """Return the states of this process's generators, uint8."""
     states = {f"cpu-{process}": torch.get_rng_state()}

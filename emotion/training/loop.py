@@ -98,7 +98,7 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
     On several processes each predicts its share of the batches, and the sum of their arrays is the whole.
     """
     model.eval()
-    logits = np.zeros((num_rows, model_config(model).num_labels), dtype=np.float32)
+    logits = np.zeros((num_rows, model.config.num_labels), dtype=np.float32)
     for batch in batches:
         logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
     return logits
@@ -114,8 +114,3 @@ def choose_precision(precision: str) -> str:
     if precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError("training.precision=fp16: needs a GPU; on a CPU take fp32 or bf16")
     return "no" if precision == "fp32" else precision
-
-
-def model_config(model: Any) -> Any:
-    """Return the Hugging Face config of a model, wrapped for several processes or not."""
-    return getattr(model, "module", model).config
