@@ -69,7 +69,7 @@ def main() -> int:
 def check_forms(
     arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
 ) -> int:
-    """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is passed."""
+    """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is exceeded."""
     from emotion.inference.export import format_agreements, merge_model, verify, write_merged
     from emotion.inference.predictor import find_model_folder
     from emotion.tracking.publishing import add_verification, write_card

@@ -79,7 +79,8 @@ def main() -> int:
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
     check_length(model, config.data.max_length)
 
-    fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in dataset.splits.items()})
+    seen = {split: dataset[split] for split in ("train", "validation")}
+    fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in seen.items()})
     state = find_state(run, fingerprint, arguments.resume_anyway, accelerator) if arguments.resume else None
     if accelerator.is_main_process and state is None:  # only now: a mistake in the data or the backbone leaves no folder behind
         start_run(run, config, dataset, arguments.resume)

@@ -97,7 +97,7 @@ def format_agreements(agreements: list[Agreement]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in agreements:
-        mark = "" if row.is_within else " PASSED"
+        mark = "" if row.is_within else " EXCEEDED"
         lines.append(
             f"| {row.form:<32} | {row.num_rows} | {row.logit_difference:.1e} | {row.bound:g}{mark} | "
             f"{row.num_flipped} | {row.macro_f1_difference:.4f} |"
