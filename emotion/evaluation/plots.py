@@ -29,8 +29,8 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     for name, (color, marker) in marks.items():
         right.plot([row["epoch"] for row in checks], [row[name] for row in checks], marker=marker, color=color, label=name)
     right.set(xlabel="epoch", ylabel="score", title="Validation (F1 at thresholds fitted on the same rows)", ylim=(0, None))
-    for axes in (left, right):
-        axes.legend(frameon=False)
+    for axes, place in ((left, "upper right"), (right, "lower right")):  # where the curves are not: losses fall, scores rise
+        axes.legend(frameon=False, loc=place)
         axes.grid(alpha=0.3)
     _save(figure, path)
 
