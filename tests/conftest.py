@@ -1,8 +1,13 @@
 """Shared: a tiny BERT made on the spot, a run of it trained by train.py, and a way to call the scripts as a user does."""
 
+import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +25,69 @@ GOEMOTIONS_ROWS = ["I love this!\t18\ta1", 'He said "no"\t2,3\ta2', "NA\t27\ta3"
 
 
 def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run `python WORDS` and return what it printed."""
+    """Run `python WORDS` and return what it printed: in an interpreter of its own where that matters, otherwise in a warm one."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    process = start_script(*words, folder=folder, stdin=given, **environment)
+    status = process.wait(300)
+    out, err = (path.read_bytes() for path in process.outputs)
+    if isinstance(stdin, bytes):
+        return subprocess.CompletedProcess(words, status, out, err)
+    return subprocess.CompletedProcess(words, status, out.decode(), err.decode())
+
+
+def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", **environment: str) -> "Script":
+    """Start `python WORDS` and return it, running."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
-    is_bytes = isinstance(stdin, bytes)
-    command = [sys.executable, *words]
-    return subprocess.run(
-        command, cwd=folder, input=stdin if stdin is not None else "", capture_output=True, text=not is_bytes, timeout=300, env=variables
-    )
+    is_cold = words[0] == "-m" or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)  # read at import
+    return Script(list(words), folder, stdin, variables, is_cold)
+
+
+class Script:
+    """A running script; its streams are files."""
+
+    warm: "subprocess.Popen[bytes] | None" = None
+    """The process that starts scripts warm, one for all tests of this process."""
+
+    def __init__(self, words: list[str], folder: Path, stdin: bytes, variables: dict[str, str], is_cold: bool):
+        self._place = tempfile.TemporaryDirectory(prefix="script-")
+        files = [Path(self._place.name) / name for name in ("stdin", "stdout", "stderr")]
+        for path in files:
+            path.write_bytes(stdin if path.name == "stdin" else b"")
+        self.outputs, self._status, self._cold = files[1:], None, None
+        if is_cold:
+            streams = [path.open(mode) for path, mode in zip(files, ("rb", "wb", "wb"), strict=True)]
+            command = [sys.executable, *words]
+            self._cold = subprocess.Popen(command, cwd=folder, env=variables, stdin=streams[0], stdout=streams[1], stderr=streams[2])
+            self.number = self._cold.pid
+            return
+        if Script.warm is None:
+            command = [sys.executable, "-m", "tests.warm"]
+            Script.warm = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        request = {"words": words, "folder": str(folder), "environment": variables, "files": [str(path) for path in files]}
+        Script.warm.stdin.write(json.dumps(request).encode() + b"\n")
+        self.number = int(Script.warm.stdout.readline())
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        if self._cold is not None:
+            return self._cold.poll()
+        if self._status is None and select.select([Script.warm.stdout], [], [], 0)[0]:
+            self._status = int(Script.warm.stdout.readline())
+        return self._status
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit status; after `timeout` seconds, kill it and fail."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.send_signal(signal.SIGKILL)
+                pytest.fail(f"still running after {timeout} s")
+            time.sleep(0.01)
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.number, number)
 
 
 KINDS = ("bert", "distilbert", "gemma", "mistral")

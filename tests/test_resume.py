@@ -1,10 +1,7 @@
 """A run that is killed and resumed is the run that was not, bit by bit."""
 
 import functools
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.checkpointing import list_states
-from tests.conftest import ROOT, run_script
+from tests.conftest import run_script, start_script
 
 TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}
 WAYS = {
@@ -44,15 +41,14 @@ def whole_run(tiny_backbones, tmp_path_factory):
     return make
 
 
-def kill_when(command, is_time, number=signal.SIGKILL):
+def kill_when(words, is_time, number=signal.SIGKILL):
     """Start a script, send it a signal as soon as `is_time()`, and return its exit status."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    script = start_script(*words)
     deadline = time.time() + 120
-    while process.poll() is None and time.time() < deadline and not is_time():
+    while script.poll() is None and time.time() < deadline and not is_time():
         time.sleep(0.002)
-    process.send_signal(number)
-    return process.wait(timeout=120)
+    script.send_signal(number)
+    return script.wait(120)
 
 
 def contents(folder):

@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import os
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -18,7 +16,7 @@ import yaml
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
 from emotion.tracking.run_folder import RunFolder
-from tests.conftest import ROOT, SAMPLE, run_script
+from tests.conftest import ROOT, SAMPLE, run_script, start_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
 
@@ -250,16 +248,13 @@ def test_a_finished_run_is_never_written_over(tiny_bert, tiny_run):
 
 
 def test_ctrl_c_keeps_the_best_model(tiny_bert, tmp_path):
-    words = [sys.executable, *train_words(tiny_bert, tmp_path, "run.name=cut", "training.epochs=200")]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    script = start_script(*train_words(tiny_bert, tmp_path, "run.name=cut", "training.epochs=200"))
     metrics = tmp_path / "cut" / "metrics.jsonl"
     deadline = time.time() + 120
-    while not metrics.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in errors
+    while not metrics.exists() and script.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    script.send_signal(signal.SIGINT)
+    assert script.wait(120) == 130 and "Traceback" not in script.outputs[1].read_text()
     assert json.loads((tmp_path / "cut" / "efficiency.json").read_text())["examples_seen"] < 200 * 1_300
     assert Predictor.load(str(tmp_path / "cut")).predict(["I am glad"]).shape == (1, 28)
 

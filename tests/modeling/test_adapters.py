@@ -100,7 +100,7 @@ def save(model, tokenizer, folder, backbone, way):
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_saves_and_comes_back_equal(tiny_backbones, tmp_path, kind, way):
     model, tokenizer = build(tiny_backbones[kind], way)
-    losses = train_steps(model.train(), tokenizer, num_steps=100)
+    losses = train_steps(model.train(), tokenizer, num_steps=200)
     assert losses[-1] < losses[0] / 2
     save(model, tokenizer, tmp_path / "model", tiny_backbones[kind], way)
     files = {path.name for path in (tmp_path / "model").iterdir()}
