@@ -1,6 +1,7 @@
 """Files and Hub data sets -> `Examples`. Bad rows are quarantined with file:line, never guessed at.
 
-`tables` turns bytes into rows, `layout` finds the text and the labels in them, `sources` knows where the splits are.
+`rows` turns bytes into rows, `tables` holds a file of them, `layout` finds the text and the labels in them, `sources` knows
+where the splits are.
 """
 
 from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.tables import ID_WORDS, LABEL_WORDS, TEXT_WORDS, Table
+from emotion.data.reading.rows import ID_WORDS, LABEL_WORDS, TEXT_WORDS
+from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 

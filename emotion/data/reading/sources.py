@@ -13,7 +13,8 @@ import numpy as np
 from emotion.config import DataConfig
 from emotion.data import splitting
 from emotion.data.reading.layout import Layout, find_labels, find_layout
-from emotion.data.reading.tables import READERS, BadRow, Table, read_table, table_from_columns
+from emotion.data.reading.rows import COMPRESSIONS, READERS, BadRow
+from emotion.data.reading.tables import Table, read_table, table_from_columns
 from emotion.errors import DataError
 from emotion.files import written_beside
 from emotion.labels import LabelSet
@@ -125,7 +126,7 @@ def _find_tables(config: DataConfig) -> dict[str, Table]:
         return _find_split_files(path, columns)
     if path.is_file():
         return {"train": read_table(path, columns)}
-    if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, ".gz"):
+    if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, *COMPRESSIONS):
         return _load_from_hub(config)
     raise DataError(f"data.source={config.source!r}: no such file or folder")
 
