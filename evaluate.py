@@ -2,13 +2,19 @@
 
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
+    python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
     python evaluate.py --model runs/NAME --verify [--merge FOLDER]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
+model folder + files of any size -> one scored file with their rows in order, labels (and probabilities) beside them.
 """
 
 import argparse
+import glob
+import os
+import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +35,18 @@ def main() -> int:
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
-    print(f"model: {model}", file=sys.stderr)
+    process = int(os.environ.get("RANK", "0"))
+    if process == 0:
+        print(f"model: {model}", file=sys.stderr)
+    if is_scored_file(arguments.output):
+        return score(arguments, model, process)
+    if process > 0:
+        raise ConfigError("several processes: are for scoring files only (--output FILE.csv)")
     run = find_run_of_model(find_model_folder(model))
     is_check = arguments.verify or arguments.merge is not None
     split = arguments.split or ("validation" if is_check else "test")
+    if len(arguments.input or ()) > 1:
+        raise ConfigError(f"--input: {len(arguments.input)} files can be scored into one (--output FILE.csv), not judged into a folder")
     if arguments.input is None and run is None:
         raise DataError(f"--model {model}: is not in a run folder, so its data is not known; give labelled rows with --input FILE")
     config = load_config(run.config if run else None, arguments.overrides)
@@ -44,9 +58,9 @@ def main() -> int:
             raise DataError(f"{config.data.name}: has the labels {label_set.names}, the model {predictor.label_set.names}")
     else:
         predictor = Predictor.load(model)
-        split, label_set = Path(arguments.input).stem, predictor.label_set
+        split, label_set = Path(arguments.input[0]).stem, predictor.label_set
         columns = load_config(None, arguments.overrides).data  # the file need not look like the training data
-        examples, remarks, bad_rows = read_examples(Path(arguments.input), columns, label_set)
+        examples, remarks, bad_rows = read_examples(Path(arguments.input[0]), columns, label_set)
     for remark in remarks:
         print(f"data: {remark}", file=sys.stderr)
     if bad_rows:
@@ -64,6 +78,48 @@ def main() -> int:
     print(format_report(report))
     print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
     return 0
+
+
+def is_scored_file(output: str | None) -> bool:
+    """Whether --output names a file to write rows to, and not a folder for a report."""
+    return output is not None and (output == "-" or (Path(output).suffix != "" and not Path(output).is_dir()))
+
+
+def score(arguments: argparse.Namespace, model: str, process: int) -> int:
+    """Score the input files into one file, alone or as one of several processes, and say what came of it."""
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.scoring import ScoringJob, score_files
+
+    columns = load_config(None, arguments.overrides).data
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    job = ScoringJob(expand(arguments.input), Path(arguments.output), columns, arguments.probabilities, process, num_processes)
+    predictor = Predictor.load(model)
+    rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+    started = time.perf_counter()
+    tally = score_files(predictor, rule, job, lambda message: print(message, file=sys.stderr))
+    if tally is None:
+        return 0
+    seconds = time.perf_counter() - started
+    if tally.scores is not None:
+        shown = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
+        print(f"against the gold labels of {tally.num_judged:,} rows: {shown}; all in {job.metrics}", file=sys.stderr)
+    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "no row was left out"
+    print(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}", file=sys.stderr)
+    return 0
+
+
+def expand(inputs: list[str]) -> tuple[Path, ...]:
+    """Return the files that names and patterns stand for, in the order given, those of a pattern sorted.
+
+    Raises: DataError for a pattern that no file has.
+    """
+    paths: list[Path] = []
+    for name in inputs:
+        found = [name] if name == "-" or Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207 - the pattern may be absolute
+        if not found:
+            raise DataError(f"--input {name}: no such file")
+        paths += map(Path, found)
+    return tuple(paths)
 
 
 def check_forms(
@@ -84,7 +140,7 @@ def check_forms(
     if run is not None and arguments.input is None and split == "validation":
         trained = run.read_probabilities(split, examples.ids, predictor.label_set)
     agreements = verify(predictor, model, examples.texts, examples.labels, trained, arguments.merge)
-    table = f"On {len(examples):,} rows ({arguments.input or split}):\n\n{format_agreements(agreements)}"
+    table = f"On {len(examples):,} rows ({arguments.input[0] if arguments.input else split}):\n\n{format_agreements(agreements)}"
     print(table)
     cards = [Path(folder) / "README.md" for folder in (find_model_folder(model), arguments.merge) if folder is not None]
     for path in filter(Path.is_file, cards):
@@ -96,8 +152,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", metavar="FOLDER", help="run folder, model folder or Hub id; the newest finished run if left out")
     parser.add_argument("--split", choices=("validation", "test"), help="split of the run's data (default: test; --verify: validation)")
-    parser.add_argument("--input", metavar="FILE", help="a labelled csv, tsv, jsonl or parquet file in place of a split")
-    parser.add_argument("--output", metavar="FOLDER", help="where report/ and predictions/ go; the run folder if left out")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        nargs="+",
+        help="csv, tsv, jsonl or parquet files, plain, .gz or .zst, or patterns, or - for csv on stdin: one labelled file to judge "
+        "in place of a split, or any to score",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="a folder for report/ and predictions/ (the run folder if left out), or a .csv, .jsonl or .parquet file for the scored rows",
+    )
+    parser.add_argument(
+        "--probabilities", default="none", metavar="none|all|K", help="in a scored file: of no label, of all, or of the K likeliest"
+    )
     parser.add_argument(
         "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
     )
@@ -106,6 +175,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
     arguments = parser.parse_intermixed_args()
+    if arguments.input is not None:  # `--input a.csv data.text_column=body`: what looks like a setting is one
+        settings = [word for word in arguments.input if re.match(r"[a-z_]+\.[a-z_]+=", word)]
+        arguments.input = [word for word in arguments.input if word not in settings]
+        arguments.overrides += settings
+    if is_scored_file(arguments.output):
+        if not arguments.input:
+            raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
+        if arguments.probabilities not in ("none", "all") and not (
+            arguments.probabilities.isdecimal() and int(arguments.probabilities) > 0
+        ):
+            raise ConfigError(f"--probabilities {arguments.probabilities}: must be none, all or a number of labels, at least 1")
+    elif arguments.probabilities != "none":
+        raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl or .parquet")
     if arguments.input is not None and arguments.output is None and not (arguments.verify or arguments.merge):
         raise ConfigError("--input FILE: give --output FOLDER too, so that the scores of a run's own splits stay as they are")
     if arguments.merge is not None and Path(arguments.merge).exists():

@@ -24,6 +24,25 @@ def score_predictions(labels: np.ndarray, predictions: np.ndarray) -> dict[str, 
     return scores
 
 
+def score_counts(counts: np.ndarray, num_exact: int, num_rows: int) -> dict[str, float]:
+    """Return those of `score_predictions` that counts suffice for: counts is int (3, L), true and false positives, false negatives.
+
+    So a file that does not fit into memory can be scored part by part.
+    """
+    hits, false_alarms, misses = counts.astype(float)
+    scores = {"subset_accuracy": num_exact / max(num_rows, 1)}
+    for average, sums in (("micro", counts.sum(axis=1, keepdims=True).astype(float)), ("macro", np.stack([hits, false_alarms, misses]))):
+        values = {"precision": _divide(sums[0], sums[0] + sums[1]), "recall": _divide(sums[0], sums[0] + sums[2])}
+        values["f1"] = _divide(2 * sums[0], 2 * sums[0] + sums[1] + sums[2])
+        scores |= {f"{average}_{name}": float(value.mean()) for name, value in values.items()}
+    return scores
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Return the quotient, 0 where nothing was counted."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
 def score_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Return average precision and AUROC, macro and micro, and expected calibration error.
 

@@ -48,6 +48,11 @@ class Predictor:
         check_fingerprint(model, sidecar, location)
         return cls(model.to(device), tokenizer, label_set, rule, sidecar, device)
 
+    @property
+    def form(self) -> str:
+        """What else than the model decides the bits of an answer, in a word."""
+        return f"torch on {self.device.type}"
+
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
         return expit(self.predict_logits(texts, description=description))

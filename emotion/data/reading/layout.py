@@ -55,13 +55,13 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
 
     Raises: DataError if a named column is missing or a column cannot be guessed.
     """
-    for key in ("text_column", "id_column", "label_column"):
+    text_column = find_text(table, config)
+    for key in ("id_column", "label_column"):
         _require(table, key, getattr(config, key))
     for column in config.label_columns or ():
         _require(table, "label_columns", column)
     if config.label_column and config.label_columns:
         raise DataError("data.label_column and data.label_columns exclude each other: give the one that your file has")
-    text_column = config.text_column or _guess_text(table)
     label_columns = config.label_columns or ()
     label_column = config.label_column
     if not label_columns and label_column is None:
@@ -73,6 +73,15 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
         delimiter = config.label_delimiter or _guess_delimiter(_head(table, label_column), set(known_names or ()))
     id_column = config.id_column or _guess_id(table, {text_column, label_column, *label_columns})
     return Layout(text_column, id_column, label_column, label_columns, delimiter)
+
+
+def find_text(table: Table, config: DataConfig) -> str:
+    """Return the column of the text, named by the config or guessed.
+
+    Raises: DataError if there is none.
+    """
+    _require(table, "text_column", config.text_column)
+    return config.text_column or _guess_text(table)
 
 
 def find_labels(table: Table, layout: Layout, config: DataConfig, names_beside_data: tuple[str, ...] | None) -> LabelSet:

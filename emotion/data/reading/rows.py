@@ -14,7 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +37,9 @@ PARQUET_ROWS = 4_096
 
 @dataclass(frozen=True)
 class Row:
-    """A row that could be read: the line it began on (from 1), and one value a column."""
+    """A row that could be read: its file, the line it began on (from 1), and one value a column."""
 
+    path: str
     line: int
     values: list[Any]
 
@@ -64,12 +65,15 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Rows:
-    """The columns of an open file and its rows, to be read once; `schema` is a parquet file's."""
+    """The columns of an open file and its rows, to be read once."""
 
     columns: list[str]
     entries: Iterator[Row | BadRow]
     has_header: bool = True
     schema: Any = None
+    """Arrow's, of a parquet file."""
+    measure: Callable[[], float] = lambda: 0.0
+    """Returns the share of the file that has been read, in [0, 1]; 0 where its size is not known."""
 
 
 @contextmanager
@@ -94,9 +98,9 @@ def open_rows(path: Path, named_columns: Set[str] = frozenset(), is_lenient: boo
             yield entry
 
     try:
-        with _open_bytes(path) as stream:
+        with _open_bytes(path) as (stream, measure):
             rows = reader(str(path), stream, set(named_columns), is_lenient)
-            yield Rows(rows.columns, count(rows.entries), rows.has_header, rows.schema)
+            yield replace(rows, entries=count(rows.entries), measure=measure)
     except (OSError, EOFError, zlib.error) as error:
         where = f"{path}:{line + 1}" if line else str(path)
         raise DataError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
@@ -116,21 +120,23 @@ def is_writable_text(value: Any) -> bool:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    ending = path.suffix.lower()
+def _open_bytes(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
+    """Give the decompressed bytes of a file, and what measures the share of it that was read."""
     if path == Path("-"):
-        yield sys.stdin.buffer
-    elif ending == ".gz":
-        with gzip.open(path, "rb") as stream:
-            yield stream  # type: ignore[misc]
-    elif ending == ".zst":
-        import pyarrow as pa
+        yield sys.stdin.buffer, lambda: 0.0
+        return
+    size = max(path.stat().st_size, 1)
+    with path.open("rb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield stream, lambda: raw.tell() / size  # type: ignore[misc]
+        elif path.suffix.lower() == ".zst":
+            import pyarrow as pa
 
-        with path.open("rb") as raw, pa.CompressedInputStream(raw, "zstd") as stream:
-            yield io.BufferedReader(stream)
-    else:
-        with path.open("rb") as stream:
-            yield stream
+            with pa.CompressedInputStream(raw, "zstd") as stream:
+                yield io.BufferedReader(stream), lambda: raw.tell() / size
+        else:
+            yield raw, lambda: 1.0 if raw.closed else raw.tell() / size
 
 
 def _read_lines(path: str, stream: IO[bytes]) -> Iterator[str]:
@@ -218,14 +224,14 @@ def _parse_csv(path: str, lines: Iterator[str], separator: str) -> Iterator[Row 
             yield BadRow.describe(path, number, reason, record[0].rstrip("\r\n"))
             waiting.extendleft(reversed(record[1:]))
         else:
-            yield Row(number, values)
+            yield Row(path, number, values)
             number += len(record) - 1
 
 
 def _read_tsv(path: str, stream: IO[bytes], named_columns: set[str], is_lenient: bool) -> Rows:
     """Read tab-separated lines without quoting: a `"` is a plain character."""
     cells = ((line, text.rstrip("\r\n").split("\t")) for line, text in enumerate(_read_lines(path, stream), start=1))
-    entries = (Row(line, values if values != [""] else []) for line, values in cells)
+    entries = (Row(path, line, values if values != [""] else []) for line, values in cells)
     return _with_header(path, (entry for entry in entries if entry.values or is_lenient), named_columns)
 
 
@@ -246,7 +252,7 @@ def _read_jsonl(path: str, stream: IO[bytes], named_columns: set[str], is_lenien
             elif not set(record) <= set(columns) or (len(record) < len(columns) and not is_lenient):
                 yield BadRow.describe(path, entry.line, f"keys {sorted(record)}, expected {sorted(columns)}", entry.values)
             else:
-                yield Row(entry.line, [record.get(column) for column in columns])
+                yield Row(path, entry.line, [record.get(column) for column in columns])
 
     return Rows(columns, check())
 
@@ -264,7 +270,7 @@ def _parse_json(path: str, lines: Iterator[str], is_lenient: bool) -> Iterator[t
             yield {}, BadRow.describe(path, line, f"not JSON ({error})", text)
             continue
         if isinstance(record, dict):
-            yield record, Row(line, [text.rstrip("\r\n")])
+            yield record, Row(path, line, [text.rstrip("\r\n")])
         else:
             yield {}, BadRow.describe(path, line, "not a JSON object", text)
 
@@ -283,7 +289,7 @@ def _read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_leni
         for batch in file.iter_batches(batch_size=PARQUET_ROWS):
             for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 line += 1
-                yield Row(line, list(values))
+                yield Row(path, line, list(values))
 
     return Rows(file.schema_arrow.names, entries(), schema=file.schema_arrow)
 
