@@ -13,7 +13,9 @@ import argparse
 import glob
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from emotion.errors import ConfigError, DataError, exit_on_error
 if TYPE_CHECKING:
     from emotion.data.reading import Examples
     from emotion.inference.predictor import Predictor
+    from emotion.inference.scoring import ScoringJob, Tally
     from emotion.tracking.run_folder import RunFolder
 
 
@@ -92,20 +95,35 @@ def score(arguments: argparse.Namespace, model: str, process: int) -> int:
 
     columns = load_config(None, arguments.overrides).data
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    job = ScoringJob(expand(arguments.input), Path(arguments.output), columns, arguments.probabilities, process, num_processes)
-    predictor = Predictor.load(model)
-    rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    started = time.perf_counter()
-    tally = score_files(predictor, rule, job, lambda message: print(message, file=sys.stderr))
-    if tally is None:
-        return 0
-    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(arguments.output if arguments.output != "-" else f"{place}/stdout.csv")
+        inputs = expand(arguments.input)
+        if num_processes > 1 and (Path("-") in inputs or arguments.output == "-"):
+            raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
+        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows, process, num_processes)
+        predictor = Predictor.load(model)
+        rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+        started = time.perf_counter()
+        tally = score_files(predictor, rule, job, lambda message: print(message, file=sys.stderr))
+        if tally is None:
+            return 0
+        seconds = time.perf_counter() - started
+        print(format_tally(tally, job, seconds), file=sys.stderr)
+        if arguments.output == "-":
+            with output.open("rb") as stream:
+                shutil.copyfileobj(stream, sys.stdout.buffer)
+    return 0
+
+
+def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> str:
+    """Return what came of scoring: the scores if there are any, and the last line with rows, speed and rows left out."""
+    lines = []
     if tally.scores is not None:
         shown = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
-        print(f"against the gold labels of {tally.num_judged:,} rows: {shown}; all in {job.metrics}", file=sys.stderr)
-    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "no row was left out"
-    print(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}", file=sys.stderr)
-    return 0
+        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {shown}; all in {job.metrics}")
+    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
+    lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    return "\n".join(lines)
 
 
 def expand(inputs: list[str]) -> tuple[Path, ...]:
@@ -168,6 +186,9 @@ def parse_arguments() -> argparse.Namespace:
         "--probabilities", default="none", metavar="none|all|K", help="in a scored file: of no label, of all, or of the K likeliest"
     )
     parser.add_argument(
+        "--part-rows", type=int, default=16_384, metavar="N", help="rows that are scored and saved together, in a scored file (16,384)"
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
     )
     parser.add_argument("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify")
@@ -186,6 +207,8 @@ def parse_arguments() -> argparse.Namespace:
             arguments.probabilities.isdecimal() and int(arguments.probabilities) > 0
         ):
             raise ConfigError(f"--probabilities {arguments.probabilities}: must be none, all or a number of labels, at least 1")
+        if arguments.part_rows < 1:
+            raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
     elif arguments.probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl or .parquet")
     if arguments.input is not None and arguments.output is None and not (arguments.verify or arguments.merge):

@@ -33,7 +33,9 @@ def written_beside(path: Path) -> Iterator[Path]:
             _remove(old)
         else:
             partial.replace(path)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # a file that the block itself missed
+            raise
         raise StorageError(f"{path}: cannot be written ({error.strerror}); give another place") from None
     except Exception as error:
         if not is_full(error):

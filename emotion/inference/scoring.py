@@ -49,6 +49,7 @@ class ScoringJob:
     output: Path
     columns: DataConfig
     probabilities: str = "none"
+    part_rows: int = PART_ROWS
     process: int = 0
     num_processes: int = 1
 
@@ -109,9 +110,9 @@ def score_files(predictor: Predictor, rule: DecisionRule, job: ScoringJob, say: 
         schema = build_schema(source, columns) if check_format(job.output) == ".parquet" else None
         done = sum(1 for _ in job.folder.glob("part-*.json"))
         if done and is_main:
-            say(f"{job.output}: goes on, {done:,} parts of {PART_ROWS:,} rows are done")
+            say(f"{job.output}: goes on, {done:,} parts of {job.part_rows:,} rows are done")
         with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main, leave=False, smoothing=0.1) as progress:
-            for number, part in enumerate(cut_parts(source.entries)):
+            for number, part in enumerate(cut_parts(source.entries, job.part_rows)):
                 num_parts = number + 1
                 path = job.folder / f"part-{number:06d}"
                 is_done = path.with_suffix(".json").is_file()
@@ -119,7 +120,7 @@ def score_files(predictor: Predictor, rule: DecisionRule, job: ScoringJob, say: 
                     write_part(path, part, source, columns, schema, predictor, rule, job)
                 share = source.measure()
                 progress.total = max(round((progress.n + len(part)) / share), 1) if share else None
-                if is_done:
+                if is_done and is_main:
                     progress.initial += len(part)  # it took no time: not part of the rate
                 progress.update(len(part))
     if not is_main:
@@ -140,7 +141,7 @@ def describe_job(predictor: Predictor, rule: DecisionRule, job: ScoringJob) -> d
         "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
         "columns": json.loads(json.dumps(asdict(job.columns))),
         "probabilities": job.probabilities,
-        "rows of a part": PART_ROWS,
+        "rows of a part": job.part_rows,
     }
 
 
@@ -149,6 +150,8 @@ def describe_input(path: Path) -> str:
 
     Raises: DataError if it is not there.
     """
+    if path == Path("-"):
+        return f"stdin at {time.time()}"  # what it held is gone: nothing to go on from
     try:
         status = path.stat()
     except OSError as error:
@@ -176,15 +179,15 @@ def prepare_folder(job: ScoringJob, description: dict[str, Any]) -> None:
     write_json(ledger, description)
 
 
-def cut_parts(entries: Iterator[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
-    """Yield the rows in parts of at most `PART_ROWS` and about `PART_CHARACTERS`."""
+def cut_parts(entries: Iterator[Row | BadRow], part_rows: int) -> Iterator[list[Row | BadRow]]:
+    """Yield the rows in parts of at most `part_rows` and about `PART_CHARACTERS`."""
     part: list[Row | BadRow] = []
     size = 0
     for entry in entries:
         part.append(entry)
         if isinstance(entry, Row):
             size += sum(len(value) for value in entry.values if isinstance(value, str))
-        if len(part) == PART_ROWS or size >= PART_CHARACTERS:
+        if len(part) == part_rows or size >= PART_CHARACTERS:
             yield part
             part, size = [], 0
     if part:
@@ -262,9 +265,11 @@ def count_agreement(tally: Tally, labels: np.ndarray, predictions: np.ndarray) -
 def name_columns(job: ScoringJob, label_set: LabelSet, taken: list[str]) -> list[str]:
     """Return the columns that scoring adds.
 
-    Raises: DataError if the input has one of that name.
+    Raises: ConfigError for more labels than there are; DataError if the input has a column of that name.
     """
     names = [PREDICTED]
+    if job.probabilities.isdecimal() and int(job.probabilities) > len(label_set):
+        raise ConfigError(f"--probabilities {job.probabilities}: at most {len(label_set)}, the model has no more labels")
     if job.probabilities == "all":
         names += [f"probability_{name}" for name in label_set.names]
     elif job.probabilities != "none":

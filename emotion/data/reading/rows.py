@@ -127,16 +127,20 @@ def _open_bytes(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
         return
     size = max(path.stat().st_size, 1)
     with path.open("rb") as raw:
+
+        def measure() -> float:
+            return 1.0 if raw.closed else raw.tell() / size
+
         if path.suffix.lower() == ".gz":
             with gzip.GzipFile(fileobj=raw) as stream:
-                yield stream, lambda: raw.tell() / size  # type: ignore[misc]
+                yield stream, measure  # type: ignore[misc]
         elif path.suffix.lower() == ".zst":
             import pyarrow as pa
 
             with pa.CompressedInputStream(raw, "zstd") as stream:
-                yield io.BufferedReader(stream), lambda: raw.tell() / size
+                yield io.BufferedReader(stream), measure
         else:
-            yield raw, lambda: 1.0 if raw.closed else raw.tell() / size
+            yield raw, measure
 
 
 def _read_lines(path: str, stream: IO[bytes]) -> Iterator[str]:
@@ -160,7 +164,7 @@ def _is_header(first: list[str], named_columns: set[str]) -> bool:
 
 def _with_header(path: str, entries: Iterator[Row | BadRow], named_columns: set[str]) -> Rows:
     """Return the rows below a header, or all rows with numbers for column names if there is none; lengths are held to it."""
-    first = next(entries, None)
+    first = next((entry for entry in entries if isinstance(entry, BadRow) or entry.values), None)
     if first is None:
         return Rows([], iter(()))
     if isinstance(first, BadRow):
@@ -208,24 +212,40 @@ def _parse_csv(path: str, lines: Iterator[str], separator: str) -> Iterator[Row 
     def pull() -> str | None:
         return waiting.popleft() if waiting else next(lines, None)
 
+    def parse(record: list[str]) -> list[str]:
+        (values,) = csv.reader(record, strict=True, delimiter=separator)
+        return values
+
     while (line := pull()) is not None:
         number += 1
-        record = [line]
-        is_open = line.count('"') % 2 == 1
-        while is_open and len(record) < MAX_RECORD_LINES and (line := pull()) is not None:
-            record.append(line)
-            is_open = line.count('"') % 2 == 0
-        try:
-            if is_open:
-                raise csv.Error("never closed")
-            (values,) = csv.reader(record, strict=True, delimiter=separator)
-        except (csv.Error, ValueError) as error:
-            reason = f"unbalanced quote in lines {number}-{number + len(record) - 1} ({error})"
-            yield BadRow.describe(path, number, reason, record[0].rstrip("\r\n"))
-            waiting.extendleft(reversed(record[1:]))
+        record, values = [line], None
+        while values is None:
+            try:
+                values = parse(record)
+            except (csv.Error, ValueError) as error:
+                if _is_open(error) and _extend(record, pull):
+                    continue
+                reason = f"unbalanced quote in lines {number}-{number + len(record) - 1} ({error})"
+                yield BadRow.describe(path, number, reason, record[0].rstrip("\r\n"))
+                waiting.extendleft(reversed(record[1:]))
+                break
         else:
             yield Row(path, number, values)
             number += len(record) - 1
+
+
+def _is_open(error: Exception) -> bool:
+    """Whether a record ended within quotes; the csv module says it in words only."""
+    return "unexpected end of data" in str(error)
+
+
+def _extend(record: list[str], pull: Callable[[], str | None]) -> bool:
+    """Append lines up to one that may close the quotes, and return whether there is one."""
+    while len(record) < MAX_RECORD_LINES and (line := pull()) is not None:
+        record.append(line)
+        if line.count('"') % 2:
+            return True
+    return False
 
 
 def _read_tsv(path: str, stream: IO[bytes], named_columns: set[str], is_lenient: bool) -> Rows:

@@ -69,7 +69,7 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
 def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout | None:
     """Return where the gold labels stand, if the table has any that are of `label_set`.
 
-    Raises: DataError if the config names a column that is not there, or that holds other labels.
+    Raises: DataError if the config names a column that is not there.
     """
     names = label_set.names
     is_named = bool(config.label_column or config.label_columns)
@@ -77,13 +77,18 @@ def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout |
         config = DataConfig(**asdict(config) | {"label_columns": names})
     try:
         layout = find_layout(table, config, names)
-        rows = [dict(zip(table.columns, values, strict=True)) for values in table.rows]
-        found = [[label_set.column(label) for label in layout.read_labels(row)] for row in rows]
     except DataError:
         if is_named:
             raise
         return None
+    if is_named:
+        return layout
+    rows = [dict(zip(table.columns, values, strict=True)) for values in table.rows]
+    try:
+        found = [[label_set.column(label) for label in layout.read_labels(row)] for row in rows]
+    except DataError:
+        return None
     column = layout.label_column
-    if not is_named and column is not None and column.lower() not in LABEL_WORDS:  # numbers could be label ids, or anything else
+    if column is not None and column.lower() not in LABEL_WORDS:  # numbers could be label ids, or anything else
         found = [labels for labels, row in zip(found, rows, strict=True) if not str(row[column]).strip().isdecimal()]
     return layout if any(found) else None
