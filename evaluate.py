@@ -4,6 +4,7 @@
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
     python evaluate.py --model runs/NAME --verify [--merge FOLDER]
+    python evaluate.py --model runs/NAME --export onnx [--int8]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
 model folder + files of any size -> one scored file with their rows in order, labels (and probabilities) beside them.
@@ -34,7 +35,8 @@ def main() -> int:
     arguments = parse_arguments()
     from emotion.data.reading import read_dataset, read_examples
     from emotion.evaluation.reporting import format_report, write_report
-    from emotion.inference.predictor import Predictor, find_model_folder
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.sidecar import find_model_folder
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
@@ -46,7 +48,7 @@ def main() -> int:
     if process > 0:
         raise ConfigError("several processes: are for scoring files only (--output FILE.csv)")
     run = find_run_of_model(find_model_folder(model))
-    is_check = arguments.verify or arguments.merge is not None
+    is_check = arguments.verify or arguments.merge is not None or arguments.export is not None
     split = arguments.split or ("validation" if is_check else "test")
     if len(arguments.input or ()) > 1:
         raise ConfigError(f"--input: {len(arguments.input)} files can be scored into one (--output FILE.csv), not judged into a folder")
@@ -90,7 +92,7 @@ def is_scored_file(output: str | None) -> bool:
 
 def score(arguments: argparse.Namespace, model: str, process: int) -> int:
     """Score the input files into one file, alone or as one of several processes, and say what came of it."""
-    from emotion.inference.predictor import Predictor
+    from emotion.inference.loading import load_predictor
     from emotion.inference.scoring import ScoringJob, score_files
 
     columns = load_config(None, arguments.overrides).data
@@ -101,7 +103,7 @@ def score(arguments: argparse.Namespace, model: str, process: int) -> int:
         if num_processes > 1 and (Path("-") in inputs or arguments.output == "-"):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
         job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows, process, num_processes)
-        predictor = Predictor.load(model)
+        predictor = load_predictor(model, arguments.backend)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
         tally = score_files(predictor, rule, job, lambda message: print(message, file=sys.stderr))
@@ -144,10 +146,15 @@ def check_forms(
     arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
 ) -> int:
     """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is exceeded."""
-    from emotion.inference.export import format_agreements, merge_model, verify, write_merged
-    from emotion.inference.predictor import find_model_folder
+    from emotion.inference.export import export_onnx, format_agreements, merge_model, verify, write_merged
+    from emotion.inference.sidecar import find_model_folder
     from emotion.tracking.publishing import add_verification, write_card
 
+    if arguments.export is not None:
+        agreement = export_onnx(predictor, model, arguments.int8, examples.texts, examples.labels)
+        moved = f"macro-F1 moves by {agreement.macro_f1_difference:.4f}, a logit by at most {agreement.logit_difference:.4f}"
+        print(f"{find_model_folder(model)}/onnx: on {len(examples):,} rows ({split}) {moved}, {agreement.num_flipped:,} decisions flip")
+        return 0
     if arguments.merge is not None:
         if run is None:
             raise ConfigError(f"--merge: {model} is not in a run folder, so its settings for the model card are not known")
@@ -192,6 +199,9 @@ def parse_arguments() -> argparse.Namespace:
         "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
     )
     parser.add_argument("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify")
+    parser.add_argument("--export", choices=("onnx",), help="write the ONNX form into the model folder, if it answers alike on validation")
+    parser.add_argument("--int8", action="store_true", help="with --export onnx: int8 weights and activations")
+    parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="torch", help="what scores files (torch)")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")

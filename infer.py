@@ -2,6 +2,7 @@
 
 python infer.py --text "I can't believe you did this for me!"
 cat lines.txt | python infer.py --json > emotions.jsonl
+python infer.py --explain --text "Thanks, but the battery died again."
 """
 
 import argparse
@@ -9,9 +10,17 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from emotion.errors import ConfigError, DataError, exit_on_error
 
+if TYPE_CHECKING:
+    from emotion.inference.explanation import Explanation
+
+FOR, AGAINST = (86, 180, 233), (230, 159, 0)
+"""Blue and orange, told apart by the colour-blind."""
+SHOWN_SHARE = 0.1
+"""Share of the strongest word's contribution from which a word is marked."""
 LINES_AT_ONCE = 1_024
 """Lines of stdin that are predicted together, so that a long input needs little memory."""
 
@@ -20,12 +29,14 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.text is None and sys.stdin.isatty():
         raise ConfigError('no text: give one with --text "...", or lines on stdin')
-    from emotion.inference.predictor import Predictor
+    from emotion.inference.loading import load_predictor
     from emotion.tracking.run_folder import find_newest_run
 
     model = arguments.model or str(find_newest_run().path)
-    print(f"model: {model}", file=sys.stderr)
-    predictor = Predictor.load(model)
+    predictor = load_predictor(model, arguments.backend)
+    print(f"model: {model} ({predictor.form})", file=sys.stderr)
+    if arguments.explain:
+        from emotion.inference.explanation import explain
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
     for texts in read_texts(arguments.text):
@@ -33,17 +44,19 @@ def main() -> int:
         predictions = rule.decide(probabilities)
         for text, scores, is_on in zip(texts, probabilities, predictions, strict=True):
             order = scores.argsort()[::-1]
+            explanation = explain(predictor, text) if arguments.explain else None
+            on = [int(i) for i in order if is_on[i]]
             if arguments.json:
-                labels = [names[i] for i in order if is_on[i]]
                 kept = order[: arguments.top_k]
-                print(
-                    json.dumps(
-                        {"text": text, "labels": labels, "probabilities": {names[i]: round(float(scores[i]), 4) for i in kept}},
-                        ensure_ascii=False,
-                    )
-                )
-            else:
-                print_table(text, [(names[i], float(scores[i]), rule.thresholds[i], bool(is_on[i])) for i in order[: arguments.top_k or 5]])
+                record = {"text": text, "labels": [names[i] for i in on]}
+                record["probabilities"] = {names[i]: round(float(scores[i]), 4) for i in kept}
+                if explanation is not None:
+                    record["contributions"] = {names[i]: list_contributions(explanation, i) for i in on}
+                print(json.dumps(record, ensure_ascii=False))
+                continue
+            print_table(text, [(names[i], float(scores[i]), rule.thresholds[i], bool(is_on[i])) for i in order[: arguments.top_k or 5]])
+            for i in on if explanation is not None else ():
+                print(f"  {names[i]:<15} {paint(explanation, i)}\n")
         sys.stdout.flush()
     return 0
 
@@ -72,6 +85,32 @@ def read_texts(given: list[str] | None) -> Iterator[list[str]]:
         yield portion
 
 
+def list_contributions(explanation: "Explanation", label: int) -> list[tuple[str, float]]:
+    """Return (word, contribution in logits) in the order of the text."""
+    return [(word, round(float(value), 3)) for word, value in zip(explanation.words, explanation.contributions[:, label], strict=True)]
+
+
+def paint(explanation: "Explanation", label: int) -> str:
+    """Return the text with words for a label on blue and those against it on orange, the stronger the fuller.
+
+    Where there is no terminal, words that count have their contribution behind them.
+    """
+    values = explanation.contributions[:, label]
+    scale = max(abs(values).max(initial=0), 1e-6)
+    parts, position = [], 0
+    for (start, end), value in zip(explanation.spans, values, strict=True):
+        share = float(value / scale)
+        word = explanation.text[start:end]
+        if not sys.stdout.isatty():
+            word += f"[{value:+.1f}]" if abs(share) >= SHOWN_SHARE else ""
+        elif abs(share) >= SHOWN_SHARE:
+            red, green, blue = (round(255 - (255 - tone) * abs(share)) for tone in (FOR if share > 0 else AGAINST))
+            word = f"\x1b[48;2;{red};{green};{blue};38;2;0;0;0m{word}\x1b[0m"
+        parts += [explanation.text[position:start], word]
+        position = end
+    return "".join([*parts, explanation.text[position:]])
+
+
 def print_table(text: str, rows: list[tuple[str, float, float, bool]]) -> None:
     """Print a text and, a line each, its likeliest labels with a bar; those the rule gives are marked."""
     width = min(shutil.get_terminal_size().columns, 100)
@@ -91,6 +130,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--top-k", type=int, metavar="K", help="labels shown of a text (table: 5, --json: all)")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
+    parser.add_argument(
+        "--explain", action="store_true", help="what each word contributes to each label given: the loss of its logit without the word"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="onnx: the form made by evaluate.py --export onnx, which starts in a second; auto takes it if it is in fp32 (same answers)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
     if any(not text.strip() for text in arguments.text or ()):

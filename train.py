@@ -28,7 +28,8 @@ from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
 from emotion.files import write_json
-from emotion.inference.model_folder import Sidecar, save_model
+from emotion.inference.model_folder import save_model
+from emotion.inference.sidecar import Sidecar
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit
 
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
@@ -77,6 +76,8 @@ def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fit
     Per-label thresholds maximise each label's F1 and are drawn to the global one (which maximises macro-F1) in
     proportion to how few positives a label has: on GoEmotions, unshrunk ones lose .03 macro-F1 from validation to test.
     """
+    from scipy.special import expit
+
     temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
     probabilities = expit(logits / temperature)
     global_threshold = find_global_threshold(labels, probabilities)

@@ -1,7 +1,10 @@
-"""Other forms of a trained model, and the check that all its forms agree."""
+"""Other forms of a trained model (merged, ONNX, int8), and the check that all its forms agree."""
 
+import logging
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +12,12 @@ from scipy.special import expit, logit
 from sklearn.metrics import f1_score
 
 from emotion.errors import ModelError
+from emotion.evaluation.decision import DecisionRule
+from emotion.files import write_json, written_beside
 from emotion.inference.model_folder import save_model
-from emotion.inference.predictor import Predictor, find_model_folder
+from emotion.inference.onnx_predictor import ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor
+from emotion.inference.predictor import Predictor
+from emotion.inference.sidecar import find_model_folder
 from emotion.modeling.factory import load_merged
 
 NUM_CLOSE_ROWS = 64
@@ -18,6 +25,8 @@ NUM_CLOSE_ROWS = 64
 MAX_LOGIT_DIFFERENCE = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.3}
 """Largest difference of a logit that a form may show, by precision: bf16 has 8 bits of mantissa, and logits reach 8."""
 
+MAX_F1_DIFFERENCE = 0.003
+"""Most that an exported form may move macro-F1 on validation."""
 MAX_LOGIT = 9.0
 """Logits are compared up to here: what a run saves are float32 probabilities, which give a logit of 9 to 1e-4 and one of 12 to 1e-2."""
 
@@ -70,17 +79,12 @@ def verify(
     close_texts = [texts[row] for row in close]
 
     def compare(form: str, logits: np.ndarray, rows: np.ndarray | slice = slice(None)) -> Agreement:
-        decide = predictor.rule.decide
-        ours, theirs, gold = decide(expit(reference[rows])), decide(expit(logits)), labels[rows]
-        f1 = [f1_score(gold, predictions, average="macro", zero_division=0) for predictions in (ours, theirs)]
-        kept = np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - np.clip(reference[rows], -MAX_LOGIT, MAX_LOGIT)
-        difference = float(np.abs(kept).max())
-        return Agreement(form, len(gold), difference, int((ours != theirs).sum()), abs(f1[1] - f1[0]), bound)
+        return _compare(predictor.rule, labels[rows], reference[rows], logits, form, bound)
 
     agreements = []
     if trained is not None:
         agreements.append(compare("as trained, before saving", logit(trained.astype(np.float64))))
-    agreements.append(compare("one text at a time", predictor.predict_logits(close_texts, batch_size=1), close))
+    agreements.append(compare("one text at a time", predictor.predict_logits(close_texts, is_alone=True), close))
     agreements.append(
         compare(f"padded to {predictor.sidecar.max_length} tokens", predictor.predict_logits(close_texts, is_padded=True), close)
     )
@@ -103,3 +107,90 @@ def format_agreements(agreements: list[Agreement]) -> str:
             f"{row.num_flipped} | {row.macro_f1_difference:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _compare(rule: DecisionRule, gold: np.ndarray, reference: np.ndarray, logits: np.ndarray, form: str, bound: float) -> Agreement:
+    ours, theirs = rule.decide(expit(reference)), rule.decide(expit(logits))
+    f1 = [f1_score(gold, predictions, average="macro", zero_division=0) for predictions in (ours, theirs)]
+    kept = np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - np.clip(reference, -MAX_LOGIT, MAX_LOGIT)
+    return Agreement(form, len(gold), float(np.abs(kept).max()), int((ours != theirs).sum()), abs(f1[1] - f1[0]), bound)
+
+
+def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[str], labels: np.ndarray) -> Agreement:
+    """Write the ONNX form of a model into its folder, in float32 or with int8 weights and activations, if it answers alike.
+
+    int8 is dynamic, its weights scaled per output channel: per tensor is worse. `texts` and `labels` are validation rows.
+
+    Raises: ModelError if the packages are missing, the backbone cannot be exported, or the answers are too far off; nothing is
+        written then.
+    """
+    folder = Path(find_model_folder(location))
+    if not folder.is_dir():
+        raise ModelError(f"--export onnx: {location} is not a local folder; download it first")
+    if predictor.sidecar.is_adapter:
+        raise ModelError(f"--export onnx: {location} holds an adapter; write a full model with --merge FOLDER and export that")
+    form = "int8" if is_int8 else "fp32"
+    reference = predictor.predict_logits(texts, description="torch")
+    with written_beside(folder / ONNX_FOLDER) as partial:
+        partial.mkdir()
+        _write_onnx(predictor, partial / ONNX_FILE, is_int8)
+        write_json(partial / ONNX_ABOUT, {"form": form})
+        found = OnnxPredictor.open(folder, partial).predict_logits(texts, "ONNX")
+        bound = float("inf") if is_int8 else MAX_LOGIT_DIFFERENCE["fp32"]
+        agreement = _compare(predictor.rule, labels, reference, found, f"ONNX {form}", bound)
+        if not agreement.is_within or agreement.macro_f1_difference > MAX_F1_DIFFERENCE:
+            raise ModelError(
+                f"--export onnx: refused, on {len(texts):,} validation rows macro-F1 moves by {agreement.macro_f1_difference:.4f} (at most "
+                f"{MAX_F1_DIFFERENCE}) and a logit by {agreement.logit_difference:.4f}" + ("; export without --int8" if is_int8 else "")
+            )
+        moved = {"logit_difference": agreement.logit_difference, "macro_f1_difference": agreement.macro_f1_difference}
+        write_json(partial / ONNX_ABOUT, {"form": form, "num_rows": len(texts), "num_flipped": agreement.num_flipped, **moved})
+    return agreement
+
+
+def _write_onnx(predictor: Predictor, path: Path, is_int8: bool) -> None:
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise ModelError(f"--export onnx: {error.name} is not installed: pip install -r requirements-onnx.txt") from None
+    model = _LogitsOnly(predictor.model.float().to("cpu"))
+    input_ids = torch.full((2, 8), predictor.tokenizer.pad_token_id)
+    attention_mask = torch.ones_like(input_ids)
+    batch, tokens = torch.export.Dim("batch", min=1, max=65_536), torch.export.Dim("tokens", min=2, max=predictor.sidecar.max_length)
+    shapes = ({0: batch, 1: tokens}, {0: batch, 1: tokens})
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                model,
+                (input_ids, attention_mask),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=["input_ids", "attention_mask"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises a dozen kinds
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"--export onnx: this backbone cannot be exported ({reason[:200]})") from None
+        assert program is not None
+        program.save(path, external_data=False)
+    if is_int8:
+        logging.getLogger().setLevel(logging.ERROR)  # it advises a preprocessing that changes nothing here
+        whole = path.with_name("fp32.onnx")
+        path.rename(whole)
+        quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QInt8)
+        whole.unlink()
+
+
+class _LogitsOnly(torch.nn.Module):
+    """A classifier whose answer is a plain tensor."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -1,8 +1,8 @@
 """The one way from texts to probabilities and labels, for a run folder, a model folder or a Hub id."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,17 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-from emotion.data.batching import batch_by_length, tokenize
-from emotion.errors import ModelError
+from emotion.data.batching import Batch, tokenize
+from emotion.data.budgets import batch_by_tokens
 from emotion.evaluation.decision import DecisionRule
-from emotion.inference.model_folder import SIDECAR, Sidecar, check_fingerprint, read_sidecar
+from emotion.inference.model_folder import check_fingerprint
+from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
 from emotion.labels import LabelSet
 from emotion.modeling.factory import load_trained
 from emotion.training.loop import predict_logits
 
-BATCH_SIZE = 64
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 16_384}
+"""Tokens of a batch with its padding: enough for the matrix products to be fast, few enough for a CPU's caches."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,33 +57,24 @@ class Predictor:
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
-        return expit(self.predict_logits(texts, description=description))
+        return expit(self.predict_logits(texts, description))
 
     def predict_logits(
-        self, texts: list[str], batch_size: int = BATCH_SIZE, is_padded: bool = False, description: str | None = None
+        self, texts: list[str], description: str | None = None, is_alone: bool = False, is_padded: bool = False
     ) -> np.ndarray:
-        """Return the calibrated logits, float32 (n, L); `is_padded` pads every batch to `max_length` tokens."""
+        """Return the calibrated logits, float32 (n, L); `is_alone` makes a batch of each text, `is_padded` pads to `max_length`."""
         tokenized = tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
-        batches = batch_by_length(tokenized, batch_size, width=self.sidecar.max_length if is_padded else 0)
-        num_batches = -(-len(texts) // batch_size)
-        progress = tqdm(batches, total=num_batches, desc=description, disable=description is None, unit="batch", leave=False)
+        budget = 1 if is_alone else BATCH_TOKENS[self.device.type]
+        width = self.sidecar.max_length if is_padded else 0
         dtype = AUTOCAST.get(self.sidecar.precision)
-        with torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext():
-            return predict_logits(self.model, progress, len(texts), self.device)
+        with (
+            tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress,
+            torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext(),
+        ):
 
+            def collate() -> Iterator[Batch]:
+                for rows in batch_by_tokens(np.maximum(tokenized.lengths, width), budget):
+                    yield tokenized.collate(rows, width=width)
+                    progress.update(len(rows))
 
-def find_model_folder(location: str) -> str:
-    """Return the model folder of a run folder; a model folder or Hub id is returned as it is.
-
-    Raises: ModelError for a path that is not there or holds no model.
-    """
-    path = Path(location).expanduser()
-    if (path / "model" / SIDECAR).is_file():
-        return str(path / "model")
-    if path.is_dir():
-        if not (path / SIDECAR).is_file():
-            raise ModelError(f"--model {location}: holds no finished model (no model/{SIDECAR}); train one with train.py")
-        return str(path)
-    if location.count("/") != 1 or location.startswith((".", "/", "~", "runs/")):
-        raise ModelError(f"--model {location}: no such folder; `ls runs` shows the runs that there are")
-    return location
+            return predict_logits(self.model, collate(), len(texts), self.device)

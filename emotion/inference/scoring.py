@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,9 +27,12 @@ from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.metrics import score_counts
 from emotion.files import write_json, written_beside
-from emotion.inference.predictor import Predictor
+from emotion.inference.onnx_predictor import OnnxPredictor
 from emotion.inference.scored_formats import check_format, format_header, format_part, join_bytes, join_parts
 from emotion.labels import LabelSet
+
+if TYPE_CHECKING:
+    from emotion.inference.predictor import Predictor
 
 PART_ROWS = 16_384
 PART_CHARACTERS = 2**25
@@ -92,7 +95,7 @@ class Tally:
         return None if not self.num_judged else score_counts(np.array(self.counts), self.num_exact, self.num_judged)
 
 
-def score_files(predictor: Predictor, rule: DecisionRule, job: ScoringJob, say: Any = print) -> Tally | None:
+def score_files(predictor: "Predictor | OnnxPredictor", rule: DecisionRule, job: ScoringJob, say: Any = print) -> Tally | None:
     """Score the inputs into the output, going on from parts that are there; None on all processes but the first.
 
     Raises: ConfigError if output or parts are in the way; DataError for an input that cannot be read.
@@ -133,7 +136,7 @@ def score_files(predictor: Predictor, rule: DecisionRule, job: ScoringJob, say: 
     return tally
 
 
-def describe_job(predictor: Predictor, rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
+def describe_job(predictor: "Predictor | OnnxPredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return all that the output's bytes depend on, as JSON holds it; parts of another description are not gone on from."""
     model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.form], sort_keys=True, default=list)
     return {
@@ -200,7 +203,7 @@ def write_part(
     source: Source,
     columns: list[str],
     schema: Any,
-    predictor: Predictor,
+    predictor: "Predictor | OnnxPredictor",
     rule: DecisionRule,
     job: ScoringJob,
 ) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from emotion.config import Config, load_config, to_dict
@@ -113,6 +112,8 @@ class RunFolder:
 
     def write_predictions(self, split: str, ids: list[str], labels: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> None:
         """Write id, gold labels (`gold:NAME`, bool) and probabilities (`NAME`, float32) of a split as parquet."""
+        import pandas as pd
+
         columns: dict[str, Any] = {"id": ids}
         columns |= {f"gold:{name}": labels[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
@@ -121,6 +122,8 @@ class RunFolder:
 
     def read_probabilities(self, split: str, ids: list[str], label_set: LabelSet) -> np.ndarray | None:
         """Return the probabilities, float32 (n, L), that were written for these rows; None if there are none."""
+        import pandas as pd
+
         if not self.predictions(split).is_file():
             return None
         frame = pd.read_parquet(self.predictions(split))

@@ -20,8 +20,8 @@ from emotion.data.reading import rows as reading
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.metrics import score_predictions
-from emotion.inference.model_folder import Sidecar
 from emotion.inference.scoring import ScoringJob, score_files
+from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
 

@@ -12,8 +12,9 @@ from torch import nn
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.decision import default_rule
-from emotion.inference.model_folder import Sidecar, save_model
+from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import Predictor
+from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.modeling import factory, quantization
 from emotion.modeling.factory import build_model, find_head, fingerprint_backbone, list_head_parameters
