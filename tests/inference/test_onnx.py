@@ -1,0 +1,82 @@
+"""The ONNX form answers like torch's, is refused where it does not, and needs no torch to answer."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from emotion.errors import ModelError
+from emotion.inference import export
+from emotion.inference.loading import load_predictor
+from emotion.inference.onnx_predictor import OnnxPredictor
+from emotion.inference.predictor import Predictor
+from tests.conftest import run_script
+
+TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok", "\t"]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run, tmp_path_factory):
+    """A copy of the tiny run, with its ONNX form made by the command that a user types."""
+    run = tmp_path_factory.mktemp("onnx") / "run"
+    shutil.copytree(tiny_run, run)
+    result = run_script("evaluate.py", "--model", str(run), "--export", "onnx")
+    assert result.returncode == 0, result.stderr
+    assert "on 300 rows (validation) macro-F1 moves by 0.0000" in result.stdout
+    return run
+
+
+def test_onnx_answers_like_torch(exported):
+    ours, theirs = OnnxPredictor.load(str(exported)), Predictor.load(str(exported))
+    np.testing.assert_allclose(ours.predict(TEXTS), theirs.predict(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(ours.predict(TEXTS[3:4]), ours.predict(TEXTS)[3:4], atol=1e-6)  # alone as in company
+    assert (ours.label_set, ours.rule, ours.form) == (theirs.label_set, theirs.rule, "ONNX fp32")
+
+
+def test_int8_is_made_only_if_validation_stays(exported, tiny_run, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    predictor, texts = Predictor.load(str(run)), [f"text {i}" for i in range(40)]
+    labels = predictor.rule.decide(predictor.predict(texts))
+    monkeypatch.setattr(export, "MAX_F1_DIFFERENCE", -1.0)
+    with pytest.raises(ModelError, match="refused, on 40 validation rows macro-F1 moves by"):
+        export.export_onnx(predictor, str(run), True, texts, labels)
+    assert not (run / "model" / "onnx").exists()
+    monkeypatch.setattr(export, "MAX_F1_DIFFERENCE", 1.0)
+    agreement = export.export_onnx(predictor, str(run), True, texts, labels)
+    about = json.loads((run / "model" / "onnx" / "about.json").read_text())
+    assert about["form"] == "int8" and about["num_rows"] == 40 and about["macro_f1_difference"] == agreement.macro_f1_difference
+    sizes = [(folder / "model" / "onnx" / "model.onnx").stat().st_size for folder in (run, exported)]
+    assert sizes[0] < 0.75 * sizes[1]
+    assert load_predictor(str(run), "auto").form == "torch on cpu" and load_predictor(str(run), "onnx").form == "ONNX int8"
+
+
+def test_infer_takes_the_fp32_form_by_itself_and_imports_no_torch(exported):
+    code = (
+        "import sys, runpy; sys.argv = ['infer.py', '--model', sys.argv[1], '--json', '--explain', '--text', 'I love it']\n"
+        "try: runpy.run_path('infer.py', run_name='__main__')\n"
+        "finally: print({'torch', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    result = run_script("-c", code, str(exported), PYTHONDONTWRITEBYTECODE="1")  # cold: a process of its own
+    assert result.returncode == 0 and "(ONNX fp32)" in result.stderr and result.stderr.endswith("set()\n"), result.stderr
+    answer = json.loads(result.stdout)
+    expected = Predictor.load(str(exported)).predict(["I love it"])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+def test_missing_form_and_adapter_are_one_line(tiny_run):
+    result = run_script("infer.py", "--model", str(tiny_run), "--backend", "onnx", "--text", "a")
+    assert result.returncode == 2 and f"evaluate.py --model {tiny_run} --export onnx" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_files_are_scored_by_it(exported, tmp_path):
+    (tmp_path / "a.csv").write_text("text\nI love it\nno\n")
+    outputs = []
+    for backend in ("torch", "onnx"):
+        output = tmp_path / f"{backend}.csv"
+        words = ["--input", str(tmp_path / "a.csv"), "--output", str(output), "--backend", backend, "--probabilities", "3"]
+        result = run_script("evaluate.py", "--model", str(exported), *words)
+        assert result.returncode == 0, result.stderr
+        outputs.append(output.read_text())
+    assert outputs[0].splitlines()[0] == outputs[1].splitlines()[0] and outputs[0].count("\n") == outputs[1].count("\n") == 3
