@@ -45,6 +45,7 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
+from emotion.training.launching import check_launch
 from emotion.training.loop import choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
 from emotion.training.planning import format_plan, plan_run
@@ -61,6 +62,7 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     arguments.resume |= arguments.resume_anyway
+    check_launch()
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
