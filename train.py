@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 
 from emotion.config import Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
@@ -46,7 +46,8 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.loop import choose_precision, predict_logits, train_window
+from emotion.training.launching import check_launch
+from emotion.training.loop import Halving, choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
 from emotion.training.planning import format_plan, plan_run
 
@@ -62,7 +63,10 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     arguments.resume |= arguments.resume_anyway
-    accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
+    check_launch()
+    # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
+    unshared = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision), kwargs_handlers=[unshared])
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
         return 0
@@ -186,7 +190,7 @@ def fit(
 
     best: Candidate | None = None
     step = num_worse = 0
-    autosave = Autosave(settings)
+    autosave, halving = Autosave(settings), Halving()
     is_silent = not accelerator.is_main_process
     with Interruption() as interruption, History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent) as history:
         if state is not None:
@@ -199,7 +203,9 @@ def fit(
             started = time.perf_counter()
             shares = share_window(window, num_micro_batches, accelerator.process_index, num_processes)
             batches = [tokens["train"].collate(rows, labels) for rows in shares]
-            result = train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, settings.max_grad_norm, len(window), step)
+            result = train_window(
+                model, batches, accelerator, optimizer, scheduler, sum_loss, settings.max_grad_norm, len(window), step, halving
+            )
             history.add_step(step, result, time.perf_counter() - started)
 
             is_interrupted, is_save_due = interruption.agree(accelerator, autosave.is_due(step))
@@ -231,7 +237,7 @@ def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
 def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:
     """Return the logits of all validation rows, float32 (n, L), on every process."""
     batches = batch_by_length(tokens, 2 * config.training.per_device_batch_size, accelerator.process_index, accelerator.num_processes)
-    # Unwrapped: DDP would wait for the buffers of a process that has no batch.
+    # Unwrapped: DDP may wait for the others in any forward, and one of them may have no batch.
     logits = predict_logits(accelerator.unwrap_model(model), batches, len(tokens.token_ids), accelerator.device)
     return accelerator.reduce(torch.from_numpy(logits).to(accelerator.device), "sum").cpu().numpy()
 

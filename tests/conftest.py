@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -35,44 +35,55 @@ def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = Non
     return subprocess.CompletedProcess(words, status, out.decode(), err.decode())
 
 
-def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", **environment: str) -> "Script":
-    """Start `python WORDS` and return it, running."""
+def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", warm: int | None = None, **environment: str) -> "Script":
+    """Start `python WORDS` and return it, running; scripts that run at the same time need different numbers `warm` to start warm."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
-    is_cold = words[0] == "-m" or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)  # read at import
-    return Script(list(words), folder, stdin, variables, is_cold)
+    if warm is None and not (words[0] == "-m" or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)):
+        warm = 0  # those variables are read at import
+    return Script(list(words), folder, stdin, variables, warm)
+
+
+def run_processes(*words: str, port: int) -> list[subprocess.CompletedProcess]:
+    """Run `python WORDS` in two processes that know of each other, as torchrun would start them, and return what each printed."""
+    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    scripts = [start_script(*words, warm=rank, RANK=str(rank), LOCAL_RANK=str(rank), **size) for rank in range(2)]
+    statuses = [script.wait(300) for script in scripts]
+    texts = [[path.read_text() for path in script.outputs] for script in scripts]
+    return [subprocess.CompletedProcess(words, status, *text) for status, text in zip(statuses, texts, strict=True)]
 
 
 class Script:
     """A running script; its streams are files."""
 
-    warm: "subprocess.Popen[bytes] | None" = None
-    """The process that starts scripts warm, one for all tests of this process."""
+    starters: ClassVar[dict[int, "subprocess.Popen[bytes]"]] = {}
+    """The processes that start scripts warm, one script at a time, for all tests of this process."""
 
-    def __init__(self, words: list[str], folder: Path, stdin: bytes, variables: dict[str, str], is_cold: bool):
+    def __init__(self, words: list[str], folder: Path, stdin: bytes, variables: dict[str, str], warm: int | None):
         self._place = tempfile.TemporaryDirectory(prefix="script-")
         files = [Path(self._place.name) / name for name in ("stdin", "stdout", "stderr")]
         for path in files:
             path.write_bytes(stdin if path.name == "stdin" else b"")
         self.outputs, self._status, self._cold = files[1:], None, None
-        if is_cold:
+        if warm is None:
             streams = [path.open(mode) for path, mode in zip(files, ("rb", "wb", "wb"), strict=True)]
             command = [sys.executable, *words]
             self._cold = subprocess.Popen(command, cwd=folder, env=variables, stdin=streams[0], stdout=streams[1], stderr=streams[2])
             self.number = self._cold.pid
             return
-        if Script.warm is None:
+        if warm not in Script.starters:
             command = [sys.executable, "-m", "tests.warm"]
-            Script.warm = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            Script.starters[warm] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self._starter = Script.starters[warm]
         request = {"words": words, "folder": str(folder), "environment": variables, "files": [str(path) for path in files]}
-        Script.warm.stdin.write(json.dumps(request).encode() + b"\n")
-        self.number = int(Script.warm.stdout.readline())
+        self._starter.stdin.write(json.dumps(request).encode() + b"\n")
+        self.number = int(self._starter.stdout.readline())
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
         if self._cold is not None:
             return self._cold.poll()
-        if self._status is None and select.select([Script.warm.stdout], [], [], 0)[0]:
-            self._status = int(Script.warm.stdout.readline())
+        if self._status is None and select.select([self._starter.stdout], [], [], 0)[0]:
+            self._status = int(self._starter.stdout.readline())
         return self._status
 
     def wait(self, timeout: float) -> int:

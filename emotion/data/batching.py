@@ -39,6 +39,15 @@ class Batch:
         """Real tokens, padding left out."""
         return int(self.attention_mask.sum())
 
+    def split(self, num_parts: int) -> "list[Batch]":
+        """Return the same rows in up to `num_parts` batches, each no wider than its longest row."""
+        parts = []
+        for rows in np.array_split(np.arange(len(self.row_index)), min(num_parts, len(self.row_index))):
+            ids, mask, labels = self.input_ids[rows], self.attention_mask[rows], None if self.labels is None else self.labels[rows]
+            width = int(mask.sum(dim=1).max())
+            parts.append(Batch(ids[:, :width], mask[:, :width], labels, self.row_index[rows]))
+        return parts
+
     def to(self, device: torch.device) -> "Batch":
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
         return Batch(
@@ -121,7 +130,9 @@ class WindowSampler:
 
 
 def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:
-    """Return the micro-batches of one process: the same number on each, of sizes that differ by at most one.
+    """Return the micro-batches of one process, longest texts first: the same number on each, of sizes that differ by at most one.
+
+    The last is the one that DDP exchanges gradients in; where memory runs out, it should do so before.
 
     Raises: DataError if the window has fewer rows than micro-batches.
     """
@@ -130,7 +141,7 @@ def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, n
             f"a window of {len(window)} rows cannot be cut into {num_processes} x {num_micro_batches} micro-batches: "
             "give more training rows or lower training.gradient_accumulation_steps"
         )
-    return np.array_split(window[process::num_processes], num_micro_batches)
+    return np.array_split(window[process::num_processes], num_micro_batches)[::-1]
 
 
 def batch_by_length(

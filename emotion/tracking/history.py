@@ -48,6 +48,8 @@ class History:
         self._meter.add(result, seconds)
         self._losses.append(result.loss)
         self._progress.update()
+        if result.num_halvings:
+            self.say(f"step {step}: out of memory; micro-batches are cut in halves from here on, the windows stay what they are")
         if self._is_silent or (step % self._log_every and step != self._num_steps):
             return
         loss = float(np.mean(self._losses))

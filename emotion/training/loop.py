@@ -6,7 +6,7 @@ Nothing here knows what the backbone is, whether it is quantised, or what is don
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -27,6 +27,27 @@ class StepResult:
     num_tokens: int
     num_positions: int
     """Tokens and padding together."""
+    num_halvings: int = 0
+    """How often a process ran out of memory in this step, and halved its micro-batches."""
+
+
+@dataclass
+class Halving:
+    """How often a process has halved its micro-batches because memory ran out: it does not try the larger ones again."""
+
+    num: int = 0
+
+    def split(self, micro_batches: list[Batch]) -> list[Batch]:
+        return [part for batch in micro_batches for part in (batch.split(2**self.num) if self.num else [batch])]
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A micro-batch that memory was too small for, and whether its window may be begun anew."""
+
+    num_texts: int
+    width: int
+    may_retry: bool
 
 
 def train_window(
@@ -39,36 +60,34 @@ def train_window(
     max_grad_norm: float,
     num_rows: int,
     step: int,
+    halving: Halving | None = None,
 ) -> StepResult:
     """Take one optimizer step on this process's micro-batches of a window that has `num_rows` rows over all processes.
 
     The loss is the mean over the window's rows and labels: its gradient is that of the whole window at once,
-    whatever the micro-batches. DDP averages over processes, hence the factor.
+    whatever the micro-batches. So where memory runs out, the window is begun anew with halves of them, now and (by `halving`) from now on.
 
-    Raises: TrainingError at a loss or gradient that is not finite, naming step and rows; the weights are then untouched.
+    Raises: TrainingError at a loss or gradient that is not finite, naming step and rows, and where memory runs out for good;
+    the weights are then untouched.
     """
     model.train()
-    optimizer.zero_grad()
-    total_loss = torch.zeros((), device=accelerator.device)
-    for position, micro_batch in enumerate(micro_batches):
-        batch = micro_batch.to(accelerator.device)
-        assert batch.labels is not None
-        is_last = position == len(micro_batches) - 1
-        try:
-            with nullcontext() if is_last else accelerator.no_sync(model):
-                logits = model(**batch.inputs).logits  # (b, L)
-                loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
-                accelerator.backward(loss * accelerator.num_processes)
-        except torch.OutOfMemoryError:
-            num_texts, width = batch.input_ids.shape
-            raise TrainingError(
-                f"step {step}: out of memory with {num_texts} x {width} tokens: halve training.per_device_batch_size and double "
-                "training.gradient_accumulation_steps (the result is the same), or set model.gradient_checkpointing=true"
-            ) from None
-        total_loss += loss.detach()
+    halving = halving or Halving()
+    num_before = halving.num
+    while True:
+        optimizer.zero_grad()
+        parts = halving.split(micro_batches)
+        total_loss = _add_gradients(model, parts, accelerator, sum_loss, num_rows)
+        if not isinstance(total_loss, Shortage):
+            break
+        if not total_loss.may_retry:
+            _refuse(step, total_loss)
+        halving.num += 1
+        torch.cuda.empty_cache()  # what the larger micro-batch held is of other sizes; does nothing without a GPU
     norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
-    num_tokens, num_positions = sum(b.num_tokens for b in micro_batches), sum(b.input_ids.numel() for b in micro_batches)
-    counts = torch.tensor([num_tokens, num_positions], dtype=torch.float32, device=accelerator.device)  # exact up to 16 million
+    num_tokens, num_positions = sum(b.num_tokens for b in parts), sum(b.input_ids.numel() for b in parts)
+    counts = torch.tensor(
+        [num_tokens, num_positions, halving.num - num_before], dtype=torch.float32, device=accelerator.device
+    )  # exact up to 16 million
     totals = accelerator.reduce(torch.cat([total_loss.reshape(1), counts]), "sum").tolist()
     window_loss, grad_norm = totals[0], float(norm)
     # fp16 skips a step whose scaled gradients overflow and lowers its scale; only a bad loss is fatal there.
@@ -88,6 +107,43 @@ def train_window(
         num_examples=num_rows,
         num_tokens=int(totals[1]),
         num_positions=int(totals[2]),
+        num_halvings=int(totals[3]),
+    )
+
+
+def _add_gradients(
+    model: Any,
+    micro_batches: list[Batch],
+    accelerator: Accelerator,
+    sum_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    num_rows: int,
+) -> torch.Tensor | Shortage:
+    """Add up the gradients of the micro-batches and return their loss; DDP averages over processes, hence the factor.
+
+    A shortage is returned, not raised: an exception would hold on to the frames, and with them the memory. In the last micro-batch
+    gradients are exchanged: with several processes the others may have some of them already, so the window cannot be begun anew.
+    """
+    total_loss = torch.zeros((), device=accelerator.device)
+    for position, micro_batch in enumerate(micro_batches):
+        is_last = position == len(micro_batches) - 1
+        try:
+            batch = micro_batch.to(accelerator.device)
+            assert batch.labels is not None
+            with nullcontext() if is_last else accelerator.no_sync(model):
+                logits = model(**batch.inputs).logits  # (b, L)
+                loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
+                accelerator.backward(loss * accelerator.num_processes)
+        except torch.OutOfMemoryError:
+            num_texts, width = micro_batch.input_ids.shape
+            return Shortage(num_texts, width, num_texts > 1 and (accelerator.num_processes == 1 or not is_last))
+        total_loss += loss.detach()
+    return total_loss
+
+
+def _refuse(step: int, shortage: Shortage) -> NoReturn:
+    raise TrainingError(
+        f"step {step}: out of memory with {shortage.num_texts} x {shortage.width} tokens: halve training.per_device_batch_size and double "
+        "training.gradient_accumulation_steps (the result is the same), or set model.gradient_checkpointing=true"
     )
 
 

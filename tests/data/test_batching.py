@@ -41,6 +41,7 @@ def test_processes_share_a_window_without_loss(num_processes):
     shares = [share_window(window, 2, process, num_processes) for process in range(num_processes)]
     assert {len(share) for share in shares} == {2}
     assert sorted(np.concatenate([rows for share in shares for rows in share])) == window.tolist()
+    assert all(longer.min() > shorter.max() for longer, shorter in shares)  # windows are sorted by length
 
 
 def test_window_too_small_to_share_is_refused():
@@ -58,6 +59,18 @@ def test_collate_pads_right_with_the_pad_token():
     assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
     assert batch.labels.dtype == torch.float32 and batch.labels.argmax(1).tolist() == [0, 2]
     assert batch.num_tokens == 4
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 4, 100])
+def test_a_split_batch_is_the_same_rows_no_wider_than_they_are(num_parts):
+    rows = np.array([6, 0, 3, 8, 5])
+    batch = make_tokens().collate(rows, np.eye(25, dtype=bool))
+    parts = batch.split(num_parts)
+    assert len(parts) == min(num_parts, 5) and np.concatenate([part.row_index for part in parts]).tolist() == rows.tolist()
+    for part in parts:
+        alone = make_tokens().collate(part.row_index, np.eye(25, dtype=bool))
+        assert part.input_ids.equal(alone.input_ids) and part.attention_mask.equal(alone.attention_mask)
+        assert part.labels.equal(alone.labels)
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 4])

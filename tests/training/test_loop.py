@@ -13,7 +13,7 @@ from emotion.data.batching import TokenizedTexts, batch_by_length
 from emotion.errors import TrainingError
 from emotion.labels import LabelSet
 from emotion.modeling.factory import build_model, list_head_parameters
-from emotion.training.loop import predict_logits, train_window
+from emotion.training.loop import Halving, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, group_parameters
 
 GENERATOR = np.random.default_rng(0)
@@ -33,16 +33,28 @@ def model(tiny_bert):
     return model
 
 
-def step(model, splits, settings=None, num_rows=NUM_ROWS):
+def step(model, splits, settings=None, num_rows=NUM_ROWS, most_rows=NUM_ROWS, halving=None):
     settings = settings or TrainingConfig(learning_rate=1e-2, warmup_ratio=0.0, max_grad_norm=0)
     model = copy.deepcopy(model)
     accelerator = Accelerator(cpu=True)
     optimizer = build_optimizer(model, list_head_parameters(model), settings)
     scheduler = build_scheduler(optimizer, 10, settings.warmup_ratio)
     batches = [TOKENS.collate(np.array(rows), LABELS) for rows in splits]
-    loss = build_loss(compute_pos_weight(LABELS, settings), torch.device("cpu"))
-    result = train_window(model, batches, accelerator, optimizer, scheduler, loss, settings.max_grad_norm, num_rows, step=1)
+    sum_loss = build_loss(compute_pos_weight(LABELS, settings), torch.device("cpu"))
+
+    def loss_with_little_memory(logits, labels):
+        loss = sum_loss(logits, labels)
+        loss.register_hook(lambda _: run_out() if len(logits) > most_rows else None)  # in the backward, where memory is shortest
+        return loss
+
+    result = train_window(
+        model, batches, accelerator, optimizer, scheduler, loss_with_little_memory, settings.max_grad_norm, num_rows, 1, halving
+    )
     return model, result
+
+
+def run_out():
+    raise torch.OutOfMemoryError
 
 
 ALL = list(range(NUM_ROWS))
@@ -71,6 +83,30 @@ def test_window_gradient_is_that_of_the_mean_loss(model):
             torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-6, msg=name)
             moved += 1
     assert moved > 20
+
+
+@pytest.mark.parametrize("splits", [[ALL], [ALL[:2], ALL[2:]]])  # the first time, and after a micro-batch that had its gradients added
+def test_out_of_memory_halves_the_micro_batches_and_changes_nothing_else(model, splits):
+    halving = Halving()
+    whole, result = step(model, splits)
+    halved, halved_result = step(model, splits, most_rows=4, halving=halving)
+    assert halving.num == halved_result.num_halvings == 2 and result.num_halvings == 0
+    assert halved_result.loss == pytest.approx(result.loss, abs=1e-6) and halved_result.num_tokens == result.num_tokens
+    moved = 0
+    for (name, expected), found, before in zip(whole.named_parameters(), halved.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=1e-6, msg=name)
+        moved += not torch.equal(found, before)
+    assert moved > 20
+    _, again = step(model, splits, most_rows=4, halving=halving)
+    assert again.num_halvings == 0 and halving.num == 2  # not tried again
+
+
+def test_out_of_memory_with_a_single_row_is_one_line_and_the_weights_are_untouched(model):
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TrainingError, match=r"step 1: out of memory with 1 x \d+ tokens: halve training.per_device_batch_size"):
+        step(model, [ALL], most_rows=0)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name])
 
 
 def test_counts_and_learning_rate(model):
