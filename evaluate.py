@@ -25,7 +25,9 @@ def main() -> int:
     arguments = parse_arguments()
     from emotion.data.reading import read_dataset, read_examples
     from emotion.evaluation.reporting import format_report, write_report
+    from emotion.files import write_json
     from emotion.inference.predictor import Predictor, find_model_folder
+    from emotion.inference.speed import predict_timed
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
@@ -55,12 +57,13 @@ def main() -> int:
     if is_check:
         return check_forms(arguments, model, split, run, predictor, examples)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    probabilities = predictor.predict(examples.texts, "predict")
+    probabilities, speed = predict_timed(predictor, examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
     assert output is not None  # without a run there is --input, and with that --output
     report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split)
     if output != run or split != "validation":  # training wrote those, and --verify holds the model to them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
+        write_json(output.speed(split), speed)
     print(format_report(report))
     print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
     return 0

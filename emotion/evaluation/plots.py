@@ -19,7 +19,7 @@ DPI = 140
 
 def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw training loss over steps, and the validation scores, from the rows of `metrics.jsonl`."""
-    figure, (left, right) = _subplots(1, 2, (11, 4))
+    figure, (left, right) = make_subplots(1, 2, (11, 4))
     steps = [row for row in rows if row["kind"] == "train"]
     checks = [row for row in rows if row["kind"] == "validation"]
     left.plot([row["step"] for row in steps], [row["loss"] for row in steps], color=BLUE, label="train")
@@ -38,7 +38,7 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
 def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw each label's F1, best first, with its support beside it."""
     rows = sorted(rows, key=lambda row: row["f1"])
-    figure, axes = _subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
+    figure, axes = make_subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
     axes.barh([row["label"] for row in rows], [row["f1"] for row in rows], color=BLUE, height=0.72)
     for position, row in enumerate(rows):
         inside = row["f1"] > 0.25  # white on the bar, so that the line of the mean does not cross it
@@ -55,7 +55,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
     """Draw a grid of 2 x 2 heatmaps, one a label, coloured by the share of each gold row; int (L, 2, 2)."""
     num_columns = min(7, len(names))
     num_rows = -(-len(names) // num_columns)
-    figure, axes = _subplots(num_rows, num_columns, (1.75 * num_columns, 1.0 + 1.85 * num_rows))
+    figure, axes = make_subplots(num_rows, num_columns, (1.75 * num_columns, 1.0 + 1.85 * num_rows))
     for position, cell in enumerate(np.atleast_1d(axes).ravel()):
         if position >= len(names):
             cell.axis("off")
@@ -79,7 +79,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw P(column label | row label) among gold labels beside that among predictions; bool (n, L)."""
     side = 2.2 + 0.24 * len(names)
-    figure, axes = _subplots(1, 2, (2 * side, side))
+    figure, axes = make_subplots(1, 2, (2 * side, side))
     images = []
     for cell, array, title in zip(axes, (labels, predictions), ("gold", "predicted"), strict=True):
         counts = array.astype(float).T @ array.astype(float)
@@ -94,13 +94,14 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple
     _save(figure, path)
 
 
-def _subplots(num_rows: int, num_columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
+def make_subplots(num_rows: int, num_columns: int, size: tuple[float, float], **options: Any) -> tuple["Figure", Any]:
+    """Return a figure of the given inches, without a window and without global state, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)  # no window, no global state
-    return figure, figure.subplots(num_rows, num_columns)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(num_rows, num_columns, **options)
 
 
 def _save(figure: "Figure", path: Path) -> None:

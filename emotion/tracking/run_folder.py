@@ -20,6 +20,8 @@ from emotion.errors import ConfigError, ModelError
 from emotion.files import append_line, without_nan, write_json, written_beside
 from emotion.labels import LabelSet
 
+GOLD = "gold:"
+"""What the columns of gold labels begin with in a file of predictions."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
 
 
@@ -60,6 +62,9 @@ class RunFolder:
 
     def report(self, split: str) -> Path:
         return self.path / "report" / split
+
+    def speed(self, split: str) -> Path:
+        return self.report(split) / "speed.json"
 
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.parquet"
@@ -114,7 +119,7 @@ class RunFolder:
     def write_predictions(self, split: str, ids: list[str], labels: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> None:
         """Write id, gold labels (`gold:NAME`, bool) and probabilities (`NAME`, float32) of a split as parquet."""
         columns: dict[str, Any] = {"id": ids}
-        columns |= {f"gold:{name}": labels[:, column] for column, name in enumerate(label_set.names)}
+        columns |= {f"{GOLD}{name}": labels[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with written_beside(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False)
