@@ -29,6 +29,7 @@ from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
 from emotion.files import write_json
 from emotion.inference.model_folder import Sidecar, save_model
+from emotion.modeling.baseline import BASELINE, fit_baseline
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
@@ -62,6 +63,8 @@ def main() -> int:
     config = load_config(arguments.config, arguments.overrides)
     arguments.resume |= arguments.resume_anyway
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
+    if arguments.dry_run and config.model.backbone == BASELINE:
+        raise ConfigError(f"--dry-run: model.backbone={BASELINE} takes no steps that could be planned; it is fitted in seconds to minutes")
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
         return 0
@@ -71,6 +74,12 @@ def main() -> int:
     dataset = read_dataset(config.data)
     for remark in dataset.remarks:
         accelerator.print(f"data: {remark}")
+
+    if config.model.backbone == BASELINE:
+        if accelerator.is_main_process:
+            start_run(run, config, dataset, arguments.resume)
+            fit_without_steps(config, accelerator, run, meter, dataset)
+        return 0
 
     set_seed(config.training.seed)  # every process starts from the same head ...
     model, tokenizer = build_model(
@@ -220,6 +229,20 @@ def fit(
                 break
     assert best is not None
     return Outcome(best, step, None)
+
+
+def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset) -> None:
+    """Fit the baseline, which needs no loop; the rest of its run is that of any other."""
+    train, validation = dataset["train"], dataset["validation"]
+    started = time.perf_counter()
+    model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed)
+    seconds = time.perf_counter() - started
+    tokens = tokenize(tokenizer, validation.texts, config.data.max_length, "tokenize validation")
+    best = judge(validation.labels, validate(model, tokens, config, accelerator), config)
+    save(config, run, accelerator, model, tokenizer, best, dataset)
+    meter.num_examples, meter.step_seconds = len(train), seconds
+    run.log({"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds, **best.scores, "is_best": True})
+    finish(run, meter, dataset, model, Outcome(best, 1, None))
 
 
 def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:

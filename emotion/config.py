@@ -64,7 +64,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     backbone: str = "bundled:all-MiniLM-L6-v2"
-    """Hub id, local folder, or `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package)."""
+    """Hub id, local folder, `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package), or `tfidf`, the baseline."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     quantization: Literal["none", "nf4"] = "none"
@@ -208,6 +208,8 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
         ]
         if config.model.quantization != "none" and config.lora.r == 0:
             faults.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16, or quantization=none")
+        if config.model.backbone == "tfidf" and config.lora.r > 0:
+            faults.append("model.backbone=tfidf with lora.r: the baseline has no layers to adapt; set lora.r=0")
     if faults:
         raise ConfigError(f"{path or 'config'}: " + "; ".join(faults))
     return config

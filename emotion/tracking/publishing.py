@@ -8,6 +8,7 @@ from emotion.config import Config
 from emotion.files import written_beside
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import official_name
+from emotion.modeling.baseline import BASELINE
 
 CARD = """---
 {front_matter}---
@@ -53,6 +54,9 @@ classify = pipeline("text-classification", model="PATH_OR_ID", top_k=None, trunc
 ADAPTER_USAGE = """from emotion.inference.predictor import Predictor  # of this project; the adapter's backbone is {backbone}
 
 probabilities = Predictor.load("PATH_OR_ID").predict(["a text"])"""
+OWN_USAGE = """from emotion.inference.predictor import Predictor  # of this project: TF-IDF is no transformer
+
+probabilities = Predictor.load("PATH_OR_ID").predict(["a text"])"""
 
 
 def add_verification(card: Path, table: str) -> None:
@@ -65,6 +69,7 @@ def add_verification(card: Path, table: str) -> None:
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
     """Return README.md of a model folder, with the front matter that the Hub reads; `is_merged`: its adapter is in its weights."""
     is_adapter = config.lora.r > 0 and not is_merged
+    is_baseline = config.model.backbone == BASELINE
     front_matter = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
@@ -72,15 +77,18 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
     }
     if is_adapter:
         front_matter["library_name"] = "peft"
-    if not config.model.backbone.startswith((".", "/", "~")):
+    if is_baseline:
+        front_matter["library_name"] = "scikit-learn"
+    elif not config.model.backbone.startswith((".", "/", "~")):
         front_matter["base_model"] = official_name(config.model)
+    usage = ADAPTER_USAGE if is_adapter else OWN_USAGE if is_baseline else USAGE
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         name=name,
         num_labels=len(label_set),
         backbone=config.model.backbone,
         source=config.data.name,
-        usage=(ADAPTER_USAGE if is_adapter else USAGE).format(backbone=official_name(config.model), max_length=config.data.max_length),
+        usage=usage.format(backbone=official_name(config.model), max_length=config.data.max_length),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
         labels=", ".join(label_set.names),
     )
