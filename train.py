@@ -35,6 +35,7 @@ from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
 from emotion.training.checkpointing import (
     Autosave,
     Progress,
@@ -62,6 +63,7 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     arguments.resume |= arguments.resume_anyway
+    choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
     if arguments.dry_run and config.model.backbone == BASELINE:
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} takes no steps that could be planned; it is fitted in seconds to minutes")
@@ -97,9 +99,10 @@ def main() -> int:
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
-    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint)
+    tracking = start_tracking(config, run) if accelerator.is_main_process else Tracking()
+    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint, tracking)
     if accelerator.is_main_process:
-        finish(run, meter, dataset, model, outcome)
+        finish(config, run, meter, dataset, model, outcome, tracking)
     accelerator.end_training()
     return 128 + outcome.signal if outcome.signal else 0
 
@@ -163,6 +166,7 @@ def fit(
     tokenizer: Any,
     state: TrainState | None,
     fingerprint: dict[str, Any],
+    tracking: Tracking,
 ) -> Outcome:
     """Train from the start or from a state, and save the model whenever validation is better."""
     settings, labels, gold = config.training, dataset["train"].labels, dataset["validation"].labels
@@ -196,7 +200,10 @@ def fit(
     step = num_worse = 0
     autosave = Autosave(settings)
     is_silent = not accelerator.is_main_process
-    with Interruption() as interruption, History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent) as history:
+    with (
+        Interruption() as interruption,
+        History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent, tracking) as history,
+    ):
         if state is not None:
             state.restore(model, optimizer, scheduler, accelerator)
             step, num_worse = state.progress.step, state.progress.num_worse
@@ -241,8 +248,11 @@ def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, 
     best = judge(validation.labels, validate(model, tokens, config, accelerator), config)
     save(config, run, accelerator, model, tokenizer, best, dataset)
     meter.num_examples, meter.step_seconds = len(train), seconds
-    run.log({"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds, **best.scores, "is_best": True})
-    finish(run, meter, dataset, model, Outcome(best, 1, None))
+    row = {"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds, **best.scores, "is_best": True}
+    run.log(row)
+    tracking = start_tracking(config, run)
+    tracking.log(row)
+    finish(config, run, meter, dataset, model, Outcome(best, 1, None), tracking)
 
 
 def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
@@ -271,7 +281,9 @@ def name_precision(accelerator: Accelerator) -> str:
     return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
 
 
-def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome) -> None:
+def finish(
+    config: Config, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome, tracking: Tracking
+) -> None:
     """Write the validation report, the curves and efficiency.json, and say what to do next; a finished run needs its states no more."""
     best = outcome.best
     report = write_report(
@@ -280,6 +292,7 @@ def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any,
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
     efficiency = meter.summarize(model, run.model) | {"interrupted_after_step": outcome.num_steps if outcome.signal else None}
     write_json(run.efficiency, efficiency)
+    tracking.finish(run, report, efficiency, config.tracking.log_model)
     if outcome.signal is None:
         shutil.rmtree(run.states, ignore_errors=True)
     print(format_report(report))

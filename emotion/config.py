@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -144,6 +145,16 @@ class DecisionConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    backend: Literal["auto", "none", "wandb", "tensorboard"] = "auto"
+    """Experiment tracker; `auto` is Weights & Biases: online where a key is there, otherwise offline, in the run folder."""
+    project: str = "emotion"
+    """Project of the tracker."""
+    log_model: bool = False
+    """Whether the model folder goes to Weights & Biases too, as an artifact."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     folder: str = "runs"
     """Folder of all runs."""
@@ -158,8 +169,12 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+
+TOKEN = re.compile(r"hf_\w{8,}|wandb_v1_\w{8,}|\b[0-9a-f]{40}\b")
+"""What a token of the Hub or of Weights & Biases looks like."""
 
 BOUNDS: dict[str, tuple[str, Any]] = {
     "data.validation_fraction": ("in (0, .5]", lambda x: 0 < x <= 0.5),
@@ -208,6 +223,7 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
         ]
         if config.model.quantization != "none" and config.lora.r == 0:
             faults.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16, or quantization=none")
+        faults += _find_secrets(config)
         if config.model.backbone == "tfidf" and config.lora.r > 0:
             faults.append("model.backbone=tfidf with lora.r: the baseline has no layers to adapt; set lora.r=0")
     if faults:
@@ -343,6 +359,16 @@ def _nearest(key: str, names: list[str]) -> str:
     if near:
         return f", did you mean {near[0]}?"
     return f" (known: {', '.join(names)})" if len(names) <= 12 else " (`python train.py --keys` lists all)"
+
+
+def _find_secrets(config: Config) -> list[str]:
+    """Name the settings whose value looks like a token: the config is written to the run folder and told to trackers."""
+    return [
+        f"{section}.{key}: looks like a token; settings are written to files: give tokens by HF_TOKEN or WANDB_API_KEY alone"
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if key != "revision" and TOKEN.search(str(value))  # a revision is often a commit, 40 hexadecimal digits too
+    ]
 
 
 def _lookup(config: Config, key: str) -> Any:

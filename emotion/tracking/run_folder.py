@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emotion.config import Config, load_config, to_dict
+from emotion.config import TOKEN, Config, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
 from emotion.files import append_line, without_nan, write_json, written_beside
 from emotion.labels import LabelSet
@@ -174,7 +173,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
 
 def _mask_secret(word: str) -> str:
     """Return a word of the command line without what looks like a token of the Hub or of a tracker."""
-    return re.sub(r"hf_\w{8,}|\b[0-9a-f]{40}\b", "***", word)
+    return TOKEN.sub("***", word)
 
 
 def _read_git_commit() -> str | None:
