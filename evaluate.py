@@ -3,6 +3,7 @@
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
     python evaluate.py --model runs/NAME --verify [--merge FOLDER]
+    python evaluate.py --model runs/NAME --push USER/NAME [--dry-run]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
 """
@@ -33,6 +34,8 @@ def main() -> int:
     model = arguments.model or str(find_newest_run().path)
     print(f"model: {model}", file=sys.stderr)
     run = find_run_of_model(find_model_folder(model))
+    if arguments.push is not None:
+        return push(run, model, arguments.push, arguments.dry_run)
     is_check = arguments.verify or arguments.merge is not None
     split = arguments.split or ("validation" if is_check else "test")
     if arguments.input is None and run is None:
@@ -66,6 +69,17 @@ def main() -> int:
         write_json(output.speed(split), speed)
     print(format_report(report))
     print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
+    return 0
+
+
+def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> int:
+    """Upload the run's model folder to the Hub, or say what would go up."""
+    from emotion.tracking.hub import format_files, push_model
+
+    if run is None:
+        raise ConfigError(f"--push: {model} is not in a run folder, so its scores and settings for the model card are not known")
+    is_private = run.read_config().hub.private
+    print(format_files(run, name, is_private) if is_dry_run else f"pushed to {push_model(run, name, is_private)}")
     return 0
 
 
@@ -105,6 +119,8 @@ def parse_arguments() -> argparse.Namespace:
         "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
     )
     parser.add_argument("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify")
+    parser.add_argument("--push", metavar="NAME", help="upload the run's model folder to the Hub as USER/NAME, private at first")
+    parser.add_argument("--dry-run", action="store_true", help="with --push: list what would go up")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")

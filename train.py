@@ -23,7 +23,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from emotion.config import Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
-from emotion.errors import ConfigError, exit_on_error
+from emotion.errors import ConfigError, ModelError, exit_on_error
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
@@ -33,6 +33,7 @@ from emotion.modeling.baseline import BASELINE, fit_baseline
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
+from emotion.tracking.hub import describe_push, push_model
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
@@ -295,6 +296,8 @@ def finish(
     tracking.finish(run, report, efficiency, config.tracking.log_model)
     if outcome.signal is None:
         shutil.rmtree(run.states, ignore_errors=True)
+    if config.hub.push and config.hub.repo and outcome.signal is None:
+        publish(run, config.hub.repo, config.hub.private)
     print(format_report(report))
     print(
         f"\n{run.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
@@ -302,6 +305,14 @@ def finish(
         "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
         f"  python evaluate.py --model {run.path} --split test"
     )
+
+
+def publish(run: RunFolder, repo: str, is_private: bool) -> None:
+    """Push the model; a Hub that does not take it now is no reason to fail a finished run."""
+    try:
+        print(f"pushed to {push_model(run, repo, is_private)}")
+    except ModelError as error:
+        print(f"{error}\nthe model is safe in {run.model}; to repeat: {describe_push(run.path, repo)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

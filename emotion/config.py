@@ -155,6 +155,16 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class HubConfig:
+    push: bool = False
+    """Whether the model goes to the Hub when training is done; `evaluate.py --push` does the same later."""
+    repo: str | None = None
+    """Repository on the Hub, `USER/NAME`."""
+    private: bool = True
+    """Whether a repository that is made is private."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     folder: str = "runs"
     """Folder of all runs."""
@@ -170,6 +180,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -224,6 +235,8 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
         if config.model.quantization != "none" and config.lora.r == 0:
             faults.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16, or quantization=none")
         faults += _find_secrets(config)
+        if config.hub.push and not config.hub.repo:
+            faults.append("hub.push=true without hub.repo: say where to, as hub.repo=USER/NAME")
         if config.model.backbone == "tfidf" and config.lora.r > 0:
             faults.append("model.backbone=tfidf with lora.r: the baseline has no layers to adapt; set lora.r=0")
     if faults:

@@ -171,10 +171,10 @@ def _make_label_grid(num_labels: int) -> tuple["Figure", Any]:
     figure, grid = make_subplots(num_rows, num_columns, size, layout=None, sharex=True, sharey=True, squeeze=False)
     width, height = size
     figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.65 / height, top=1 - 0.7 / height, wspace=0.12, hspace=0.28)
+    grid[0, 0].set_xticks([0, 0.5, 1], ["0", ".5", "1"])  # shared by all
+    grid[0, 0].set_yticks([0, 0.5, 1], ["0", ".5", "1"])
     for cell in grid.ravel():
         cell.tick_params(labelsize=7)
-        cell.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-        cell.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
         cell.grid(alpha=0.3)
     for cell in grid.ravel()[num_labels:]:
         cell.axis("off")
