@@ -5,6 +5,7 @@
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
     python evaluate.py --model runs/NAME --verify [--merge FOLDER]
     python evaluate.py --model runs/NAME --export onnx [--int8]
+    python evaluate.py --model runs/NAME --push USER/NAME [--dry-run]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
 model folder + files of any size -> one scored file with their rows in order, labels (and probabilities) beside them.
@@ -35,8 +36,10 @@ def main() -> int:
     arguments = parse_arguments()
     from emotion.data.reading import read_dataset, read_examples
     from emotion.evaluation.reporting import format_report, write_report
+    from emotion.files import write_json
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder
+    from emotion.inference.speed import predict_timed
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
@@ -48,6 +51,8 @@ def main() -> int:
     if process > 0:
         raise ConfigError("several processes: are for scoring files only (--output FILE.csv)")
     run = find_run_of_model(find_model_folder(model))
+    if arguments.push is not None:
+        return push(run, model, arguments.push, arguments.dry_run)
     is_check = arguments.verify or arguments.merge is not None or arguments.export is not None
     split = arguments.split or ("validation" if is_check else "test")
     if len(arguments.input or ()) > 1:
@@ -74,12 +79,13 @@ def main() -> int:
     if is_check:
         return check_forms(arguments, model, split, run, predictor, examples)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    probabilities = predictor.predict(examples.texts, "predict")
+    probabilities, speed = predict_timed(predictor, examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
     assert output is not None  # without a run there is --input, and with that --output
     report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split)
     if output != run or split != "validation":  # training wrote those, and --verify holds the model to them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
+        write_json(output.speed(split), speed)
     print(format_report(report))
     print(f"\n{output.report(split)}: metrics.json, per_label.csv and pictures; probabilities in {output.predictions(split)}")
     return 0
@@ -142,6 +148,17 @@ def expand(inputs: list[str]) -> tuple[Path, ...]:
     return tuple(paths)
 
 
+def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> int:
+    """Upload the run's model folder to the Hub, or say what would go up."""
+    from emotion.tracking.hub import format_files, push_model
+
+    if run is None:
+        raise ConfigError(f"--push: {model} is not in a run folder, so its scores and settings for the model card are not known")
+    is_private = run.read_config().hub.private
+    print(format_files(run, name, is_private) if is_dry_run else f"pushed to {push_model(run, name, is_private)}")
+    return 0
+
+
 def check_forms(
     arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
 ) -> int:
@@ -202,6 +219,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--export", choices=("onnx",), help="write the ONNX form into the model folder, if it answers alike on validation")
     parser.add_argument("--int8", action="store_true", help="with --export onnx: int8 weights and activations")
     parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="torch", help="what scores files (torch)")
+    parser.add_argument("--push", metavar="NAME", help="upload the run's model folder to the Hub as USER/NAME, private at first")
+    parser.add_argument("--dry-run", action="store_true", help="with --push: list what would go up")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
     parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")

@@ -23,18 +23,21 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from emotion.config import Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
-from emotion.errors import ConfigError, exit_on_error
+from emotion.errors import ConfigError, ModelError, exit_on_error
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
 from emotion.files import write_json
 from emotion.inference.model_folder import save_model
 from emotion.inference.sidecar import Sidecar
+from emotion.modeling.baseline import BASELINE, fit_baseline
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
+from emotion.tracking.hub import describe_push, push_model
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
 from emotion.training.checkpointing import (
     Autosave,
     Progress,
@@ -63,10 +66,13 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     arguments.resume |= arguments.resume_anyway
+    choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
     # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
     unshared = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision), kwargs_handlers=[unshared])
+    if arguments.dry_run and config.model.backbone == BASELINE:
+        raise ConfigError(f"--dry-run: model.backbone={BASELINE} takes no steps that could be planned; it is fitted in seconds to minutes")
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
         return 0
@@ -76,6 +82,12 @@ def main() -> int:
     dataset = read_dataset(config.data)
     for remark in dataset.remarks:
         accelerator.print(f"data: {remark}")
+
+    if config.model.backbone == BASELINE:
+        if accelerator.is_main_process:
+            start_run(run, config, dataset, arguments.resume)
+            fit_without_steps(config, accelerator, run, meter, dataset)
+        return 0
 
     set_seed(config.training.seed)  # every process starts from the same head ...
     model, tokenizer = build_model(
@@ -93,9 +105,10 @@ def main() -> int:
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
-    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint)
+    tracking = start_tracking(config, run) if accelerator.is_main_process else Tracking()
+    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint, tracking)
     if accelerator.is_main_process:
-        finish(run, meter, dataset, model, outcome)
+        finish(config, run, meter, dataset, model, outcome, tracking)
     accelerator.end_training()
     return 128 + outcome.signal if outcome.signal else 0
 
@@ -159,6 +172,7 @@ def fit(
     tokenizer: Any,
     state: TrainState | None,
     fingerprint: dict[str, Any],
+    tracking: Tracking,
 ) -> Outcome:
     """Train from the start or from a state, and save the model whenever validation is better."""
     settings, labels, gold = config.training, dataset["train"].labels, dataset["validation"].labels
@@ -192,7 +206,10 @@ def fit(
     step = num_worse = 0
     autosave, halving = Autosave(settings), Halving()
     is_silent = not accelerator.is_main_process
-    with Interruption() as interruption, History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent) as history:
+    with (
+        Interruption() as interruption,
+        History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent, tracking) as history,
+    ):
         if state is not None:
             state.restore(model, optimizer, scheduler, accelerator)
             step, num_worse = state.progress.step, state.progress.num_worse
@@ -229,6 +246,23 @@ def fit(
     return Outcome(best, step, None)
 
 
+def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset) -> None:
+    """Fit the baseline, which needs no loop; the rest of its run is that of any other."""
+    train, validation = dataset["train"], dataset["validation"]
+    started = time.perf_counter()
+    model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed)
+    seconds = time.perf_counter() - started
+    tokens = tokenize(tokenizer, validation.texts, config.data.max_length, "tokenize validation")
+    best = judge(validation.labels, validate(model, tokens, config, accelerator), config)
+    save(config, run, accelerator, model, tokenizer, best, dataset)
+    meter.num_examples, meter.step_seconds = len(train), seconds
+    row = {"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds, **best.scores, "is_best": True}
+    run.log(row)
+    tracking = start_tracking(config, run)
+    tracking.log(row)
+    finish(config, run, meter, dataset, model, Outcome(best, 1, None), tracking)
+
+
 def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
     """Return the steps after which the validation split is scored, evenly spread, the last step among them."""
     return {round(num_steps * (check + 1) / num_validations) for check in range(num_validations)}
@@ -255,7 +289,9 @@ def name_precision(accelerator: Accelerator) -> str:
     return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
 
 
-def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome) -> None:
+def finish(
+    config: Config, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome, tracking: Tracking
+) -> None:
     """Write the validation report, the curves and efficiency.json, and say what to do next; a finished run needs its states no more."""
     best = outcome.best
     report = write_report(
@@ -264,8 +300,11 @@ def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any,
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
     efficiency = meter.summarize(model, run.model) | {"interrupted_after_step": outcome.num_steps if outcome.signal else None}
     write_json(run.efficiency, efficiency)
+    tracking.finish(run, report, efficiency, config.tracking.log_model)
     if outcome.signal is None:
         shutil.rmtree(run.states, ignore_errors=True)
+    if config.hub.push and config.hub.repo and outcome.signal is None:
+        publish(run, config.hub.repo, config.hub.private)
     print(format_report(report))
     print(
         f"\n{run.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
@@ -273,6 +312,14 @@ def finish(run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any,
         "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
         f"  python evaluate.py --model {run.path} --split test"
     )
+
+
+def publish(run: RunFolder, repo: str, is_private: bool) -> None:
+    """Push the model; a Hub that does not take it now is no reason to fail a finished run."""
+    try:
+        print(f"pushed to {push_model(run, repo, is_private)}")
+    except ModelError as error:
+        print(f"{error}\nthe model is safe in {run.model}; to repeat: {describe_push(run.path, repo)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     backbone: str = "bundled:all-MiniLM-L6-v2"
-    """Hub id, local folder, or `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package)."""
+    """Hub id, local folder, `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package), or `tfidf`, the baseline."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     quantization: Literal["none", "nf4"] = "none"
@@ -144,6 +145,26 @@ class DecisionConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    backend: Literal["auto", "none", "wandb", "tensorboard"] = "auto"
+    """Experiment tracker; `auto` is Weights & Biases: online where a key is there, otherwise offline, in the run folder."""
+    project: str = "emotion"
+    """Project of the tracker."""
+    log_model: bool = False
+    """Whether the model folder goes to Weights & Biases too, as an artifact."""
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    push: bool = False
+    """Whether the model goes to the Hub when training is done; `evaluate.py --push` does the same later."""
+    repo: str | None = None
+    """Repository on the Hub, `USER/NAME`."""
+    private: bool = True
+    """Whether a repository that is made is private."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     folder: str = "runs"
     """Folder of all runs."""
@@ -158,8 +179,13 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+
+TOKEN = re.compile(r"hf_\w{8,}|wandb_v1_\w{8,}|\b[0-9a-f]{40}\b")
+"""What a token of the Hub or of Weights & Biases looks like."""
 
 BOUNDS: dict[str, tuple[str, Any]] = {
     "data.validation_fraction": ("in (0, .5]", lambda x: 0 < x <= 0.5),
@@ -208,6 +234,11 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
         ]
         if config.model.quantization != "none" and config.lora.r == 0:
             faults.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16, or quantization=none")
+        faults += _find_secrets(config)
+        if config.hub.push and not config.hub.repo:
+            faults.append("hub.push=true without hub.repo: say where to, as hub.repo=USER/NAME")
+        if config.model.backbone == "tfidf" and config.lora.r > 0:
+            faults.append("model.backbone=tfidf with lora.r: the baseline has no layers to adapt; set lora.r=0")
     if faults:
         raise ConfigError(f"{path or 'config'}: " + "; ".join(faults))
     return config
@@ -341,6 +372,16 @@ def _nearest(key: str, names: list[str]) -> str:
     if near:
         return f", did you mean {near[0]}?"
     return f" (known: {', '.join(names)})" if len(names) <= 12 else " (`python train.py --keys` lists all)"
+
+
+def _find_secrets(config: Config) -> list[str]:
+    """Name the settings whose value looks like a token: the config is written to the run folder and told to trackers."""
+    return [
+        f"{section}.{key}: looks like a token; settings are written to files: give tokens by HF_TOKEN or WANDB_API_KEY alone"
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if key != "revision" and TOKEN.search(str(value))  # a revision is often a commit, 40 hexadecimal digits too
+    ]
 
 
 def _lookup(config: Config, key: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")  # importing wandb takes seconds; the tests of tracking turn it on
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 """The tests are of the CPU, wherever they run."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")

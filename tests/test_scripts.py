@@ -21,6 +21,9 @@ from tests.conftest import ROOT, SAMPLE, run_script, start_script
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
 
 
+MORE_PICTURES = ("precision_recall.png", "reliability.png", "thresholds.png")
+
+
 def train_words(tiny_bert, folder, *overrides):
     settings = [f"model.backbone={tiny_bert}", f"run.folder={folder}", "training.per_device_batch_size=64", "training.epochs=1"]
     return ["train.py", "--config", "configs/quickstart.yaml", *settings, *overrides]
@@ -30,7 +33,7 @@ def test_run_folder_holds_exactly_what_it_promises(tiny_run):
     files = {str(path.relative_to(tiny_run)) for path in tiny_run.rglob("*") if path.is_file()}
     report = {
         f"report/validation/{name}"
-        for name in ("metrics.json", "per_label.csv", "label_f1.png", "confusion_matrices.png", "co_occurrence.png")
+        for name in ("metrics.json", "per_label.csv", "label_f1.png", "confusion_matrices.png", "co_occurrence.png", *MORE_PICTURES)
     }
     model = {
         f"model/{name}"

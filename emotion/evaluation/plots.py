@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
+RELIABILITY_BINS = 15
 
 
 def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw training loss over steps, and the validation scores, from the rows of `metrics.jsonl`."""
-    figure, (left, right) = _subplots(1, 2, (11, 4))
+    figure, (left, right) = make_subplots(1, 2, (11, 4))
     steps = [row for row in rows if row["kind"] == "train"]
     checks = [row for row in rows if row["kind"] == "validation"]
     left.plot([row["step"] for row in steps], [row["loss"] for row in steps], color=BLUE, label="train")
@@ -36,14 +37,14 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw each label's F1, best first, with its support beside it."""
+    """Draw each label's F1, best first, with its 95 % interval and its support."""
     rows = sorted(rows, key=lambda row: row["f1"])
-    figure, axes = _subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
+    figure, axes = make_subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
     axes.barh([row["label"] for row in rows], [row["f1"] for row in rows], color=BLUE, height=0.72)
+    low, high = ([row[name] for row in rows] for name in ("f1_low", "f1_high"))
+    axes.hlines(range(len(rows)), low, high, color="black", linewidth=1.2, label="95 % interval over rows")
     for position, row in enumerate(rows):
-        inside = row["f1"] > 0.25  # white on the bar, so that the line of the mean does not cross it
-        x, color = (0.01, "white") if inside else (row["f1"] + 0.01, "black")
-        axes.text(x, position, f"{row['f1']:.2f}  (n={row['support']:,})", va="center", fontsize=8, color=color)
+        axes.text(1.02, position, f"{row['f1']:.2f}  (n={row['support']:,})", va="center", fontsize=8)
     axes.axvline(float(np.mean([row["f1"] for row in rows])), color=ORANGE, linestyle="--", label="mean (macro-F1)")
     axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: gold rows)")
     axes.margins(y=0.01)
@@ -55,7 +56,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
     """Draw a grid of 2 x 2 heatmaps, one a label, coloured by the share of each gold row; int (L, 2, 2)."""
     num_columns = min(7, len(names))
     num_rows = -(-len(names) // num_columns)
-    figure, axes = _subplots(num_rows, num_columns, (1.75 * num_columns, 1.0 + 1.85 * num_rows))
+    figure, axes = make_subplots(num_rows, num_columns, (1.75 * num_columns, 1.0 + 1.85 * num_rows))
     for position, cell in enumerate(np.atleast_1d(axes).ravel()):
         if position >= len(names):
             cell.axis("off")
@@ -79,7 +80,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw P(column label | row label) among gold labels beside that among predictions; bool (n, L)."""
     side = 2.2 + 0.24 * len(names)
-    figure, axes = _subplots(1, 2, (2 * side, side))
+    figure, axes = make_subplots(1, 2, (2 * side, side))
     images = []
     for cell, array, title in zip(axes, (labels, predictions), ("gold", "predicted"), strict=True):
         counts = array.astype(float).T @ array.astype(float)
@@ -94,13 +95,102 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple
     _save(figure, path)
 
 
-def _subplots(num_rows: int, num_columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
+def plot_precision_recall(
+    labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path
+) -> None:
+    """Draw each label's precision against its recall over all thresholds, and the point that the decision rule takes."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, axes = _make_label_grid(len(names))
+    for column, cell in enumerate(axes[: len(names)]):
+        gold, chosen = labels[:, column], predictions[:, column]
+        title = names[column]
+        if gold.any():
+            precision, recall, _ = precision_recall_curve(gold, probabilities[:, column])
+            cell.step(recall, precision, where="post", color=BLUE, linewidth=1.2)
+            title += f"  {average_precision_score(gold, probabilities[:, column]):.2f}"
+        if gold.any() and chosen.any():
+            hits = (gold & chosen).sum()
+            cell.plot(hits / gold.sum(), hits / chosen.sum(), "o", color=ORANGE, markersize=5)
+        cell.axhline(gold.mean(), color="grey", linewidth=0.8, linestyle=":")
+        cell.set(xlim=(0, 1), ylim=(0, 1.02))
+        cell.set_title(title, fontsize=9)
+    figure.supxlabel("recall", fontsize=10)
+    figure.supylabel("precision", fontsize=10)
+    figure.suptitle("Precision and recall over thresholds, with average precision (dot: decision rule)", fontsize=11)
+    _save(figure, path)
+
+
+def plot_thresholds(
+    labels: np.ndarray, probabilities: np.ndarray, thresholds: tuple[float, ...], names: tuple[str, ...], path: Path
+) -> None:
+    """Draw each label's F1, precision and recall over thresholds, and the threshold of the decision rule."""
+    grid = np.linspace(0.01, 0.99, 99)
+    figure, axes = _make_label_grid(len(names))
+    for column, cell in enumerate(axes[: len(names)]):
+        gold = np.sort(probabilities[labels[:, column], column])
+        given = np.sort(probabilities[:, column])
+        hits, predicted = (len(scores) - np.searchsorted(scores, grid) for scores in (gold, given))
+        f1 = 2 * hits / np.maximum(predicted + len(gold), 1)
+        cell.plot(grid, hits / np.maximum(predicted, 1), color=ORANGE, linewidth=0.9, linestyle="--", label="precision")
+        cell.plot(grid, hits / max(len(gold), 1), color=GREEN, linewidth=0.9, linestyle=":", label="recall")
+        cell.plot(grid, f1, color=BLUE, linewidth=1.6, label="F1")
+        cell.axvline(thresholds[column], color="black", linewidth=0.8)
+        cell.set(xlim=(0, 1), ylim=(0, 1.02))
+        cell.set_title(f"{names[column]}  {thresholds[column]:.2f}", fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower right", ncols=3, frameon=False, fontsize=9)
+    figure.supxlabel("threshold", fontsize=10)
+    figure.suptitle("F1, precision and recall over thresholds (line and number: the decision rule's)", fontsize=11)
+    _save(figure, path)
+
+
+def plot_reliability(labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
+    """Draw how often a decision is right against its probability, over all row-label pairs, and how many pairs there are."""
+    gold, scores = labels.ravel().astype(float), probabilities.ravel().astype(float)
+    bins = np.minimum((scores * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    counts = np.bincount(bins, minlength=RELIABILITY_BINS)
+    used = counts > 0
+    means, shares = (np.bincount(bins, weights=values, minlength=RELIABILITY_BINS)[used] / counts[used] for values in (scores, gold))
+    figure, (top, bottom) = make_subplots(2, 1, (6, 6.4), sharex=True, height_ratios=(3, 1))
+    error = 1.96 * np.sqrt(np.maximum(shares * (1 - shares), 0) / counts[used])
+    top.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect calibration")
+    top.errorbar(means, shares, yerr=error, color=BLUE, marker="o", markersize=5, linewidth=1.2, label="observed, 95 % (normal)")
+    top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is gold", title="Reliability over all row-label pairs")
+    top.legend(frameon=False, loc="upper left")
+    top.grid(alpha=0.3)
+    bottom.bar(np.arange(RELIABILITY_BINS) / RELIABILITY_BINS, counts, width=0.94 / RELIABILITY_BINS, align="edge", color=BLUE)
+    bottom.set(yscale="log", xlabel="probability", ylabel="pairs")
+    _save(figure, path)
+
+
+def _make_label_grid(num_labels: int) -> tuple["Figure", Any]:
+    """Return a figure with a small square for each label, and all its axes in a row; those left over are blank."""
+    num_columns = min(6, num_labels)
+    num_rows = -(-num_labels // num_columns)
+    size = (1.85 * num_columns, 1.1 + 1.75 * num_rows)  # laid out by hand: matplotlib takes seconds to find room for 28 squares
+    figure, grid = make_subplots(num_rows, num_columns, size, layout=None, sharex=True, sharey=True, squeeze=False)
+    width, height = size
+    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.65 / height, top=1 - 0.7 / height, wspace=0.12, hspace=0.28)
+    grid[0, 0].set_xticks([0, 0.5, 1], ["0", ".5", "1"])  # shared by all
+    grid[0, 0].set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    for cell in grid.ravel():
+        cell.tick_params(labelsize=7)
+        cell.grid(alpha=0.3)
+    for cell in grid.ravel()[num_labels:]:
+        cell.axis("off")
+    return figure, grid.ravel()
+
+
+def make_subplots(
+    num_rows: int, num_columns: int, size: tuple[float, float], layout: Any = "constrained", **options: Any
+) -> tuple["Figure", Any]:
+    """Return a figure of the given inches, without a window and without global state, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)  # no window, no global state
-    return figure, figure.subplots(num_rows, num_columns)
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(num_rows, num_columns, **options)
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from emotion.evaluation import metrics, plots
 from emotion.evaluation.decision import DecisionRule, default_rule
-from emotion.evaluation.uncertainty import bootstrap_intervals
+from emotion.evaluation.uncertainty import bootstrap_intervals, label_intervals
 from emotion.files import write_json, written_beside
 from emotion.labels import LabelSet
 
@@ -19,6 +19,8 @@ def write_report(
     """Write the report of one split into `folder` and return what metrics.json holds."""
     predictions = rule.decide(probabilities)
     per_label = metrics.score_labels(labels, probabilities, predictions, label_set.names)
+    for row, (low, high) in zip(per_label, label_intervals(labels, predictions).tolist(), strict=True):
+        row |= {"f1_low": low, "f1_high": high}
     matrices = metrics.confusion_matrices(labels, predictions)
     report = {
         "split": split,
@@ -33,6 +35,9 @@ def write_report(
     write_json(folder / "metrics.json", report)
     with written_beside(folder / "per_label.csv") as partial:
         pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f")
+    plots.plot_precision_recall(labels, probabilities, predictions, label_set.names, folder / "precision_recall.png")
+    plots.plot_thresholds(labels, probabilities, rule.thresholds, label_set.names, folder / "thresholds.png")
+    plots.plot_reliability(labels, probabilities, folder / "reliability.png")
     plots.plot_label_f1(per_label, folder / "label_f1.png")
     plots.plot_confusion_matrices(matrices, label_set.names, folder / "confusion_matrices.png")
     plots.plot_co_occurrence(labels, predictions, label_set.names, folder / "co_occurrence.png")

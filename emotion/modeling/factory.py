@@ -27,6 +27,7 @@ from emotion.modeling.backbones import (
     official_name,
     without_deprecations,
 )
+from emotion.modeling.baseline import BASELINE, load_baseline
 from emotion.modeling.lora import attach_lora, is_adapted, load_adapter, merge_adapters, strip_adapters
 from emotion.modeling.quantization import build_quantization, dequantize, is_quantized, quantize_random
 
@@ -71,6 +72,8 @@ def load_trained(
 
     Raises: ModelError if it cannot be loaded or its head is missing.
     """
+    if config.backbone == BASELINE:
+        return load_baseline(folder, len(label_set), revision)
     if is_adapter:
         base, tokenizer = _load_base(folder, config, label_set, precision, revision)
         model = load_adapter(base, folder, revision)

@@ -10,15 +10,26 @@ from tqdm import tqdm
 from emotion.evaluation.selection import Candidate
 from emotion.tracking.efficiency import EfficiencyMeter, measure_peak_memory
 from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.trackers import Tracking
 from emotion.training.loop import StepResult
 
 
 class History:
     """Logs steps and validations of one run; on other processes than the main one it stays silent."""
 
-    def __init__(self, run: RunFolder, meter: EfficiencyMeter, num_steps: int, steps_per_epoch: int, log_every: int, is_silent: bool):
+    def __init__(
+        self,
+        run: RunFolder,
+        meter: EfficiencyMeter,
+        num_steps: int,
+        steps_per_epoch: int,
+        log_every: int,
+        is_silent: bool,
+        tracking: Tracking,
+    ):
         self._run, self._meter, self._log_every = run, meter, log_every
         self._num_steps, self._steps_per_epoch, self._is_silent = num_steps, steps_per_epoch, is_silent
+        self._tracking = tracking
         self._losses: list[float] = []
         interval = 0.5 if sys.stderr.isatty() else 30  # a log file wants few lines
         self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_silent, mininterval=interval, maxinterval=2 * interval)
@@ -42,6 +53,8 @@ class History:
         if not self._is_silent:
             with self._run.metrics.open("ab") as stream:
                 stream.truncate(position["metrics_size"])
+            for row in self._run.read_metrics():
+                self._tracking.log(row)
 
     def add_step(self, step: int, result: StepResult, seconds: float) -> None:
         """Count a step; every `log_every` steps write a row with the mean loss since the last."""
@@ -76,14 +89,14 @@ class History:
             self._progress.write(message)
 
     def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        self._run.log(
-            {
-                "kind": kind,
-                "step": step,
-                "epoch": step / self._steps_per_epoch,
-                "examples_seen": self._meter.num_examples,
-                "seconds": time.perf_counter() - self._meter.started,
-                "peak_memory": measure_peak_memory(),
-                **values,
-            }
-        )
+        row = {
+            "kind": kind,
+            "step": step,
+            "epoch": step / self._steps_per_epoch,
+            "examples_seen": self._meter.num_examples,
+            "seconds": time.perf_counter() - self._meter.started,
+            "peak_memory": measure_peak_memory(),
+            **values,
+        }
+        self._run.log(row)
+        self._tracking.log(row)

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -14,11 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emotion.config import Config, load_config, to_dict
+from emotion.config import TOKEN, Config, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
 from emotion.files import append_line, without_nan, write_json, written_beside
 from emotion.labels import LabelSet
 
+GOLD = "gold:"
+"""What the columns of gold labels begin with in a file of predictions."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
 
 
@@ -59,6 +60,9 @@ class RunFolder:
 
     def report(self, split: str) -> Path:
         return self.path / "report" / split
+
+    def speed(self, split: str) -> Path:
+        return self.report(split) / "speed.json"
 
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.parquet"
@@ -115,7 +119,7 @@ class RunFolder:
         import pandas as pd
 
         columns: dict[str, Any] = {"id": ids}
-        columns |= {f"gold:{name}": labels[:, column] for column, name in enumerate(label_set.names)}
+        columns |= {f"{GOLD}{name}": labels[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with written_beside(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False)
@@ -172,7 +176,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
 
 def _mask_secret(word: str) -> str:
     """Return a word of the command line without what looks like a token of the Hub or of a tracker."""
-    return re.sub(r"hf_\w{8,}|\b[0-9a-f]{40}\b", "***", word)
+    return TOKEN.sub("***", word)
 
 
 def _read_git_commit() -> str | None:

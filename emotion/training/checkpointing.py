@@ -32,6 +32,8 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
     "best.safetensors",
 )
 CHECKSUMS = "checksums.json"
+INERT_SECTIONS = ("run", "tracking", "hub")
+"""Sections of the config that have no say in what comes out of training."""
 FREE_KEYS = {
     f"training.{name}"
     for name in ("per_device_batch_size", "gradient_accumulation_steps", "save_every_minutes", "save_every_steps", "num_states")
@@ -166,7 +168,7 @@ def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[st
         f"{section}.{key}": value
         for section, values in to_dict(config).items()
         for key, value in values.items()
-        if f"{section}.{key}" not in FREE_KEYS and section != "run"
+        if f"{section}.{key}" not in FREE_KEYS and section not in INERT_SECTIONS
     }
     digests = {}
     for split, (ids, texts, labels) in examples.items():

@@ -5,7 +5,10 @@ from sklearn.metrics import f1_score
 from emotion.evaluation.metrics import score_predictions
 from emotion.evaluation.uncertainty import bootstrap_intervals
 
-NAMES = {"macro_f1", "micro_f1", "jaccard_samples", "subset_accuracy"}
+NAMES = {f"{average}_{name}" for average in ("micro", "macro") for name in ("precision", "recall", "f1")} | {
+    "jaccard_samples",
+    "subset_accuracy",
+}
 
 
 def draw(num_rows, seed):

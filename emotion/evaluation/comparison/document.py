@@ -1,0 +1,167 @@
+"""A report as blocks, written as Markdown, as one self-contained HTML page, and its tables as CSV."""
+
+import base64
+import csv
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion.files import written_beside
+
+PAGE_PIXELS = 72
+"""Pixels of a page for 100 of a picture: its 9-point letters are then as high as the text of a table."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text; `code` may stand in backquotes, **bold** in stars."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are to be read; the first column names the row. `name` is the CSV's."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture beside the report, and the same drawn for a dark page; `caption` says what is to be seen."""
+
+    path: Path
+    dark: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: Sequence[Paragraph | Table | Figure]
+
+
+def write_document(folder: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write report.html, report.md and one CSV a table into `folder`; the pictures are there already."""
+    with written_beside(folder / "report.md") as partial:
+        partial.write_text(format_markdown(title, sections), encoding="utf-8")
+    with written_beside(folder / "report.html") as partial:
+        partial.write_text(format_html(title, sections), encoding="utf-8")
+    for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
+        with written_beside(folder / f"{table.name}.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([table.columns, *table.rows])
+
+
+def format_markdown(title: str, sections: Sequence[Section]) -> str:
+    """Return the report as Markdown; pictures are linked by file name."""
+    parts = [f"# {title}"]
+    for section in sections:
+        parts.append(f"## {section.title}")
+        for block in section.blocks:
+            if isinstance(block, Paragraph):
+                parts.append(block.text)
+            elif isinstance(block, Figure):
+                parts.append(f"![{block.caption}]({block.path.name})")
+            else:
+                lines = [block.columns, ["---"] * len(block.columns), *block.rows]
+                parts.append("\n".join("| " + " | ".join(_escape_cell(cell) for cell in line) + " |" for line in lines))
+                parts += [block.note] if block.note else []
+    return "\n\n".join(parts) + "\n"
+
+
+def format_html(title: str, sections: Sequence[Section]) -> str:
+    """Return the report as one page that asks for nothing else: style and pictures are in it."""
+    links = " · ".join(f'<a href="#{_slug(section.title)}">{html.escape(section.title)}</a>' for section in sections)
+    body = [f"<h1>{html.escape(title)}</h1>", f"<nav>{links}</nav>"]
+    for section in sections:
+        body.append(f'<section id="{_slug(section.title)}"><h2>{html.escape(section.title)}</h2>')
+        for block in section.blocks:
+            if isinstance(block, Paragraph):
+                body.append(f"<p>{_format_inline(block.text)}</p>")
+            elif isinstance(block, Figure):
+                body.append(_format_figure(block))
+            else:
+                body.append(_format_table(block))
+        body.append("</section>")
+    return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(body))
+
+
+def _format_table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
+    lines = [f'<tr><th scope="row">{html.escape(row[0])}</th>{"".join(map(_format_cell, row[1:]))}</tr>' for row in table.rows]
+    note = f'<p class="note">{_format_inline(table.note)}</p>' if table.note else ""
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>{note}'
+
+
+def _format_cell(cell: str) -> str:
+    kind = ' class="number"' if re.match(r"[-+−]?[\d.]", cell) else ' class="text"' if len(cell) > 40 else ""
+    return f"<td{kind}>{html.escape(cell)}</td>"
+
+
+def _format_figure(figure: Figure) -> str:
+    """Return both pictures of a figure; the browser takes the one for its scheme."""
+    content = figure.path.read_bytes()
+    light, dark, caption = _as_data(content), _as_data(figure.dark), _format_inline(figure.caption)
+    width = int.from_bytes(content[16:20], "big") * PAGE_PIXELS // 100  # a PNG's header says how wide it is
+    image = f'<img src="{light}" style="width:{width}px" alt="{html.escape(figure.caption)}">'
+    picture = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{image}</picture>'
+    return f'<figure><div class="wide" tabindex="0">{picture}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def _as_data(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _format_inline(text: str) -> str:
+    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped)
+
+
+def _escape_cell(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|") or " "
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --line: #d0d7de; --band: #f4f6f8; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8eb; --soft: #a3abb5; --paper: #14171b; --line: #363c44; --band: #1c2026; --link: #79b8ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-top: 1px solid var(--line); padding-top: 1.2rem; }
+nav, .note, figcaption { color: var(--soft); font-size: .9rem; } a { color: var(--link); }
+.wide { overflow-x: auto; margin: .8rem 0; } .wide:focus-visible { outline: 2px solid var(--link); }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
+thead th { background: var(--band); } tbody th { font-weight: 600; } td.number { text-align: right; }
+td.text { white-space: normal; min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
+figure { margin: 1.2rem 0; } img { display: block; max-width: max(100%, 34rem); height: auto; }
+code { font-size: .9em; background: var(--band); padding: .1em .3em; border-radius: 3px; overflow-wrap: anywhere; }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

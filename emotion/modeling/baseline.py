@@ -1,0 +1,133 @@
+"""The baseline that a transformer must beat: TF-IDF of words and pairs of words, and a logistic regression for each label.
+
+It has the shape of the other models (a tokenizer gives ids, a module takes ids and mask and gives logits), so that
+predicting, judging and saving treat it as one of them. Fitting is scikit-learn's; answering needs torch alone.
+"""
+
+import json
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from emotion.errors import DataError
+from emotion.modeling.backbones import explain_loading
+
+BASELINE = "tfidf"
+"""The name in `model.backbone`."""
+WORD = re.compile(r"\w+|[^\w\s]")
+"""Words, and signs one by one: `!` and emoji say as much as a word."""
+MIN_ROWS = 2
+"""Training texts that an n-gram must stand in."""
+INVERSE_REGULARIZATION = 3.0
+"""scikit-learn's `C`; chosen on GoEmotions' validation rows."""
+VOCABULARY, WEIGHTS = "vocabulary.json", "model.safetensors"
+
+
+class NgramTokenizer:
+    """Texts -> ids of their distinct known words and pairs of words, words first. Id 0 pads, and weighs nothing."""
+
+    pad_token_id = 0
+
+    def __init__(self, ngrams: list[str]):
+        self.ngrams = ngrams
+        self._ids = {ngram: position for position, ngram in enumerate(ngrams, start=1)}
+
+    def __call__(self, texts: list[str], max_length: int, **_: Any) -> SimpleNamespace:
+        known = ([self._ids[ngram] for ngram in list_ngrams(text) if ngram in self._ids] for text in texts)
+        return SimpleNamespace(input_ids=[ids[:max_length] for ids in known])
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / VOCABULARY).write_text(json.dumps(self.ngrams, ensure_ascii=False), encoding="utf-8")
+
+
+class TfidfClassifier(nn.Module):
+    """Logits are a linear function of the text's inverse document frequencies, scaled to length 1."""
+
+    idf: torch.Tensor
+
+    def __init__(self, num_ngrams: int, num_labels: int):
+        super().__init__()
+        self.head = nn.Linear(1 + num_ngrams, num_labels)
+        self.register_buffer("idf", torch.zeros(1 + num_ngrams))
+        self.config = SimpleNamespace(num_labels=num_labels)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        """Return logits, (b, L), for the ids (b, t) of the texts' n-grams."""
+        values = self.idf[input_ids] * attention_mask  # (b, t)
+        values = nn.functional.normalize(values, dim=1)
+        return SimpleNamespace(logits=torch.einsum("bt,btl->bl", values, self.head.weight.T[input_ids]) + self.head.bias)
+
+    def save_pretrained(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
+
+
+def list_ngrams(text: str) -> list[str]:
+    """Return the distinct words of a text, then its distinct pairs of neighbours, in their order."""
+    words = WORD.findall(text.lower())
+    pairs = [f"{first} {second}" for first, second in pairwise(words)]
+    return list(dict.fromkeys(words)) + list(dict.fromkeys(pairs))
+
+
+def fit_baseline(texts: list[str], labels: np.ndarray, max_length: int, seed: int) -> tuple[TfidfClassifier, NgramTokenizer]:
+    """Return the model fitted to training texts and labels, bool (n, L), and its tokenizer.
+
+    Raises: DataError if no n-gram stands in two texts.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import normalize
+
+    rows = Counter(ngram for text in texts for ngram in list_ngrams(text))
+    ngrams = sorted(ngram for ngram, count in rows.items() if count >= MIN_ROWS)
+    if not ngrams:
+        raise DataError(f"model.backbone={BASELINE}: no word stands in {MIN_ROWS} of the {len(texts)} training texts; give more texts")
+    tokenizer = NgramTokenizer(ngrams)
+    model = TfidfClassifier(len(ngrams), labels.shape[1])
+    # As scikit-learn's TfidfVectorizer(binary=True, smooth_idf=True) weighs them.
+    idf = np.array([0.0] + [np.log((1 + len(texts)) / (1 + rows[ngram])) + 1 for ngram in ngrams])
+    ids = tokenizer(texts, max_length=max_length).input_ids
+    ends = np.cumsum([0] + [len(row) for row in ids])
+    columns = np.array([column for row in ids for column in row])
+    features = normalize(csr_matrix((idf[columns], columns, ends), shape=(len(texts), len(idf))))
+    with torch.no_grad():
+        model.idf.copy_(torch.from_numpy(idf))
+        for label, gold in enumerate(labels.T):
+            weights, bias = np.zeros(len(idf)), np.log((gold.mean() + 1e-3) / (1 - gold.mean() + 1e-3))  # where rows of one kind only
+            if 0 < gold.sum() < len(gold):
+                fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold)
+                weights, bias = fitted.coef_[0], fitted.intercept_[0]
+            model.head.weight[label] = torch.from_numpy(weights)
+            model.head.bias[label] = float(bias)
+    return model.eval(), tokenizer
+
+
+def load_baseline(location: str, num_labels: int, revision: str | None = None) -> tuple[TfidfClassifier, NgramTokenizer]:
+    """Return the saved model and tokenizer of a folder or Hub id.
+
+    Raises: ModelError if they are not there or do not fit each other.
+    """
+    from safetensors.torch import load_file
+
+    with explain_loading(location):
+        vocabulary, weights = (_find_file(location, name, revision) for name in (VOCABULARY, WEIGHTS))
+        tokenizer = NgramTokenizer(json.loads(vocabulary.read_text(encoding="utf-8")))
+        model = TfidfClassifier(len(tokenizer.ngrams), num_labels)
+        model.load_state_dict(load_file(weights))
+    return model.eval(), tokenizer
+
+
+def _find_file(location: str, name: str, revision: str | None) -> Path:
+    if Path(location).is_dir():
+        return Path(location) / name
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(location, name, revision=revision))

@@ -1,0 +1,47 @@
+"""A run folder whose test split was opened -> what a comparison needs of it. Works without torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emotion.errors import DataError
+from emotion.evaluation.comparison.runs import Run
+from emotion.evaluation.decision import DecisionRule
+from emotion.labels import LabelSet
+from emotion.tracking.run_folder import GOLD, RunFolder
+
+SPLIT = "test"
+
+
+def read_finished_run(path: str) -> Run:
+    """Return a run with its test predictions, decided by the rule that evaluate.py used.
+
+    Raises: DataError if it is not a run folder, or its test split was not opened, or a file is damaged.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.config.is_file():
+        raise DataError(f"{path}: is no run folder (it has no config.yaml); `ls runs` shows the runs that there are")
+    for needed in (folder.predictions(SPLIT), folder.report(SPLIT) / "metrics.json"):
+        if not needed.is_file():
+            raise DataError(f"{path}: its test split was not opened yet; do so with `python evaluate.py --model {path} --split test`")
+    try:
+        frame = pd.read_parquet(folder.predictions(SPLIT))
+        names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
+        labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
+        decision = json.loads((folder.report(SPLIT) / "metrics.json").read_text(encoding="utf-8"))["decision"]
+        efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(SPLIT))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); open its test split again with evaluate.py") from None
+    rule = DecisionRule.from_dict(decision, len(names), str(folder.report(SPLIT) / "metrics.json"))
+    predictions = rule.decide(probabilities)
+    ids = frame["id"].astype(str).tolist()
+    return Run(
+        folder.path.resolve().name, folder.read_config(), LabelSet(names), ids, labels, probabilities, predictions, efficiency, speed
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return what a file holds, nothing if it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

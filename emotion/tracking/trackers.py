@@ -1,0 +1,199 @@
+"""Weights & Biases or TensorBoard, through Accelerate's trackers: a mirror of metrics.jsonl, with tables and pictures at the end.
+
+The run folder holds all of it anyway, so nothing a tracker does may stop a run: it fails with a word, and training goes on.
+"""
+
+import hashlib
+import json
+import netrc
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlparse
+
+from emotion.config import Config, TrackingConfig, to_dict
+from emotion.errors import ConfigError
+from emotion.tracking.run_folder import RunFolder
+
+FOLDERS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+"""Where each writes below the run folder: a `wandb/` in the working directory would hide the package from Python."""
+WANDB_SETTINGS = {
+    # What could carry a secret or tells about the machine stays here: command line, console, code, host, git remote.
+    **{"console": "off", "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True},
+    **{"silent": True, "finish_timeout": 120},
+}
+
+
+def choose_backend(config: TrackingConfig) -> str:
+    """Return the tracker to use; `auto` is wandb unless it is not installed or `WANDB_MODE=disabled`.
+
+    Raises: ConfigError if one is named that is not installed: Accelerate would drop it in silence.
+    """
+    is_off = os.environ.get("WANDB_MODE") == "disabled"
+    if config.backend == "auto":
+        return "none" if is_off or find_spec("wandb") is None else "wandb"
+    packages = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}.get(config.backend, ())
+    if packages and not any(find_spec(package) for package in packages):
+        raise ConfigError(f"tracking.backend={config.backend}: is not installed: pip install {packages[0]}, or tracking.backend=none")
+    return "none" if config.backend == "wandb" and is_off else config.backend
+
+
+@dataclass
+class Tracking:
+    """A tracker of one run, or none; the first failure ends it."""
+
+    tracker: Any = None
+    first_step: int = 0
+    """Steps before this one are there already: the run was resumed."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Mirror a row of metrics.jsonl as `train/loss`, `validation/macro_f1_tuned` and so on, at its step."""
+        if row["step"] < self.first_step:
+            return
+        values = {f"{row['kind']}/{name}": value for name, value in row.items() if name not in ("kind", "step") and value is not None}
+        self._try(lambda tracker: tracker.log(values, step=row["step"]))
+
+    def finish(
+        self, run: RunFolder, report: dict[str, Any] | None = None, efficiency: dict[str, Any] | None = None, log_model: bool = False
+    ) -> None:
+        """Add the table of the labels with their thresholds, all pictures, what the run cost, the model if asked; and close."""
+        if report is not None and efficiency is not None:
+            thresholds = report["decision"]["thresholds"]
+            table = [row | {"threshold": threshold} for row, threshold in zip(report["per_label"], thresholds, strict=True)]
+            self._try(lambda tracker: _log_table(tracker, f"{report['split']}/labels", table))
+            self._try(lambda tracker: _log_pictures(tracker, run))
+            self._try(lambda tracker: _log_summary(tracker, efficiency))
+            if log_model:
+                self._try(lambda tracker: _log_model(tracker, run))
+        self._try(lambda tracker: tracker.finish())
+        self.tracker = None
+
+    def _try(self, action: Callable[[Any], None]) -> None:
+        if self.tracker is None:
+            return
+        try:
+            action(self.tracker)
+        except Exception as error:  # trackers raise what they like, their network errors among it
+            name, self.tracker = self.tracker.name, None
+            print(f"tracking: {name} failed ({_shorten(error)}); the run goes on without it, metrics.jsonl has all", file=sys.stderr)
+
+
+def start_tracking(config: Config, run: RunFolder) -> Tracking:
+    """Return the started tracker of a run; where it cannot be started, a word about it and one that does nothing."""
+    backend = choose_backend(config.tracking)
+    if backend == "none":
+        return Tracking()
+    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    try:
+        if backend == "tensorboard":
+            return _start_tensorboard(config, run)
+        return _start_wandb(config, run, environment)
+    except Exception as error:
+        print(f"tracking: {backend} cannot be started ({_shorten(error)}); the run goes on without it", file=sys.stderr)
+        return Tracking()
+
+
+def has_wandb_key() -> bool:
+    """Whether there is a key for Weights & Biases: in `WANDB_API_KEY`, or in the file that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc().authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) -> Tracking:
+    from accelerate.tracking import WandBTracker
+
+    # The same for all parts of a run that is resumed, another for every run.
+    identity = hashlib.sha256(f"{environment['started']} {environment['command']} {run.path.name}".encode()).hexdigest()[:12]
+    timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", 30))
+    options = {"name": run.path.name, "id": identity, "dir": str(run.path), "settings": WANDB_SETTINGS | {"init_timeout": timeout}}
+    options["config"] = to_dict(config) | {"environment": {key: value for key, value in environment.items() if key != "command"}}
+    is_offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
+    if not is_offline:
+        try:
+            tracker = WandBTracker(config.tracking.project, **options, mode="online", resume="allow")
+            tracker.start()
+            return Tracking(tracker, first_step=tracker.run.step)
+        except Exception as error:
+            print(f"tracking: wandb cannot be reached ({_shorten(error)}); offline instead", file=sys.stderr)
+            _forget_attempt(run, identity)
+    # What an earlier part wrote is told again from metrics.jsonl: an offline run cannot be gone on with.
+    for earlier in (run.path / FOLDERS["wandb"]).glob(f"offline-run-*-{identity}"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    tracker = WandBTracker(config.tracking.project, **options, mode="offline")
+    tracker.start()
+    print(f"tracking: wandb, offline ({'no key' if not has_wandb_key() else 'no connection'}); later: wandb sync {tracker.run.dir}/..")
+    return Tracking(tracker)
+
+
+def _forget_attempt(run: RunFolder, identity: str) -> None:
+    """Let go of the run that could not be started online: its service holds the id until it is gone."""
+    import wandb
+
+    wandb.teardown()
+    for folder in (run.path / FOLDERS["wandb"]).glob(f"run-*-{identity}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_tensorboard(config: Config, run: RunFolder) -> Tracking:
+    from accelerate.tracking import TensorBoardTracker
+
+    shutil.rmtree(run.path / FOLDERS["tensorboard"], ignore_errors=True)  # a resumed run tells all again
+    tracker = TensorBoardTracker(FOLDERS["tensorboard"], run.path)
+    tracker.start()
+    settings = {f"{section}.{key}": value for section, values in to_dict(config).items() for key, value in values.items()}
+    tracker.writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
+    return Tracking(tracker)
+
+
+def _log_table(tracker: Any, name: str, rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    cells = [[row[column] for column in columns] for row in rows]
+    if tracker.name == "wandb":
+        tracker.log_table(name, columns=columns, data=cells)
+    else:
+        lines = [columns, ["---"] * len(columns), *cells]
+        tracker.writer.add_text(name, "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+
+
+def _log_pictures(tracker: Any, run: RunFolder) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for path in sorted((run.path / "report").rglob("*.png")):
+        name = f"{path.parent.name}/{path.stem}" if path.parent.name != "report" else path.stem
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        if tracker.name == "wandb":
+            tracker.log_images({name: [pixels]})
+        else:
+            tracker.log_images({name: pixels[None]}, dataformats="NHWC")
+
+
+def _log_summary(tracker: Any, efficiency: dict[str, Any]) -> None:
+    known = {f"efficiency/{name}": value for name, value in efficiency.items() if value is not None}
+    if tracker.name == "wandb":
+        tracker.run.summary.update(known)
+    else:
+        tracker.log(known)
+
+
+def _log_model(tracker: Any, run: RunFolder) -> None:
+    if tracker.name == "wandb":
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{tracker.run.id}", type="model")
+        artifact.add_dir(str(run.model))
+        tracker.run.log_artifact(artifact)
+
+
+def _shorten(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"

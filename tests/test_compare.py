@@ -1,0 +1,169 @@
+"""compare.py as a user runs it, on simulated runs of the bundled test split; its page in a browser where there is one."""
+
+import csv
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.config import load_config, to_dict
+from emotion.data.reading import read_dataset
+from emotion.evaluation.decision import default_rule
+from emotion.evaluation.metrics import score_predictions
+from emotion.files import write_json
+from emotion.tracking.run_folder import RunFolder
+from tests.conftest import ROOT, run_script
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+PICTURES = {"accuracy", "differences", "labels", "front_asking", "front_training", "scale"}
+TABLES = {"accuracy", "differences", "labels", "efficiency", "scale", "throughput", "confusions", "errors", "slices", "runs"}
+RUNS = {  # name: (noise, settings, texts a second)
+    "full-seed0": (0.6, [], 100),
+    "full-seed1": (0.62, ["training.seed=1"], 100),
+    "quarter": (1.2, ["data.train_fraction=0.25"], 100),
+    "tfidf": (1.6, ["training.epochs=1", "training.per_device_batch_size=64"], 5_000),
+}
+ONLY_WITHOUT_TORCH = "import runpy, sys; sys.argv[:] = sys.argv[1:]; code = 0\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+ONLY_WITHOUT_TORCH += "except SystemExit as stop: code = stop.code\nassert 'torch' not in sys.modules, 'torch was imported'\nsys.exit(code)"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of simulated runs, as training and evaluate.py leave them."""
+    parent = tmp_path_factory.mktemp("runs")
+    dataset = read_dataset(load_config(None).data)
+    test = dataset["test"]
+    for number, (name, (noise, settings, texts_per_second)) in enumerate(RUNS.items()):
+        run = RunFolder(parent / name)
+        config = load_config(None, [f"run.folder={parent}", f"run.name={name}", *settings])
+        run.path.mkdir()
+        run.config.write_text(json.dumps(to_dict(config)))
+        logits = np.where(test.labels, 1.2, -1.2) + noise * np.random.default_rng(number).standard_normal(test.labels.shape)
+        run.write_predictions("test", test.ids, test.labels, 1 / (1 + np.exp(-logits)), dataset.label_set)
+        write_json(run.report("test") / "metrics.json", {"decision": default_rule(28).to_dict()})
+        write_json(run.speed("test"), {"texts_per_second": texts_per_second, "milliseconds_per_text": 9.5, "device": "CPU"})
+        counts = {"parameters": 100, "trainable_parameters": 100 if "full" in name else 10, "total_seconds": 60.0 + number}
+        rates = {"examples_per_second": 50.0, "tokens_per_second": 900.0, "peak_memory": 2**30, "model_size": 10**6, "num_processes": 1}
+        write_json(run.efficiency, counts | rates)
+    return [str(parent / name) for name in RUNS]
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    """The report's folder and what was printed; made without torch."""
+    folder = tmp_path_factory.mktemp("comparison")
+    result = run_script("-c", ONLY_WITHOUT_TORCH, "compare.py", *runs, "--output", str(folder), "--price-per-hour", "0.5")
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run compare.py in this process, which has imported what it needs; return status, output and errors."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *words])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / "compare.py"), run_name="__main__")
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+def read_table(report, name):
+    with (report[0] / f"{name}.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_report_holds_exactly_what_it_promises(report):
+    names = {path.name for path in report[0].iterdir()}
+    assert names == {"report.html", "report.md"} | {f"{name}.png" for name in PICTURES} | {f"{name}.csv" for name in TABLES}
+    markdown = (report[0] / "report.md").read_text()
+    assert set(re.findall(r"\]\((\w+)\.png\)", markdown)) == PICTURES
+
+
+def test_scores_are_those_of_the_predictions(report, runs):
+    rows = {row["model"]: row for row in read_table(report, "accuracy")}
+    assert set(rows) == {"full", "quarter", "tfidf"} and rows["full"]["seeds"] == "2"
+    frame = pd.read_parquet(Path(runs[2]) / "predictions" / "test.parquet")
+    names = [column for column in frame if f"gold:{column}" in frame]
+    scores = score_predictions(frame[[f"gold:{name}" for name in names]].to_numpy(bool), frame[names].to_numpy() >= 0.5)
+    for metric in ("macro_f1", "micro_recall", "subset_accuracy", "jaccard_samples"):
+        assert rows["quarter"][metric].startswith(f"{scores[metric]:.3f} (")
+    assert "±" in rows["full"]["macro_f1"] and "±" not in rows["quarter"]["macro_f1"]
+
+
+def test_words_follow_the_tests(report):
+    verdicts = {row["pair"]: row["verdict"] for row in read_table(report, "differences") if row["metric"] == "macro_f1"}
+    assert len(verdicts) == 3 and verdicts["full - tfidf"] == "full is better"
+    assert "full has the highest macro-F1" in report[1] and "better than quarter and tfidf" in report[1]
+
+
+def test_cost_at_the_given_price(report):
+    rows = {row["model"]: row for row in read_table(report, "efficiency")}
+    assert rows["tfidf"]["cost per million texts at 0.5/h"] == f"{1e6 / 5_000 / 3_600 * 0.5:.2f}" and rows["tfidf"]["trained"] == "10.0%"
+
+
+def test_errors_come_with_their_texts(report):
+    dataset = read_dataset(load_config(None).data)
+    texts = dict(zip(dataset["test"].ids, dataset["test"].texts, strict=True))
+    rows = read_table(report, "errors")
+    assert len(rows) == 10 and all(texts[row["id"]] == row["text"] for row in rows)
+
+
+def test_one_model_alone_is_reported_too(runs, tmp_path, run_here):
+    status, output, _ = run_here(runs[2], "--output", str(tmp_path))
+    assert status == 0 and "nothing to compare it with" in output
+
+
+def test_runs_tested_on_other_rows_are_one_line(runs, tmp_path, run_here):
+    shutil.copytree(runs[0], tmp_path / "other")
+    path = tmp_path / "other" / "predictions" / "test.parquet"
+    pd.read_parquet(path).iloc[:-3].to_parquet(path, index=False)
+    status, _, errors = run_here(runs[0], str(tmp_path / "other"), "--output", str(tmp_path / "out"))
+    assert status == 2 and len(errors.splitlines()) == 1 and "397 ids in common" in errors
+    shutil.rmtree(tmp_path / "other" / "predictions")
+    status, _, errors = run_here(str(tmp_path / "other"), "--output", str(tmp_path / "out"))
+    assert status == 2 and "evaluate.py --model" in errors and not (tmp_path / "out").exists()
+
+
+PROBE = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><iframe width="390" height="800"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.srcdoc = SOURCE;
+frame.onload = () => {
+  const page = frame.contentDocument, images = [...page.images];
+  const found = {
+    width: page.documentElement.scrollWidth, images: images.length,
+    loaded: images.filter(image => image.complete && image.naturalWidth > 100).length,
+    asked: frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !name.startsWith("data:")),
+    ink: getComputedStyle(page.body).color,
+  };
+  document.body.innerHTML = "<pre id='found'></pre>";
+  document.querySelector("#found").textContent = JSON.stringify(found);
+};
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_in_a_browser(scheme, report, tmp_path):
+    """On a telephone's 390 pixels: all pictures there, nothing asked for, no sideways scroll, no word on the console."""
+    page = (report[0] / "report.html").read_text()
+    assert not re.findall(r"""(?:src|href|srcset|url)\s*[=(]\s*["']?(?!data:|#)[^"'\s>]+""", page)
+    probe = tmp_path / "probe.html"
+    probe.write_text(PROBE.replace("SOURCE", json.dumps(page).replace("</", "<\\/")))
+    words = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    words += ["--enable-logging=stderr", "--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    words += ["--force-dark-mode"] if scheme == "dark" else []
+    result = subprocess.run([*words, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', result.stdout).group(1))
+    assert found["images"] == found["loaded"] == len(PICTURES) and found["asked"] == [] and found["width"] <= 390
+    assert found["ink"] == {"light": "rgb(27, 31, 36)", "dark": "rgb(230, 232, 235)"}[scheme]
+    assert "CONSOLE" not in result.stderr

@@ -1,0 +1,145 @@
+"""Weights & Biases offline: the run is written, read back, and holds one clean history; no secret is written anywhere."""
+
+import json
+import os
+import struct
+from collections import defaultdict
+
+import pytest
+
+from emotion.config import load_config
+from emotion.errors import ConfigError
+from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.trackers import Tracking, choose_backend, has_wandb_key
+from tests.conftest import run_script
+from tests.test_resume import kill_when, words
+
+PLANTED = {"HF_TOKEN": "hf_" + "plantedTOKEN" * 3, "WANDB_API_KEY": "fedcba9876543210" * 2 + "12345678", "HOME": "/nonexistent"}
+
+
+def read_records(path):
+    """Yield the records of a .wandb file: a LevelDB log (blocks of 32 KiB, pieces behind a head of 7 bytes) of protobuf messages."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(content):
+        rest = 32_768 - position % 32_768
+        if rest < 7:
+            position += rest
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def read_history(run):
+    """Return {name: {step: value}} of the only offline run in a run folder, and all its records."""
+    (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    records, history = list(read_records(path)), defaultdict(dict)
+    for record in records:
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            step = items.get("_step", record.history.step.num)
+            for name, value in items.items():
+                assert step not in history[name], f"{name} twice at step {step}"
+                history[name][step] = value
+    return history, records
+
+
+@pytest.fixture(scope="module")
+def cut_run(tiny_backbones, tmp_path_factory):
+    """A run that was killed after a state, with secrets in its environment and on its command line, and resumed; tracked offline."""
+    folder = tmp_path_factory.mktemp("tracked")
+    command = words("full", tiny_backbones, folder, "cut", "tracking.backend=wandb", "--resume")
+    os.environ |= {"WANDB_MODE": "offline"}
+    kept = {name: os.environ.get(name) for name in PLANTED}
+    os.environ |= PLANTED
+    try:
+        kill_when(command, lambda: (folder / "cut" / "state" / "step-00000020").exists() or len(list(folder.glob("cut/state/step-*"))) == 2)
+    finally:
+        os.environ["WANDB_MODE"] = "disabled"
+        for name, value in kept.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    result = run_script(*command, WANDB_MODE="offline", **PLANTED)
+    assert result.returncode == 0 and "resumed after step" in result.stdout, result.stderr
+    return folder / "cut", result
+
+
+def test_history_is_that_of_metrics_and_every_row_is_there_once(cut_run):
+    run, result = cut_run
+    history, records = read_history(run)
+    rows = RunFolder(run).read_metrics()
+    for kind, name in (("train", "loss"), ("train", "grad_norm"), ("train", "padding_share"), ("validation", "macro_f1_tuned")):
+        expected = {row["step"]: row[name] for row in rows if row["kind"] == kind}
+        assert len(expected) >= 2 and history[f"{kind}/{name}"] == pytest.approx(expected)
+    assert any("validation/labels" in name for name in history) and any("precision_recall" in name for name in history)
+    assert result.stdout.count("tracking: wandb, offline") == 1
+    config = {item.key for record in records for item in record.run.config.update}
+    assert {"training", "environment"} <= config
+    media = [path.suffix for path in (run / "wandb").rglob("media/**/*") if path.is_file()]
+    assert media.count(".png") == 7 and ".json" in media
+
+
+def test_no_secret_is_written(cut_run):
+    run, result = cut_run
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert len(files) > 25
+    for secret in (PLANTED["HF_TOKEN"], PLANTED["WANDB_API_KEY"]):
+        assert secret not in result.stdout + result.stderr
+        for path in files:
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_token_as_a_setting_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [f"run.name={PLANTED['HF_TOKEN']}", "model.revision=" + "a" * 40])
+    assert "run.name: looks like a token" in str(caught.value) and PLANTED["HF_TOKEN"] not in str(caught.value)
+
+
+def test_a_tracker_that_fails_is_left_with_a_word(capsys):
+    class Broken:
+        name, calls = "wandb", 0
+
+        def log(self, values, step):
+            self.calls += 1
+            raise OSError("no route to host")
+
+    broken = Broken()
+    tracking = Tracking(broken)
+    for step in (1, 2):
+        tracking.log({"kind": "train", "step": step, "loss": 1.0})
+    assert broken.calls == 1 and capsys.readouterr().err.count("the run goes on without it") == 1
+
+
+def test_a_service_that_cannot_be_reached_gives_way_to_offline(tiny_bert, tmp_path):
+    settings = [f"model.backbone={tiny_bert}", "data.train_fraction=0.1", "training.epochs=1", f"run.folder={tmp_path}", "run.name=run"]
+    environment = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "3", **PLANTED}
+    result = run_script("train.py", "--config", "configs/quickstart.yaml", *settings, **environment)
+    assert result.returncode == 0 and "wandb cannot be reached" in result.stderr, result.stderr
+    history, _ = read_history(tmp_path / "run")
+    assert history["validation/loss"]
+
+
+def test_which_tracker_is_taken(monkeypatch):
+    config = load_config(None).tracking
+    assert choose_backend(config) == "none"  # WANDB_MODE=disabled
+    monkeypatch.delenv("WANDB_MODE")
+    assert choose_backend(config) == "wandb"
+    monkeypatch.setattr("emotion.tracking.trackers.find_spec", lambda name: None)
+    assert choose_backend(config) == "none"
+    with pytest.raises(ConfigError, match="tensorboard: is not installed"):
+        choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking)
+
+
+def test_a_key_is_found_where_wandb_login_puts_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not has_wandb_key()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert has_wandb_key()
