@@ -2,9 +2,10 @@
 
     python -m benchmarks.kill_and_resume --kills 200 --output kill_and_resume.json
 
-Tiny random models on the CPU: full fine-tuning (dropout drawn), LoRA, and LoRA on NF4 in one process, full fine-tuning in two. A start is
-a fork of a process that has the imports done; SIGKILL is a real one, at a moment drawn uniformly over most of what an
-uninterrupted run takes, loading included. On two processes one is killed and up to 50 ms later the other, as a launcher would.
+Tiny random models on the CPU: full fine-tuning (dropout drawn), LoRA, and LoRA on NF4 in one process, full fine-tuning in two.
+A start is a fork of a process that has the imports done; SIGKILL is a real one, at a moment drawn uniformly over most of what
+an uninterrupted run takes, loading included; for every fourth the next save is waited for. On two processes one is killed and up
+to 50 ms later the other, as a launcher would.
 Compared are the saved weights, the decision rule, every validation probability and every logged row but its times.
 """
 
@@ -16,6 +17,8 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,8 @@ class Tally:
     """What came of one way's kills."""
 
     way: str
+    whole_seconds: float = 0.0
+    """Of the uninterrupted run."""
     kills: int = 0
     before_first_state: int = 0
     while_saving: int = 0
@@ -86,7 +91,7 @@ def torment(way: str, num_kills: int, generator: np.random.Generator, place: Pat
     started = time.monotonic()
     tally = Tally(way)
     whole = place / "whole"
-    seconds = run_whole(way, whole, place)
+    seconds = tally.whole_seconds = run_whole(way, whole, place)
     while tally.kills < num_kills and not tally.failures:
         folder, is_ended, num_before = place / "cut", False, tally.kills
         while not is_ended and not tally.failures:
@@ -117,8 +122,12 @@ def run_whole(way: str, folder: Path, place: Path) -> float:
 
 def run_once(way: str, folder: Path, place: Path, moment: float, generator: np.random.Generator, tally: Tally) -> bool:
     """Start or resume a run and kill it after `moment` seconds; return whether it came to its end before."""
+    states = folder / "state"
+    old = list_partial(states)
     processes = start(way, folder, place)
     statuses = wait(processes, moment)
+    if moment < MOST_SECONDS and generator.random() < 0.25:
+        statuses = wait(processes, MOST_SECONDS, lambda: bool(list_partial(states) - old), statuses)
     if any(status is None for status in statuses):
         for process in generator.permutation([pid for pid, status in zip(processes, statuses, strict=True) if status is None]):
             os.kill(int(process), signal.SIGKILL)
@@ -132,11 +141,19 @@ def run_once(way: str, folder: Path, place: Path, moment: float, generator: np.r
     if -signal.SIGKILL not in statuses:
         tally.failures.append(f"{way}: ended by itself with {statuses}: {read_log(place)}")
         return False
-    states = folder / "state"
     tally.kills += 1
     tally.before_first_state += not list_states(states)
-    tally.while_saving += any(states.glob(".step-*.partial"))
+    tally.while_saving += bool(list_partial(states) - old)
     return False
+
+
+def list_partial(states: Path) -> set[tuple[str, int]]:
+    """Return the states that are being written, or were when their run was killed: name and number of the folder on its device."""
+    found = set()
+    for path in states.glob(".step-*.partial"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_ino))
+    return found
 
 
 def start(way: str, folder: Path, place: Path) -> list[int]:
@@ -168,11 +185,13 @@ def fork(work: Any, *arguments: Any) -> int:
     return process
 
 
-def wait(processes: list[int], seconds: float) -> list[int | None]:
-    """Return the exit statuses after `seconds`, or as soon as all have ended; None for what still runs."""
-    statuses: list[int | None] = [None] * len(processes)
+def wait(
+    processes: list[int], seconds: float, is_time: Callable[[], bool] = lambda: False, known: list[int | None] | None = None
+) -> list[int | None]:
+    """Return the exit statuses after `seconds`, when it is time, or as soon as all have ended; None for what still runs."""
+    statuses: list[int | None] = list(known or [None] * len(processes))
     deadline = time.monotonic() + seconds
-    while None in statuses and time.monotonic() < deadline:
+    while None in statuses and time.monotonic() < deadline and not is_time():
         for number, process in enumerate(processes):
             if statuses[number] is None and (ended := os.waitpid(process, os.WNOHANG))[0]:
                 statuses[number] = os.waitstatus_to_exitcode(ended[1])
