@@ -232,9 +232,10 @@ def fit(
                 best = kept
             if is_interrupted or is_save_due:
                 progress = Progress(step, num_worse, window_size, history.capture(), capture_loss_scale(accelerator), fingerprint)
-                captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
-                if accelerator.is_main_process:
-                    write_state(run.states, captured, settings.num_states)
+                with meter.saving():
+                    captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
+                    if accelerator.is_main_process:
+                        write_state(run.states, captured, settings.num_states)
             if is_interrupted:
                 history.say(f"interrupted after step {step} of {num_steps}; --resume goes on from there")
                 # Something usable in any case; a resumed run, not knowing of it, validates at its own time.

@@ -11,12 +11,21 @@ from typing import Any
 
 from emotion.errors import StorageError
 
+FULL = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "larger than a file may be here (ulimit -f)",
+}
+"""What an error number says about want of space."""
+FULL_WORDS = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
+"""The same in the words of the system, which is all that safetensors passes on."""
+
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; it takes the name when the block ends well.
 
-    A folder that has the name already is replaced.
+    A folder that has the name already is replaced. `num_bytes`, where the caller knows it, is how much there will be to write.
 
     Raises: StorageError if the device is full; what had the name before is intact.
     """
@@ -38,10 +47,10 @@ def written_beside(path: Path) -> Iterator[Path]:
             raise
         raise StorageError(f"{path}: cannot be written ({error.strerror}); give another place") from None
     except Exception as error:
-        if not is_full(error):
+        if (reason := _explain_full(error)) is None:
             raise
         _remove(partial)
-        raise StorageError(_explain_full(path)) from None
+        raise StorageError(_describe_full(path, reason, num_bytes)) from None
     finally:
         with suppress(OSError):
             _remove(partial)
@@ -56,9 +65,9 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
     except OSError as error:
-        if not is_full(error):
+        if (reason := _explain_full(error)) is None:
             raise
-        raise StorageError(_explain_full(path)) from None
+        raise StorageError(_describe_full(path, reason, len(line) + 1)) from None
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -77,13 +86,19 @@ def without_nan(values: Any) -> Any:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error says that the device is full; safetensors says it in words only."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+    """Whether an error says that there is no room for what is to be written."""
+    return _explain_full(error) is not None
 
 
-def _explain_full(path: Path) -> str:
+def _explain_full(error: Exception) -> str | None:
+    number = getattr(error, "errno", None) or next((number for words, number in FULL_WORDS.items() if words in str(error)), None)
+    return FULL.get(number) if number is not None else None
+
+
+def _describe_full(path: Path, reason: str, num_bytes: int | None) -> str:
+    needed = "" if num_bytes is None else f"needed are {num_bytes / 2**20:,.2f} MiB, "
     free = shutil.disk_usage(path.parent).free
-    return f"{path}: no space left on the device ({free / 2**20:,.0f} MiB free without it): make room and start again"
+    return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free without it): make room and start again"
 
 
 def _remove(path: Path) -> None:

@@ -44,10 +44,15 @@ def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", warm: int
     return Script(list(words), folder, stdin, variables, warm)
 
 
-def run_processes(*words: str, port: int) -> list[subprocess.CompletedProcess]:
-    """Run `python WORDS` in two processes that know of each other, as torchrun would start them, and return what each printed."""
-    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    scripts = [start_script(*words, warm=rank, RANK=str(rank), LOCAL_RANK=str(rank), **size) for rank in range(2)]
+def as_process(rank: int, port: int) -> dict[str, str]:
+    """Return what torchrun would tell one of two processes."""
+    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return place | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+
+
+def run_processes(*words: str, port: int, **environment: str) -> list[subprocess.CompletedProcess]:
+    """Run `python WORDS` in two processes that know of each other, and return what each printed."""
+    scripts = [start_script(*words, warm=rank, **as_process(rank, port), **environment) for rank in range(2)]
     statuses = [script.wait(300) for script in scripts]
     texts = [[path.read_text() for path in script.outputs] for script in scripts]
     return [subprocess.CompletedProcess(words, status, *text) for status, text in zip(statuses, texts, strict=True)]

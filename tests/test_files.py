@@ -34,6 +34,9 @@ def test_json_has_null_for_nan(tmp_path):
 FULL = {
     "python": OSError(errno.ENOSPC, "No space left on device"),
     "safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "limit": OSError(errno.EFBIG, "File too large"),
+    "safetensors at a limit": SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+    "quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
 }
 
 
@@ -41,7 +44,8 @@ FULL = {
 def test_full_device_is_one_line_and_what_was_there_stays(writer, tmp_path):
     path = tmp_path / "scores.json"
     path.write_text("old")
-    with pytest.raises(StorageError, match=r"scores\.json: no space left on the device \(.* MiB free"), written_beside(path) as partial:
+    said = r"scores\.json: .*(space|larger|quota).* \(needed are 2\.00 MiB, .* MiB free without it\): make room"
+    with pytest.raises(StorageError, match=said), written_beside(path, 2 << 20) as partial:
         partial.write_text("new")
         raise FULL[writer]
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["scores.json"]

@@ -1,7 +1,12 @@
 """A run that is killed and resumed is the run that was not, bit by bit."""
 
 import functools
+import json
+import re
+import resource
+import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -105,6 +110,52 @@ def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(whole_run
     assert "weights.safetensors is not what was written" in resumed.stdout
     assert f"resumed after step {int(before.name.removeprefix('step-'))}" in resumed.stdout
     assert_same(whole, run)
+
+
+def limit_file_size(script, states):
+    """Let the running script write no file beyond 200 KB: the weights of a state have more."""
+    resource.prlimit(script.number, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    return "larger than a file may be here"
+
+
+def fill_device(script, states):
+    """Fill the device that the states are on, but for 200 KB."""
+    size = shutil.disk_usage(states).free - 200_000
+    (states.parents[1] / "ballast").write_bytes(bytes(size))
+    return "no space left on the device"
+
+
+@pytest.fixture
+def small_device(tmp_path):
+    """A device of 16 MiB, where this user may mount one."""
+    place = tmp_path / "device"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], capture_output=True, check=False)
+    yield place
+    if mounted.returncode == 0:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("fill", [limit_file_size, fill_device])
+def test_a_full_disk_stops_the_run_in_one_line_and_what_was_saved_is_good(fill, whole_run, tiny_backbones, small_device):
+    if fill is fill_device and not small_device.is_mount():
+        pytest.skip("mounting a tmpfs is not allowed here")
+    whole, run = whole_run("full"), small_device / "cut"
+    script = start_script(*words("full", tiny_backbones, small_device, "cut"))
+    while not list_states(run / "state") and script.poll() is None:
+        time.sleep(0.002)
+    said = fill(script, run / "state")
+    assert script.wait(120) == 2
+    lines = [line for line in script.outputs[1].read_text().splitlines() if "error" in line]
+    assert len(lines) == 1 and said in lines[0] and "Traceback" not in script.outputs[1].read_text()
+    needed = re.search(r"needed are ([0-9.]+) MiB", lines[0])
+    assert needed and 0.2 < float(needed[1]) < 16
+    assert not list(run.rglob("*partial*"))
+    (small_device / "ballast").unlink(missing_ok=True)
+    resumed = run_script(*words("full", tiny_backbones, small_device, "cut", "--resume"))
+    assert resumed.returncode == 0 and "resumed after step" in resumed.stdout and "damaged" not in resumed.stdout, resumed.stderr
+    assert_same(whole, run)
+    assert 0 < json.loads((run / "efficiency.json").read_text())["saving_seconds"] < 60
 
 
 def test_started_on_two_processes_and_resumed_on_one(tiny_backbones, tmp_path):

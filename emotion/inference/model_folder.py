@@ -28,7 +28,11 @@ def save_model(
         options["save_embedding_layers"] = False  # otherwise peft asks the Hub whether the vocabulary has grown
     else:
         sidecar = replace(sidecar, fingerprint=None)
-    with written_beside(folder) as partial, divided_head(model, 1.0 if is_calibrated else rule.temperature):
+    saved = [value for value in model.parameters() if value.requires_grad or not sidecar.is_adapter]
+    with (
+        written_beside(folder, sum(value.nbytes for value in saved)) as partial,
+        divided_head(model, 1.0 if is_calibrated else rule.temperature),
+    ):
         partial.mkdir()
         model.save_pretrained(partial, **options)
         tokenizer.save_pretrained(partial)

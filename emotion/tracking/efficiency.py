@@ -3,6 +3,8 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from emotion.modeling.lora import count_parameters
 from emotion.training.loop import StepResult
 
-COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds")
+COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds", "saving_seconds")
 
 
 @dataclass
@@ -25,6 +27,8 @@ class EfficiencyMeter:
     num_tokens: int = 0
     num_positions: int = 0
     step_seconds: float = 0.0
+    saving_seconds: float = 0.0
+    """Spent on resumable states: training stands still meanwhile."""
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Count one optimizer step that took `seconds`."""
@@ -32,6 +36,13 @@ class EfficiencyMeter:
         self.num_tokens += result.num_tokens
         self.num_positions += result.num_positions
         self.step_seconds += seconds
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Count the block's seconds as spent on a state; what a state holds of them ends with the state before it."""
+        started = time.perf_counter()
+        yield
+        self.saving_seconds += time.perf_counter() - started
 
     def capture(self) -> dict[str, float]:
         """Return what was counted so far, for a run to go on from."""
@@ -61,6 +72,7 @@ class EfficiencyMeter:
             **self.rates(),
             "examples_seen": self.num_examples,
             "training_seconds": self.step_seconds,
+            "saving_seconds": self.saving_seconds,
             "total_seconds": time.perf_counter() - self.started,
             "peak_memory": measure_peak_memory(),
             "model_size": sum(path.stat().st_size for path in model_folder.rglob("*") if path.is_file()),

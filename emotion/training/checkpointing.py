@@ -137,7 +137,9 @@ def write_state(folder: Path, state: TrainState, num_kept: int) -> Path:
     Raises: StorageError if the device is full; the states before it are then intact.
     """
     path = folder / f"{PREFIX}{state.progress.step:09d}"
-    with written_beside(path) as partial:
+    tensors = [*state.weights.values(), *state.optimizer.values(), *state.random.values()]
+    num_bytes = sum(value.nbytes for value in tensors) + (0 if state.best_logits is None else state.best_logits.nbytes)
+    with written_beside(path, num_bytes) as partial:
         partial.mkdir()
         write_json(partial / PROGRESS, asdict(state.progress))
         save_file({name: value.contiguous() for name, value in state.weights.items()}, partial / WEIGHTS)

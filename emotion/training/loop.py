@@ -152,11 +152,20 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
     """Return logits, float32 (num_rows, L), put back in row order; rows that no batch holds are 0.
 
     On several processes each predicts its share of the batches, and the sum of their arrays is the whole.
+    A batch that memory is too small for is predicted in halves.
     """
     model.eval()
     logits = np.zeros((num_rows, model.config.num_labels), dtype=np.float32)
-    for batch in batches:
-        logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
+    for whole in batches:
+        pending = [whole]
+        while pending:
+            batch = pending.pop()
+            try:
+                logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
+            except torch.OutOfMemoryError:
+                if len(batch.row_index) == 1:
+                    raise
+                pending += batch.split(2)
     return logits
 
 

@@ -169,6 +169,21 @@ def test_batch_of_one_equals_batch_of_many(model, batch_size):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+def test_prediction_goes_on_in_halves_when_memory_runs_out(model):
+    expected = predict_logits(model, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
+    sizes = []
+
+    def need_memory(module, _, inputs):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 3:
+            run_out()
+
+    with model.register_forward_pre_hook(need_memory, with_kwargs=True):
+        found = predict_logits(model, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
+    assert sorted(sizes) == [3, 3, 3, 3, 6, 6, 12]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
 def test_processes_predict_parts_that_add_up_to_the_whole(model):
     whole = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
     parts = [predict_logits(model, batch_by_length(TOKENS, 2, process, 3), NUM_ROWS, torch.device("cpu")) for process in range(3)]
