@@ -39,7 +39,7 @@ def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = Non
 def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", warm: int | None = None, **environment: str) -> "Script":
     """Start `python WORDS` and return it, running; scripts that run at the same time need different numbers `warm` to start warm."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
-    if warm is None and not (words[0] == "-m" or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)):
+    if warm is None and not (words[0] in ("-m", "-c") or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)):
         warm = 0  # those variables are read at import
     return Script(list(words), folder, stdin, variables, warm)
 

@@ -42,7 +42,7 @@ def test_pushed_model_comes_back(tested_run, tmp_path):
         )
         code = "from transformers import pipeline; import json; "
         code += "print(json.dumps(pipeline('text-classification', model='someone/tiny', top_k=None)(['I love it'])[0]))"
-        piped = run_script("-c", code, **hub)
+        piped = run_script("-c", code, **hub, HF_HOME=str(tmp_path / "cache"))
     assert inferred.returncode == 0, inferred.stderr
     probabilities = json.loads(inferred.stdout)["probabilities"]
     answers = {row["label"]: row["score"] for row in json.loads(piped.stdout.splitlines()[-1])}
