@@ -49,7 +49,7 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.launching import check_launch
+from emotion.training.launching import check_launch, check_meeting
 from emotion.training.loop import Halving, choose_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
 from emotion.training.planning import format_plan, plan_run
@@ -71,6 +71,7 @@ def main() -> int:
     # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
     unshared = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision), kwargs_handlers=[unshared])
+    check_meeting(accelerator.num_processes)
     if arguments.dry_run and config.model.backbone == BASELINE:
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} takes no steps that could be planned; it is fitted in seconds to minutes")
     if arguments.dry_run:

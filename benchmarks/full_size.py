@@ -23,6 +23,7 @@ from accelerate.utils import set_seed
 
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.data.batching import TokenizedTexts, batch_by_length
+from emotion.errors import TrainingError
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -111,7 +112,9 @@ def measure(model: Any, accelerator: Accelerator, batch_size: int, num_tokens: i
     try:
         for step in range(1, num_steps + 1):
             started = time.perf_counter()
-            train_window(prepared, [batch], accelerator, optimizer, scheduler, loss, 1.0, batch_size, step)
+            result = train_window(prepared, [batch], accelerator, optimizer, scheduler, loss, 1.0, batch_size, step)
+            if result.num_halvings:  # a smaller batch would stand in this one's row
+                return {"out_of_memory": True}
             wait(accelerator.device)
             seconds.append(time.perf_counter() - started)
         training_memory = read_peak_memory()
@@ -122,7 +125,7 @@ def measure(model: Any, accelerator: Accelerator, batch_size: int, num_tokens: i
             with accelerator.autocast():
                 predict_logits(prepared, batch_by_length(tokenized, batch_size), batch_size, accelerator.device)
             predictions.append(time.perf_counter() - started)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, TrainingError):
         return {"out_of_memory": True}
     finally:
         accelerator.free_memory()

@@ -43,6 +43,18 @@ def check_launch() -> None:
         )
 
 
+def check_meeting(num_processes: int) -> None:
+    """Hold the processes that a launcher started to have met: torchrun's, without a GPU, do so only if Accelerate is told.
+
+    Raises: TrainingError if each would train by itself.
+    """
+    num_started = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes != num_started:
+        raise TrainingError(
+            f"{num_started} processes were started, but each would train by itself: without a GPU they meet if ACCELERATE_USE_CPU=1 is set"
+        )
+
+
 def _read_launcher() -> tuple[list[str], dict[str, str]] | None:
     """Return words and environment of the process that started this one; None where they may not be read."""
     import psutil  # Accelerate needs it too

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from emotion.errors import TrainingError
+from emotion.training.launching import check_meeting
 from tests.conftest import ROOT, run_script
 
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
@@ -43,3 +45,10 @@ def test_sharding_is_refused_in_one_line(variable):
     result = run_script(*TRAIN, **{variable: "true"})
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert "whole weights" in result.stderr and "multi_gpu.yaml" in result.stderr
+
+
+def test_processes_that_would_train_by_themselves_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="ACCELERATE_USE_CPU=1"):
+        check_meeting(1)
+    check_meeting(2)
