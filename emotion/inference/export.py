@@ -15,7 +15,7 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json, written_beside
 from emotion.inference.model_folder import save_model
-from emotion.inference.onnx_predictor import ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor
+from emotion.inference.onnx_predictor import ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, has_onnx
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder
 from emotion.modeling.factory import load_merged
@@ -91,6 +91,12 @@ def verify(
     if predictor.sidecar.is_adapter:
         merged = Predictor.load(merged_folder) if merged_folder is not None else merge_model(predictor, location)
         agreements.append(compare("merged into the backbone", merged.predict_logits(texts, description="merged")))
+    folder = Path(find_model_folder(location))
+    if has_onnx(folder):
+        onnx = OnnxPredictor.load(location)
+        agreement = compare(onnx.form, onnx.predict_logits(texts, onnx.form))
+        # int8 moves logits by design: it was held to macro-F1 when it was made, and is shown here.
+        agreements.append(agreement if has_onnx(folder, "fp32") else replace(agreement, bound=float("inf")))
     return agreements
 
 

@@ -34,6 +34,11 @@ def test_onnx_answers_like_torch(exported):
     assert (ours.label_set, ours.rule, ours.form) == (theirs.label_set, theirs.rule, "ONNX fp32")
 
 
+def test_verify_holds_the_onnx_form_to_the_others(exported):
+    result = run_script("evaluate.py", "--model", str(exported), "--verify")
+    assert result.returncode == 0 and "ONNX fp32" in result.stdout and "EXCEEDED" not in result.stdout, result.stderr
+
+
 def test_int8_is_made_only_if_validation_stays(exported, tiny_run, tmp_path, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
