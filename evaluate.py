@@ -12,7 +12,6 @@ model folder + files of any size -> one scored file with their rows in order, la
 """
 
 import argparse
-import glob
 import os
 import re
 import shutil
@@ -34,12 +33,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     arguments = parse_arguments()
-    from emotion.data.reading import read_dataset, read_examples
-    from emotion.evaluation.reporting import format_report, write_report
-    from emotion.files import write_json
-    from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder
-    from emotion.inference.speed import predict_timed
     from emotion.tracking.run_folder import RunFolder, find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
@@ -53,6 +47,12 @@ def main() -> int:
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
         return push(run, model, arguments.push, arguments.dry_run)
+    from emotion.data.reading import read_dataset, read_examples
+    from emotion.evaluation.reporting import format_report, write_report
+    from emotion.files import write_json
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.speed import predict_timed
+
     is_check = arguments.verify or arguments.merge is not None or arguments.export is not None
     split = arguments.split or ("validation" if is_check else "test")
     if len(arguments.input or ()) > 1:
@@ -98,6 +98,7 @@ def is_scored_file(output: str | None) -> bool:
 
 def score(arguments: argparse.Namespace, model: str, process: int) -> int:
     """Score the input files into one file, alone or as one of several processes, and say what came of it."""
+    from emotion.data.reading.streams import expand_patterns
     from emotion.inference.loading import load_predictor
     from emotion.inference.scoring import ScoringJob, score_files
 
@@ -105,7 +106,7 @@ def score(arguments: argparse.Namespace, model: str, process: int) -> int:
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     with tempfile.TemporaryDirectory() as place:
         output = Path(arguments.output if arguments.output != "-" else f"{place}/stdout.csv")
-        inputs = expand(arguments.input)
+        inputs = expand_patterns(arguments.input)
         if num_processes > 1 and (Path("-") in inputs or arguments.output == "-"):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
         job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows, process, num_processes)
@@ -132,20 +133,6 @@ def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> str:
     bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
     lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
     return "\n".join(lines)
-
-
-def expand(inputs: list[str]) -> tuple[Path, ...]:
-    """Return the files that names and patterns stand for, in the order given, those of a pattern sorted.
-
-    Raises: DataError for a pattern that no file has.
-    """
-    paths: list[Path] = []
-    for name in inputs:
-        found = [name] if name == "-" or Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207 - the pattern may be absolute
-        if not found:
-            raise DataError(f"--input {name}: no such file")
-        paths += map(Path, found)
-    return tuple(paths)
 
 
 def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> int:

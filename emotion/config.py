@@ -57,6 +57,11 @@ class DataConfig:
     """Tokens kept of a text, special tokens included."""
 
     @property
+    def named_columns(self) -> set[str]:
+        """The columns that are named here, not to be guessed."""
+        return {column for column in (self.text_column, self.label_column, self.id_column, *(self.label_columns or ())) if column}
+
+    @property
     def name(self) -> str:
         """Where the training rows come from, in a word."""
         return self.train or self.source

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from emotion.data.padding import pad_rows
 from emotion.errors import DataError
 
 BUCKET_WINDOWS = 32
@@ -72,13 +73,7 @@ class TokenizedTexts:
 
     def collate(self, rows: np.ndarray, labels: np.ndarray | None = None, width: int = 0) -> Batch:
         """Return the rows padded to the longest of them, and to `width`; `labels` is (n, L) for all texts."""
-        width = max(width, *(len(self.token_ids[row]) for row in rows))
-        input_ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros((len(rows), width), dtype=np.int64)
-        for position, row in enumerate(rows):
-            ids = self.token_ids[row]
-            input_ids[position, : len(ids)] = ids
-            attention_mask[position, : len(ids)] = 1
+        input_ids, attention_mask = pad_rows(self.token_ids, rows, self.pad_token_id, width)
         gold = None if labels is None else torch.from_numpy(labels[rows].astype(np.float32))
         return Batch(torch.from_numpy(input_ids), torch.from_numpy(attention_mask), gold, rows)
 
@@ -144,11 +139,9 @@ def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, n
     return np.array_split(window[process::num_processes], num_micro_batches)[::-1]
 
 
-def batch_by_length(
-    tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1, width: int = 0
-) -> Iterator[Batch]:
-    """Yield batches for prediction, longest texts first (so that memory runs out at once or never), padded to `width` at least."""
+def batch_by_length(tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:
+    """Yield batches for prediction, longest texts first (so that memory runs out at once or never)."""
     order = np.argsort(-tokenized.lengths, kind="stable")
     starts = range(process * batch_size, len(order), num_processes * batch_size)
     for start in starts:
-        yield tokenized.collate(order[start : start + batch_size], width=width)
+        yield tokenized.collate(order[start : start + batch_size])

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +142,8 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
     with written_beside(folder / ONNX_FOLDER) as partial:
         partial.mkdir()
         _write_onnx(predictor, partial / ONNX_FILE, is_int8)
-        write_json(partial / ONNX_ABOUT, {"form": form})
+        about = {"form": form, "pad_token_id": predictor.tokenizer.pad_token_id}
+        write_json(partial / ONNX_ABOUT, about)
         found = OnnxPredictor.open(folder, partial).predict_logits(texts, "ONNX")
         bound = float("inf") if is_int8 else MAX_LOGIT_DIFFERENCE["fp32"]
         agreement = _compare(predictor.rule, labels, reference, found, f"ONNX {form}", bound)
@@ -150,7 +153,7 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
                 f"{MAX_F1_DIFFERENCE}) and a logit by {agreement.logit_difference:.4f}" + ("; export without --int8" if is_int8 else "")
             )
         moved = {"logit_difference": agreement.logit_difference, "macro_f1_difference": agreement.macro_f1_difference}
-        write_json(partial / ONNX_ABOUT, {"form": form, "num_rows": len(texts), "num_flipped": agreement.num_flipped, **moved})
+        write_json(partial / ONNX_ABOUT, about | {"num_rows": len(texts), "num_flipped": agreement.num_flipped, **moved})
     return agreement
 
 
@@ -165,9 +168,7 @@ def _write_onnx(predictor: Predictor, path: Path, is_int8: bool) -> None:
     attention_mask = torch.ones_like(input_ids)
     batch, tokens = torch.export.Dim("batch", min=1, max=65_536), torch.export.Dim("tokens", min=2, max=predictor.sidecar.max_length)
     shapes = ({0: batch, 1: tokens}, {0: batch, 1: tokens})
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with _silenced(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,
@@ -183,12 +184,24 @@ def _write_onnx(predictor: Predictor, path: Path, is_int8: bool) -> None:
             raise ModelError(f"--export onnx: this backbone cannot be exported ({reason[:200]})") from None
         assert program is not None
         program.save(path, external_data=False)
-    if is_int8:
-        logging.getLogger().setLevel(logging.ERROR)  # it advises a preprocessing that changes nothing here
-        whole = path.with_name("fp32.onnx")
-        path.rename(whole)
-        quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QInt8)
-        whole.unlink()
+        if is_int8:
+            whole = path.with_name("fp32.onnx")
+            path.rename(whole)
+            quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QInt8)
+            whole.unlink()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Silence what the exporters have to say of names that will change, packages not needed here, and a preprocessing of no use."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _LogitsOnly(torch.nn.Module):

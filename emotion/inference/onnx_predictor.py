@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.data.budgets import batch_by_tokens
+from emotion.data.padding import batch_by_tokens, pad_rows
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
@@ -31,6 +31,7 @@ class OnnxPredictor:
     rule: DecisionRule
     sidecar: Sidecar
     form: str
+    pad_token_id: int
 
     @classmethod
     def load(cls, location: str) -> "OnnxPredictor":
@@ -55,13 +56,14 @@ class OnnxPredictor:
         sidecar, rule = read_sidecar(str(folder))
         try:
             about = json.loads((onnx_folder / ONNX_ABOUT).read_text(encoding="utf-8"))
+            form, pad_token_id = f"ONNX {about['form']}", about["pad_token_id"]
             session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, providers=["CPUExecutionProvider"])
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # onnxruntime and tokenizers raise kinds of their own
             raise ModelError(f"{onnx_folder}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
         tokenizer.enable_truncation(sidecar.max_length)
         tokenizer.no_padding()
-        return cls(session, tokenizer, LabelSet(sidecar.labels), rule, sidecar, f"ONNX {about['form']}")
+        return cls(session, tokenizer, LabelSet(sidecar.labels), rule, sidecar, form, pad_token_id)
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
@@ -76,12 +78,7 @@ class OnnxPredictor:
         logits = np.zeros((len(texts), len(self.label_set)), dtype=np.float32)
         with tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress:
             for rows in batch_by_tokens(np.array([len(ids) for ids in token_ids]), BATCH_TOKENS):
-                width = max(len(token_ids[row]) for row in rows)
-                input_ids = np.zeros((len(rows), width), dtype=np.int64)
-                attention_mask = np.zeros_like(input_ids)
-                for position, row in enumerate(rows):
-                    input_ids[position, : len(token_ids[row])] = token_ids[row]
-                    attention_mask[position, : len(token_ids[row])] = 1
+                input_ids, attention_mask = pad_rows(token_ids, rows, self.pad_token_id)
                 (logits[rows],) = self.session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
                 progress.update(len(rows))
         return logits

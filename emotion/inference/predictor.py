@@ -11,7 +11,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from emotion.data.batching import Batch, tokenize
-from emotion.data.budgets import batch_by_tokens
+from emotion.data.padding import batch_by_tokens
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar

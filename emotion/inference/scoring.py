@@ -5,9 +5,7 @@ written to a folder beside the output. What a part holds depends on the inputs a
 the parts out, killed and started again as often as may be, leaves the same bytes.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from emotion.config import DataConfig
-from emotion.data.reading.rows import BadRow, Row, is_writable_text
+from emotion.data.reading.rows import BadRow, Row, format_bad_rows, is_writable_text
 from emotion.data.reading.streams import Source, open_source
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
@@ -236,7 +234,7 @@ def write_part(
     with written_beside(path) as partial:
         partial.write_bytes(format_part(columns, rows, job.output, schema))
     with written_beside(path.with_suffix(".bad")) as partial:
-        partial.write_bytes(format_bad_rows(bad_rows))
+        partial.write_bytes(format_bad_rows(bad_rows, has_header=False).encode())
     write_json(path.with_suffix(".json"), asdict(tally))
 
 
@@ -309,18 +307,11 @@ def build_schema(source: Source, columns: list[str]) -> Any:
     return pa.schema([field.with_nullable(True) for field in fields])
 
 
-def format_bad_rows(bad_rows: list[BadRow]) -> bytes:
-    """Return bad rows as lines of tsv: file, line, reason, content."""
-    stream = io.StringIO(newline="")
-    csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([row.path, row.line, row.reason, row.content] for row in bad_rows)
-    return stream.getvalue().encode("utf-8", "replace")
-
-
 def finish(job: ScoringJob, parts: list[Path], columns: list[str], schema: Any, tally: Tally) -> None:
     """Join the parts into the output, last of all, and remove them."""
     if tally.num_bad:
         with written_beside(job.quarantine) as partial:
-            join_bytes([part.with_suffix(".bad") for part in parts], b"file\tline\treason\tcontent\n", partial)
+            join_bytes([part.with_suffix(".bad") for part in parts], format_bad_rows([], has_header=True).encode(), partial)
     else:
         job.quarantine.unlink(missing_ok=True)
     if tally.scores is not None:

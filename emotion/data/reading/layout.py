@@ -4,7 +4,7 @@ What the config leaves open is guessed on the training rows, said in one plain s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emotion.config import DataConfig
@@ -73,6 +73,13 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
         delimiter = config.label_delimiter or _guess_delimiter(_head(table, label_column), set(known_names or ()))
     id_column = config.id_column or _guess_id(table, {text_column, label_column, *label_columns})
     return Layout(text_column, id_column, label_column, label_columns, delimiter)
+
+
+def name_label_columns(table: Table, config: DataConfig, names: tuple[str, ...]) -> DataConfig:
+    """Return the config with all of a model's labels as its 0/1 columns, if the table has them and nothing else is named."""
+    if config.label_column is None and config.label_columns is None and set(names) <= set(table.columns):
+        return replace(config, label_columns=names)
+    return config
 
 
 def find_text(table: Table, config: DataConfig) -> str:

@@ -114,6 +114,16 @@ def find_format(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:
+    """Return bad rows as lines of tsv: file, line, reason, content."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter="\t")
+    if has_header:
+        writer.writerow(["file", "line", "reason", "content"])
+    writer.writerows([row.path, row.line, row.reason, row.content] for row in bad_rows)
+    return stream.getvalue()
+
+
 def is_writable_text(value: Any) -> bool:
     """Whether a value is no text, or text that UTF-8 can hold: bytes that are not UTF-8 were read as lone surrogates."""
     return not isinstance(value, str) or value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -1,6 +1,5 @@
 """Where the splits of a source are, and what came of reading them: `Dataset` of `Examples`, bad rows, remarks."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -12,8 +11,8 @@ import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
-from emotion.data.reading.layout import Layout, find_labels, find_layout
-from emotion.data.reading.rows import COMPRESSIONS, READERS, BadRow
+from emotion.data.reading.layout import Layout, find_labels, find_layout, name_label_columns
+from emotion.data.reading.rows import COMPRESSIONS, READERS, BadRow, format_bad_rows
 from emotion.data.reading.tables import Table, read_table, table_from_columns
 from emotion.errors import DataError
 from emotion.files import written_beside
@@ -61,9 +60,7 @@ class Dataset:
     def write_quarantine(self, path: Path) -> None:
         """Write the bad rows as tsv: file, line, reason, content."""
         with written_beside(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, delimiter="\t")
-            writer.writerow(["file", "line", "reason", "content"])
-            writer.writerows([row.path, row.line, row.reason, row.content] for row in self.bad_rows)
+            stream.write(format_bad_rows(self.bad_rows, has_header=True))
 
 
 def read_dataset(config: DataConfig) -> Dataset:
@@ -100,12 +97,8 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
     Raises: DataError as `read_dataset` does.
     """
     names = label_set.names
-    columns = (config.text_column, config.label_column, *(config.label_columns or ()))
-    table = read_table(path, {column for column in columns if column} | set(names))
-    config = replace(config, label_names=names)
-    if config.label_column is None and config.label_columns is None and set(names) <= set(table.columns):
-        config = replace(config, label_columns=names)
-    layout = find_layout(table, config, names)
+    table = read_table(path, config.named_columns | set(names))
+    layout = find_layout(table, name_label_columns(table, replace(config, label_names=names), names), names)
     bad_rows: list[BadRow] = []
     examples = _read_rows(table, layout, label_set, bad_rows)
     _judge_bad_rows(bad_rows, config)
@@ -115,7 +108,7 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
 def _find_tables(config: DataConfig) -> dict[str, Table]:
     """Return one table a split; `train` is always there."""
     named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
-    columns = {column for column in (config.text_column, config.label_column, config.id_column, *(config.label_columns or ())) if column}
+    columns = config.named_columns
     if config.train:
         return {split: read_table(Path(path), columns) for split, path in named.items()}
     if named and "train" not in named:

@@ -1,14 +1,15 @@
 """Several files as one stream of rows, for what does not fit into memory."""
 
+import glob
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.layout import GUESS_ROWS, Layout, find_layout, find_text
+from emotion.data.reading.layout import GUESS_ROWS, Layout, find_layout, find_text, name_label_columns
 from emotion.data.reading.rows import LABEL_WORDS, BadRow, Row, Rows, open_rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
@@ -36,7 +37,7 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
 
     Raises: DataError if a file cannot be read, has no rows, or has other columns than the first.
     """
-    named = {column for column in (config.text_column, config.label_column, *(config.label_columns or ())) if column}
+    named = config.named_columns
     sizes = [path.stat().st_size if path != Path("-") else 0 for path in paths]
     with ExitStack() as opened:
         first: Rows = opened.enter_context(open_rows(paths[0], named, is_lenient=True))
@@ -66,6 +67,20 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
         yield Source(first.columns, find_text(table, config), gold, first.schema, read(), measure)
 
 
+def expand_patterns(names: list[str]) -> tuple[Path, ...]:
+    """Return the files that names and patterns stand for, in the order given, those of a pattern sorted.
+
+    Raises: DataError for a pattern that no file has.
+    """
+    paths: list[Path] = []
+    for name in names:
+        found = [name] if name == "-" or Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207 - the pattern may be absolute
+        if not found:
+            raise DataError(f"--input {name}: no such file")
+        paths += map(Path, found)
+    return tuple(paths)
+
+
 def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout | None:
     """Return where the gold labels stand, if the table has any that are of `label_set`.
 
@@ -73,10 +88,8 @@ def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout |
     """
     names = label_set.names
     is_named = bool(config.label_column or config.label_columns)
-    if not is_named and set(names) <= set(table.columns):
-        config = DataConfig(**asdict(config) | {"label_columns": names})
     try:
-        layout = find_layout(table, config, names)
+        layout = find_layout(table, name_label_columns(table, config, names), names)
     except DataError:
         if is_named:
             raise
