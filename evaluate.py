@@ -26,8 +26,9 @@ from emotion.errors import ConfigError, DataError, exit_on_error
 
 if TYPE_CHECKING:
     from emotion.data.reading import Examples
+    from emotion.inference.ledger import ScoringJob
     from emotion.inference.predictor import Predictor
-    from emotion.inference.scoring import ScoringJob, Tally
+    from emotion.inference.scoring import Tally
     from emotion.tracking.run_folder import RunFolder
 
 
@@ -99,8 +100,9 @@ def is_scored_file(output: str | None) -> bool:
 def score(arguments: argparse.Namespace, model: str, process: int) -> int:
     """Score the input files into one file, alone or as one of several processes, and say what came of it."""
     from emotion.data.reading.streams import expand_patterns
+    from emotion.inference.ledger import PART_ROWS, ScoringJob
     from emotion.inference.loading import load_predictor
-    from emotion.inference.scoring import ScoringJob, score_files
+    from emotion.inference.scoring import score_files
 
     columns = load_config(None, arguments.overrides).data
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -109,7 +111,7 @@ def score(arguments: argparse.Namespace, model: str, process: int) -> int:
         inputs = expand_patterns(arguments.input)
         if num_processes > 1 and (Path("-") in inputs or arguments.output == "-"):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
-        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows, process, num_processes)
+        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows or PART_ROWS, process, num_processes)
         predictor = load_predictor(model, arguments.backend)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
@@ -196,9 +198,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--probabilities", default="none", metavar="none|all|K", help="in a scored file: of no label, of all, or of the K likeliest"
     )
-    parser.add_argument(
-        "--part-rows", type=int, default=16_384, metavar="N", help="rows that are scored and saved together, in a scored file (16,384)"
-    )
+    parser.add_argument("--part-rows", type=int, metavar="N", help="rows that are scored and saved together, in a scored file (16,384)")
     parser.add_argument(
         "--verify", action="store_true", help="compare the trained, reloaded, batched, padded and merged forms; status 1 if they differ"
     )
@@ -223,7 +223,7 @@ def parse_arguments() -> argparse.Namespace:
             arguments.probabilities.isdecimal() and int(arguments.probabilities) > 0
         ):
             raise ConfigError(f"--probabilities {arguments.probabilities}: must be none, all or a number of labels, at least 1")
-        if arguments.part_rows < 1:
+        if arguments.part_rows is not None and arguments.part_rows < 1:
             raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
     elif arguments.probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl or .parquet")

@@ -23,10 +23,11 @@ from emotion.config import DataConfig
 from emotion.data.reading.rows import Row, open_rows
 from emotion.errors import exit_on_error
 from emotion.files import write_json
+from emotion.inference.ledger import ScoringJob
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.inference.predictor import Predictor
-from emotion.inference.scoring import ScoringJob, score_files
+from emotion.inference.scoring import score_files
 from emotion.inference.sidecar import find_model_folder
 
 PORTION = 2_000

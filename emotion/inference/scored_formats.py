@@ -1,4 +1,4 @@
-"""The formats of a scored file: csv, jsonl and parquet, written part by part and joined.
+"""What a scored file holds beside its input, and its formats: csv, jsonl and parquet, written part by part and joined.
 
 A part is the bytes that it adds to the whole file, so that the parts of a csv or jsonl file are joined by putting one
 after the other; gzip members and zstd frames may follow one another too. Parquet parts are files whose row groups are copied.
@@ -13,10 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emotion.data.reading.rows import find_format
-from emotion.errors import DataError
+from emotion.errors import ConfigError, DataError
+from emotion.labels import LabelSet
 
 FORMATS = (".csv", ".jsonl", ".parquet")
+PREDICTED = "predicted_labels"
+DIGITS = 4
+"""Decimals of a probability."""
+LABEL_SEPARATOR = "|"
 
 
 def check_format(path: Path) -> str:
@@ -64,6 +71,50 @@ def join_bytes(parts: list[Path], header: bytes, partial: Path) -> None:
         for part in parts:
             with part.open("rb") as stream:
                 shutil.copyfileobj(stream, whole, 2**20)
+
+
+def name_columns(probabilities: str, label_set: LabelSet, taken: list[str], where: str) -> list[str]:
+    """Return the columns that scoring adds.
+
+    Raises: ConfigError for more labels than there are; DataError if the input has a column of that name.
+    """
+    names = [PREDICTED]
+    if probabilities.isdecimal() and int(probabilities) > len(label_set):
+        raise ConfigError(f"--probabilities {probabilities}: at most {len(label_set)}, the model has no more labels")
+    if probabilities == "all":
+        names += [f"probability_{name}" for name in label_set.names]
+    elif probabilities != "none":
+        names += [name for rank in range(1, int(probabilities) + 1) for name in (f"top_{rank}", f"top_{rank}_probability")]
+    if both := sorted(set(names) & set(taken)):
+        raise DataError(f"{where}: has a column {both[0]!r} already, which scoring adds: rename it")
+    return names
+
+
+def format_scores(probabilities: np.ndarray, predictions: np.ndarray, kind: str, output: Path, label_set: LabelSet) -> list[Any]:
+    """Return the values of the added columns of one row."""
+    labels = label_set.decode(predictions)
+    values: list[Any] = [LABEL_SEPARATOR.join(labels) if check_format(output) == ".csv" else labels]
+    if kind == "all":
+        values += [round(float(value), DIGITS) for value in probabilities]
+    elif kind != "none":
+        for column in np.argsort(-probabilities, kind="stable")[: int(kind)]:
+            values += [label_set.names[column], round(float(probabilities[column]), DIGITS)]
+    return values
+
+
+def build_schema(columns: list[str], taken: list[str], schema: Any) -> Any:
+    """Return Arrow's schema: the input's own if it is parquet, otherwise text; then labels and probabilities."""
+    import pyarrow as pa
+
+    fields = []
+    for column in columns:
+        if column in taken:
+            fields.append(schema.field(column) if schema is not None else pa.field(column, pa.string()))
+        elif column == PREDICTED:
+            fields.append(pa.field(column, pa.list_(pa.string())))
+        else:
+            fields.append(pa.field(column, pa.float64() if "probability" in column else pa.string()))
+    return pa.schema([field.with_nullable(True) for field in fields])
 
 
 def _compress(data: bytes, output: Path) -> bytes:

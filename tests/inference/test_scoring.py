@@ -20,7 +20,8 @@ from emotion.data.reading import rows as reading
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.metrics import score_predictions
-from emotion.inference.scoring import ScoringJob, score_files
+from emotion.inference.ledger import ScoringJob
+from emotion.inference.scoring import score_files
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
@@ -327,6 +328,20 @@ def test_parts_of_another_job_and_an_output_that_is_there_are_refused(tmp_path):
     score(tmp_path / "a.csv", output=tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="exists already"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+
+
+def test_a_second_process_does_not_touch_parts_of_another_job(tmp_path):
+    make_texts(tmp_path / "a.csv")
+    broken = Oracle()
+    broken.predict = None
+    with pytest.raises(TypeError):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=broken, part_rows=10)
+    late = Oracle()
+    options = {"output": tmp_path / "out.csv", "predictor": late, "part_rows": 20, "process": 1, "num_processes": 2}
+    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options, daemon=True)
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive() and not late.seen and not list((tmp_path / ".out.csv.parts").glob("part-*"))
 
 
 def score_words(model, path, output, *more):
