@@ -20,7 +20,8 @@ import pandas as pd
 from transformers import pipeline
 
 from emotion.config import DataConfig
-from emotion.data.reading.rows import Row, open_rows
+from emotion.data.reading.opening import open_rows
+from emotion.data.reading.rows import Row
 from emotion.errors import exit_on_error
 from emotion.files import write_json
 from emotion.inference.ledger import ScoringJob

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.data.reading.rows import find_format
+from emotion.data.reading.opening import find_format
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet
 

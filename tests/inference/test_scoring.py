@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emotion.config import DataConfig, ModelConfig
-from emotion.data.reading import rows as reading
+from emotion.data.reading import formats
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.metrics import score_predictions
@@ -255,7 +255,7 @@ def test_several_files_make_one_and_other_columns_are_refused(tmp_path):
 
 
 def test_memory_is_bounded_where_a_quote_never_closes(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_RECORD_LINES", 10)
+    monkeypatch.setattr(formats, "MAX_RECORD_LINES", 10)
     (tmp_path / "a.csv").write_text('text,id\n"a,1\n' + "".join(f"b{i},{i}\n" for i in range(100)))
     tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv")
     assert (tally.num_rows, tally.num_bad) == (101, 1)

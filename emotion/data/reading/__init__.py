@@ -1,7 +1,7 @@
 """Files and Hub data sets -> `Examples`. Bad rows are quarantined with file:line, never guessed at.
 
-`rows` turns bytes into rows, `tables` holds a file of them, `layout` finds the text and the labels in them, `sources` knows
-where the splits are.
+`opening` and `formats` turn bytes into `rows`, `tables` holds a file of them and `streams` gives several in turn, `layout` finds
+the text and the labels in them, `sources` knows where the splits are.
 """
 
 from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples

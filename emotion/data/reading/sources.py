@@ -11,8 +11,10 @@ import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
+from emotion.data.reading.formats import READERS
 from emotion.data.reading.layout import Layout, find_labels, find_layout, name_label_columns
-from emotion.data.reading.rows import COMPRESSIONS, READERS, BadRow, format_bad_rows
+from emotion.data.reading.opening import COMPRESSIONS
+from emotion.data.reading.rows import BadRow, format_bad_rows
 from emotion.data.reading.tables import Table, read_table, table_from_columns
 from emotion.errors import DataError
 from emotion.files import written_beside

@@ -10,7 +10,8 @@ from typing import Any
 
 from emotion.config import DataConfig
 from emotion.data.reading.layout import GUESS_ROWS, Layout, find_layout, find_text, name_label_columns
-from emotion.data.reading.rows import LABEL_WORDS, BadRow, Row, Rows, open_rows
+from emotion.data.reading.opening import open_rows
+from emotion.data.reading.rows import LABEL_WORDS, BadRow, Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotion.data.reading.rows import BadRow, is_writable_text, open_rows
+from emotion.data.reading.opening import open_rows
+from emotion.data.reading.rows import BadRow, is_writable_text
 from emotion.errors import DataError
 
 
