@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,3 +193,12 @@ def tiny_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert result.returncode == 0, result.stderr
     return folder / "tiny"
+
+
+def copy_run(run: Path, folder: Path, *words: str) -> tuple[Path, str]:
+    """Copy a run into a folder, call `evaluate.py` with some words for the copy, and return it and what was printed."""
+    copy = folder / run.name
+    shutil.copytree(run, copy)
+    result = run_script("evaluate.py", "--model", str(copy), *words)
+    assert result.returncode == 0, result.stderr
+    return copy, result.stdout

@@ -14,13 +14,43 @@ TOKEN = "hf_" + "tokenOfTheTests"
 GATED = "someone/gated"
 
 
+def take_upload(
+    parts: list[str], body: bytes, address: str, repositories: dict[str, Path], uploads: Path | None, broken: Iterator[int]
+) -> tuple[int, dict]:
+    """Return status and answer to what the client posts: a card to check, a repository to make, files to announce, a commit."""
+    if parts[1] == "validate-yaml":
+        return 200, {"errors": [], "warnings": []}
+    if parts[1] == "repos":
+        wanted = json.loads(body)
+        name = f"{wanted.get('organization') or 'someone'}/{wanted['name']}"
+        if name.startswith("other/"):
+            return 403, {"error": "You don't have the rights"}
+        if name in repositories:
+            return 409, {"url": f"{address}/{name}"}
+        assert uploads is not None
+        repositories[name] = uploads / name
+        repositories[name].mkdir(parents=True)
+        (uploads / "created.json").write_text(json.dumps(wanted))
+        return 200, {"url": f"{address}/{name}"}
+    name = "/".join(parts[2:4])
+    if parts[4] == "preupload":
+        files = json.loads(body)["files"]
+        return 200, {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]}
+    if next(broken, None) is not None:
+        return 400, {"error": "broken off"}
+    for line in map(json.loads, body.splitlines()):
+        if line["key"] == "file":
+            (repositories[name] / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+    return 200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{address}/{name}/commit/{COMMIT}"}
+
+
 @contextmanager
 def serve_hub(repositories: dict[str, Path], uploads: Path | None = None, num_broken: int = 0) -> Iterator[dict[str, str]]:
     """Yield the environment variables that make `huggingface_hub` ask this server.
 
     With `uploads`, a folder, repositories can be made and filled there; the first `num_broken` commits break off.
     """
-    state = {"num_broken": num_broken}
+    broken = iter(range(num_broken))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -31,37 +61,9 @@ def serve_hub(repositories: dict[str, Path], uploads: Path | None = None, num_br
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 self.reply(401, b"{}", {"X-Error-Message": "Invalid credentials"})
                 return
-            parts = self.path.strip("/").split("/")
-            name = "/".join(parts[2:4])
-            if parts[1] == "validate-yaml":
-                answer: dict = {"errors": [], "warnings": []}
-            elif parts[1] == "repos":
-                wanted = json.loads(body)
-                name = f"{wanted.get('organization') or 'someone'}/{wanted['name']}"
-                if name.startswith("other/"):
-                    self.reply(403, b"{}", {"X-Error-Message": "You don't have the rights"})
-                    return
-                if name in repositories:
-                    self.reply(409, json.dumps({"url": f"{self.address()}/{name}"}).encode(), {})
-                    return
-                assert uploads is not None
-                repositories[name] = uploads / name
-                repositories[name].mkdir(parents=True)
-                (uploads / "created.json").write_text(json.dumps(wanted))
-                answer = {"url": f"{self.address()}/{name}"}
-            elif parts[4] == "preupload":
-                files = json.loads(body)["files"]
-                answer = {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]}
-            else:
-                if state["num_broken"] > 0:
-                    state["num_broken"] -= 1
-                    self.reply(400, b"{}", {"X-Error-Message": "broken off"})
-                    return
-                for line in map(json.loads, body.splitlines()):
-                    if line["key"] == "file":
-                        (repositories[name] / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
-                answer = {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.address()}/{name}/commit/{COMMIT}"}
-            self.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+            status, answer = take_upload(self.path.strip("/").split("/"), body, self.address(), repositories, uploads, broken)
+            headers = {"X-Error-Message": answer["error"]} if "error" in answer else {"Content-Type": "application/json"}
+            self.reply(status, json.dumps(answer).encode(), headers)
 
         def address(self) -> str:
             return f"http://127.0.0.1:{self.server.server_port}"

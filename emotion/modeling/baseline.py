@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from emotion.config import BASELINE
 from emotion.errors import DataError
 from emotion.modeling.backbones import explain_loading
 
-BASELINE = "tfidf"
-"""The name in `model.backbone`."""
 WORD = re.compile(r"\w+|[^\w\s]")
 """Words, and signs one by one: `!` and emoji say as much as a word."""
 MIN_ROWS = 2

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from emotion.config import LoraConfig, ModelConfig
+from emotion.config import BASELINE, LoraConfig, ModelConfig
 from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import (
@@ -27,7 +27,7 @@ from emotion.modeling.backbones import (
     official_name,
     without_deprecations,
 )
-from emotion.modeling.baseline import BASELINE, load_baseline
+from emotion.modeling.baseline import load_baseline
 from emotion.modeling.lora import attach_lora, is_adapted, load_adapter, merge_adapters, strip_adapters
 from emotion.modeling.quantization import build_quantization, dequantize, is_quantized, quantize_random
 

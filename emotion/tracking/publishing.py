@@ -5,11 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from emotion.config import Config
+from emotion.config import BASELINE, Config
 from emotion.files import written_beside
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import official_name
-from emotion.modeling.baseline import BASELINE
 from emotion.tracking.run_folder import RunFolder
 
 CARD = """---

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emotion.config import Config, ModelConfig
+from emotion.config import BASELINE, Config, ModelConfig
 from emotion.data.batching import WindowSampler, tokenize
 from emotion.data.reading import read_dataset
+from emotion.errors import ConfigError
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
@@ -44,8 +45,10 @@ class Plan:
 def plan_run(config: Config, num_processes: int, precision: str) -> Plan:
     """Return the plan of a run.
 
-    Raises: EmotionError if local data, or the config of a backbone that is not the study's, cannot be read.
+    Raises: EmotionError if local data, or the config of a backbone that is not the study's, cannot be read; ConfigError for the baseline.
     """
+    if config.model.backbone == BASELINE:
+        raise ConfigError(f"--dry-run: model.backbone={BASELINE} takes no steps that could be planned; it is fitted in seconds to minutes")
     texts: list[str] | None = None
     if config.data.source in KNOWN_DATA and not config.data.train:
         rows, num_labels = KNOWN_DATA[config.data.source]

@@ -11,7 +11,7 @@ from emotion.inference import export
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import OnnxPredictor
 from emotion.inference.predictor import Predictor
-from tests.conftest import run_script
+from tests.conftest import copy_run, run_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok", "\t"]
 
@@ -19,11 +19,8 @@ TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
     """A copy of the tiny run, with its ONNX form made by the command that a user types."""
-    run = tmp_path_factory.mktemp("onnx") / "run"
-    shutil.copytree(tiny_run, run)
-    result = run_script("evaluate.py", "--model", str(run), "--export", "onnx")
-    assert result.returncode == 0, result.stderr
-    assert "on 300 rows (validation) macro-F1 moves by 0.0000" in result.stdout
+    run, printed = copy_run(tiny_run, tmp_path_factory.mktemp("onnx"), "--export", "onnx")
+    assert "on 300 rows (validation) macro-F1 moves by 0.0000" in printed
     return run
 
 

@@ -1,22 +1,18 @@
 """Push to a stand-in for the Hub on the loopback, and back: made, filled, its card read, loaded by name."""
 
 import json
-import shutil
 
 import pytest
 import yaml
 
-from tests.conftest import run_script
+from tests.conftest import copy_run, run_script
 from tests.hub import TOKEN, serve_hub
 
 
 @pytest.fixture(scope="module")
 def tested_run(tiny_run, tmp_path_factory):
     """A copy of the tiny run with its test split opened."""
-    run = tmp_path_factory.mktemp("pushed") / "tiny"
-    shutil.copytree(tiny_run, run)
-    result = run_script("evaluate.py", "--model", str(run), "--split", "test")
-    assert result.returncode == 0, result.stderr
+    run, _ = copy_run(tiny_run, tmp_path_factory.mktemp("pushed"), "--split", "test")
     return run
 
 
