@@ -3,6 +3,7 @@
 Colours are from the Okabe-Ito set and the `viridis` map, told apart with any colour vision.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
 RELIABILITY_BINS = 15
+HALVES = {0.0: "0", 0.5: ".5", 1.0: "1"}
+"""The marks of an axis from 0 to 1 on a small square."""
 
 
 def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
@@ -54,44 +57,37 @@ def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
 
 def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw a grid of 2 x 2 heatmaps, one a label, coloured by the share of each gold row; int (L, 2, 2)."""
-    num_columns = min(7, len(names))
-    num_rows = -(-len(names) // num_columns)
-    figure, axes = make_subplots(num_rows, num_columns, (1.75 * num_columns, 1.0 + 1.85 * num_rows))
-    for position, cell in enumerate(np.atleast_1d(axes).ravel()):
-        if position >= len(names):
-            cell.axis("off")
-            continue
-        matrix = matrices[position]
+    grid = LabelGrid(names, 7, 1.35, "Confusion matrix of each label (rows and share of the gold row)", "predicted", "gold")
+    for matrix, (left, bottom) in zip(matrices, grid.corners, strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        cell.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+        grid.axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, extent=(left, left + 1, bottom, bottom + 1))
         for (row, column), share in np.ndenumerate(shares):
             color = "white" if share < 0.6 else "black"
-            cell.text(column, row, f"{matrix[row, column]:,}\n{share:.0%}", ha="center", va="center", fontsize=8, color=color)
-        cell.set_title(names[position], fontsize=9)
-        cell.set_xticks([0, 1], ["no", "yes"], fontsize=7)
-        cell.set_yticks([0, 1], ["no", "yes"], fontsize=7)
-        cell.tick_params(length=0)
-    figure.supxlabel("predicted", fontsize=10)
-    figure.supylabel("gold", fontsize=10)
-    figure.suptitle("Confusion matrix of each label (rows and share of the gold row)", fontsize=12)
-    _save(figure, path)
+            place = left + 0.25 + 0.5 * column, bottom + 0.75 - 0.5 * row
+            text = f"{matrix[row, column]:,}\n{share:.0%}"
+            grid.axes.text(*place, text, ha="center", va="center", fontsize=8, color=color)
+    grid.mark({0.25: "no", 0.75: "yes"}, {0.25: "yes", 0.75: "no"})
+    _save(grid.figure, path)
 
 
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw P(column label | row label) among gold labels beside that among predictions; bool (n, L)."""
-    side = 2.2 + 0.24 * len(names)
-    figure, axes = make_subplots(1, 2, (2 * side, side))
+    side, margin = 0.24 * len(names), 0.3 + 0.06 * max(map(len, names))  # inches; laid out by hand, matplotlib takes a second for it
+    width, height = 2 * (margin + side) + 1.2, margin + side + 0.8
+    figure, axes = make_subplots(1, 2, (width, height), layout=None)
     images = []
-    for cell, array, title in zip(axes, (labels, predictions), ("gold", "predicted"), strict=True):
+    for left, cell, array, title in zip((margin, 2 * margin + side), axes, (labels, predictions), ("gold", "predicted"), strict=True):
         counts = array.astype(float).T @ array.astype(float)
         shares = counts / np.maximum(np.diag(counts), 1)[:, None]
         np.fill_diagonal(shares, np.nan)
+        cell.set_position((left / width, margin / height, side / width, side / height))
         images.append(cell.imshow(shares, cmap="viridis", vmin=0, vmax=0.5))
-        cell.set_title(title)
+        cell.set_title(title, fontsize=10)
         cell.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         cell.set_yticks(range(len(names)), names, fontsize=7)
     figure.suptitle("Which labels come together: share of rows with the label on the left that also have the one below")
-    figure.colorbar(images[0], ax=axes, shrink=0.7, extend="max", label="share of rows")
+    bar = figure.add_axes((1 - 0.9 / width, (margin + 0.1 * side) / height, 0.18 / width, 0.8 * side / height))
+    figure.colorbar(images[0], cax=bar, extend="max", label="share of rows")
     _save(figure, path)
 
 
@@ -101,47 +97,43 @@ def plot_precision_recall(
     """Draw each label's precision against its recall over all thresholds, and the point that the decision rule takes."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure, axes = _make_label_grid(len(names))
-    for column, cell in enumerate(axes[: len(names)]):
-        gold, chosen = labels[:, column], predictions[:, column]
-        title = names[column]
+    pairs = list(zip(labels.T, probabilities.T, strict=True))
+    averages = [average_precision_score(gold, scores) if gold.any() else None for gold, scores in pairs]
+    titles = [name if average is None else f"{name}  {average:.2f}" for name, average in zip(names, averages, strict=True)]
+    title = "Precision and recall over thresholds, with average precision (dot: decision rule)"
+    grid = LabelGrid(titles, 6, 1.5, title, "recall", "precision")
+    for (left, bottom), (gold, scores), chosen in zip(grid.corners, pairs, predictions.T, strict=True):
         if gold.any():
-            precision, recall, _ = precision_recall_curve(gold, probabilities[:, column])
-            cell.step(recall, precision, where="post", color=BLUE, linewidth=1.2)
-            title += f"  {average_precision_score(gold, probabilities[:, column]):.2f}"
+            precision, recall, _ = precision_recall_curve(gold, scores)
+            grid.axes.step(left + recall, bottom + precision, where="post", color=BLUE, linewidth=1.2)
         if gold.any() and chosen.any():
             hits = (gold & chosen).sum()
-            cell.plot(hits / gold.sum(), hits / chosen.sum(), "o", color=ORANGE, markersize=5)
-        cell.axhline(gold.mean(), color="grey", linewidth=0.8, linestyle=":")
-        cell.set(xlim=(0, 1), ylim=(0, 1.02))
-        cell.set_title(title, fontsize=9)
-    figure.supxlabel("recall", fontsize=10)
-    figure.supylabel("precision", fontsize=10)
-    figure.suptitle("Precision and recall over thresholds, with average precision (dot: decision rule)", fontsize=11)
-    _save(figure, path)
+            grid.axes.plot(left + hits / gold.sum(), bottom + hits / chosen.sum(), "o", color=ORANGE, markersize=5)
+        grid.axes.plot([left, left + 1], 2 * [bottom + gold.mean()], color="grey", linewidth=0.8, linestyle=":")
+    grid.mark(HALVES, HALVES)
+    _save(grid.figure, path)
 
 
 def plot_thresholds(
     labels: np.ndarray, probabilities: np.ndarray, thresholds: tuple[float, ...], names: tuple[str, ...], path: Path
 ) -> None:
     """Draw each label's F1, precision and recall over thresholds, and the threshold of the decision rule."""
-    grid = np.linspace(0.01, 0.99, 99)
-    figure, axes = _make_label_grid(len(names))
-    for column, cell in enumerate(axes[: len(names)]):
+    at = np.linspace(0.01, 0.99, 99)
+    titles = [f"{name}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
+    grid = LabelGrid(titles, 6, 1.5, "F1, precision and recall over thresholds (line and number: the decision rule's)", "threshold", "")
+    for column, (left, bottom) in enumerate(grid.corners):
         gold = np.sort(probabilities[labels[:, column], column])
         given = np.sort(probabilities[:, column])
-        hits, predicted = (len(scores) - np.searchsorted(scores, grid) for scores in (gold, given))
+        hits, predicted = (len(scores) - np.searchsorted(scores, at) for scores in (gold, given))
         f1 = 2 * hits / np.maximum(predicted + len(gold), 1)
-        cell.plot(grid, hits / np.maximum(predicted, 1), color=ORANGE, linewidth=0.9, linestyle="--", label="precision")
-        cell.plot(grid, hits / max(len(gold), 1), color=GREEN, linewidth=0.9, linestyle=":", label="recall")
-        cell.plot(grid, f1, color=BLUE, linewidth=1.6, label="F1")
-        cell.axvline(thresholds[column], color="black", linewidth=0.8)
-        cell.set(xlim=(0, 1), ylim=(0, 1.02))
-        cell.set_title(f"{names[column]}  {thresholds[column]:.2f}", fontsize=9)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower right", ncols=3, frameon=False, fontsize=9)
-    figure.supxlabel("threshold", fontsize=10)
-    figure.suptitle("F1, precision and recall over thresholds (line and number: the decision rule's)", fontsize=11)
-    _save(figure, path)
+        grid.axes.plot(left + at, bottom + hits / np.maximum(predicted, 1), color=ORANGE, linewidth=0.9, linestyle="--", label="precision")
+        grid.axes.plot(left + at, bottom + hits / max(len(gold), 1), color=GREEN, linewidth=0.9, linestyle=":", label="recall")
+        grid.axes.plot(left + at, bottom + f1, color=BLUE, linewidth=1.6, label="F1")
+        grid.axes.plot(2 * [left + thresholds[column]], [bottom, bottom + 1], color="black", linewidth=0.8)
+    grid.mark(HALVES, HALVES)
+    handles, words = grid.axes.get_legend_handles_labels()
+    grid.figure.legend(handles[:3], words[:3], loc="lower right", ncols=3, frameon=False, fontsize=9)
+    _save(grid.figure, path)
 
 
 def plot_reliability(labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
@@ -163,22 +155,49 @@ def plot_reliability(labels: np.ndarray, probabilities: np.ndarray, path: Path) 
     _save(figure, path)
 
 
-def _make_label_grid(num_labels: int) -> tuple["Figure", Any]:
-    """Return a figure with a small square for each label, and all its axes in a row; those left over are blank."""
-    num_columns = min(6, num_labels)
-    num_rows = -(-num_labels // num_columns)
-    size = (1.85 * num_columns, 1.1 + 1.75 * num_rows)  # laid out by hand: matplotlib takes seconds to find room for 28 squares
-    figure, grid = make_subplots(num_rows, num_columns, size, layout=None, sharex=True, sharey=True, squeeze=False)
-    width, height = size
-    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.65 / height, top=1 - 0.7 / height, wspace=0.12, hspace=0.28)
-    grid[0, 0].set_xticks([0, 0.5, 1], ["0", ".5", "1"])  # shared by all
-    grid[0, 0].set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-    for cell in grid.ravel():
-        cell.tick_params(labelsize=7)
-        cell.grid(alpha=0.3)
-    for cell in grid.ravel()[num_labels:]:
-        cell.axis("off")
-    return figure, grid.ravel()
+class LabelGrid:
+    """A small unit square for each label, rows of `num_columns`, all in one axes: 28 axes of their own take seconds to draw.
+
+    `corners` (L, 2) are the lower left corners; what belongs to a label is drawn from there.
+    """
+
+    def __init__(self, titles: Sequence[str], num_columns: int, inches: float, title: str, xlabel: str, ylabel: str):
+        self.num_columns = min(num_columns, len(titles))
+        num_rows = -(-len(titles) // self.num_columns)
+        column, row = np.arange(len(titles)) % self.num_columns, np.arange(len(titles)) // self.num_columns
+        self.corners = np.stack([1.16 * column, -1.3 * row], axis=1)
+        across, up = 1.16 * self.num_columns - 0.16, 1.3 * num_rows - 0.3
+        margins = {"left": 0.65, "right": 0.15, "bottom": 0.65, "top": 0.75}  # inches
+        width, height = inches * across + 0.8, inches * up + 1.4
+        self.figure, self.axes = make_subplots(1, 1, (width, height), layout=None)
+        self.axes.set_position((margins["left"] / width, margins["bottom"] / height, inches * across / width, inches * up / height))
+        self.axes.axis("off")
+        for (left, bottom), words in zip(self.corners, titles, strict=True):
+            self.axes.text(left + 0.5, bottom + 1.04, words, ha="center", fontsize=9)
+        middle = (margins["left"] - margins["right"]) / 2 / width
+        self.figure.supxlabel(xlabel, fontsize=10)
+        self.figure.supylabel(ylabel, fontsize=10)
+        self.figure.suptitle(title, fontsize=11, x=0.5 + middle)
+        self._limits = (0, across), (1 - up, 1)
+
+    def mark(self, across: dict[float, str], up: dict[float, str]) -> None:
+        """Draw frames, lines at the marks, and their words below the lowest and left of the leftmost squares; the last thing to do."""
+        from matplotlib.collections import LineCollection
+
+        last = len(self.corners) - self.num_columns
+        frames, lines = [], []
+        for position, (left, bottom) in enumerate(self.corners):
+            square = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) + np.array([left, bottom])
+            frames.append(square)
+            lines += [[(left + place, bottom), (left + place, bottom + 1)] for place in across]
+            lines += [[(left, bottom + place), (left + 1, bottom + place)] for place in up]
+            for place, words in across.items() if position >= last else ():
+                self.axes.text(left + place, bottom - 0.03, words, ha="center", va="top", fontsize=7)
+            for place, words in up.items() if position % self.num_columns == 0 else ():
+                self.axes.text(left - 0.03, bottom + place, words, ha="right", va="center", fontsize=7)
+        self.axes.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.5, zorder=-1))
+        self.axes.add_collection(LineCollection(frames, colors="black", linewidths=0.8))
+        self.axes.set(xlim=self._limits[0], ylim=self._limits[1], aspect="auto")
 
 
 def make_subplots(
