@@ -3,7 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean study study-report
+.SECONDARY:
+.DELETE_ON_ERROR:
 
 demo: .venv/installed
 	rm -rf $(DEMO)
@@ -15,6 +17,38 @@ demo: .venv/installed
 		--text "The meeting is at ten in room four."
 	@echo "The model is in $(DEMO)/model, scores and pictures in $(DEMO)/report, probabilities in $(DEMO)/predictions."
 	@echo "Next: $(VENV)/python infer.py --text \"your own words\", or your own data: README.md, \"Your own data\"."
+
+# `make study DATA=path/to/goemotions`: every form of one small backbone and the baseline, then the comparison. Runs that are there are kept.
+DATA ?= sample
+STUDY ?= runs/study-$(notdir $(DATA:/=))
+LORA := lora.r=16 lora.alpha=32 training.learning_rate=1e-3
+ifeq ($(DATA),sample)
+ROWS := training.epochs=8
+FEWER := $(ROWS) data.train_fraction=0.25
+else
+ROWS := data.train_fraction=0.25
+FEWER := data.train_fraction=0.0625
+endif
+RUNS := tfidf full full-seed1 full-fewer lora nf4
+tfidf := --config configs/tfidf.yaml $(ROWS)
+full := --config configs/minilm.yaml $(ROWS)
+full-seed1 := $(full) training.seed=1
+full-fewer := --config configs/minilm.yaml $(FEWER)
+lora := $(full) $(LORA)
+nf4 := $(full) $(LORA) model.quantization=nf4
+
+study: .venv/installed
+	@started=$$(date +%s); $(MAKE) --no-print-directory study-report; status=$$?; \
+		echo "make study took $$((($$(date +%s) - started) / 60)) minutes"; exit $$status
+
+study-report: $(RUNS:%=$(STUDY)/%/report/test/speed.json)
+	$(VENV)/python compare.py $(RUNS:%=$(STUDY)/%) --output $(STUDY)/report
+
+$(STUDY)/%/report/test/speed.json: $(STUDY)/%/efficiency.json
+	$(VENV)/python evaluate.py --model $(STUDY)/$* --split test
+
+$(STUDY)/%/efficiency.json: | .venv/installed
+	$(VENV)/python train.py $($*) data.source=$(DATA) run.folder=$(STUDY) run.name=$* tracking.backend=none --resume
 
 test: .venv/installed-dev lint
 	$(VENV)/python -m pytest

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 
 from emotion.config import BASELINE, Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
@@ -68,9 +68,7 @@ def main() -> int:
     arguments.resume |= arguments.resume_anyway
     choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
-    # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
-    unshared = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision), kwargs_handlers=[unshared])
+    accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
     check_meeting(accelerator.num_processes)
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
@@ -142,11 +140,17 @@ def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool
 def find_state(run: RunFolder, fingerprint: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> TrainState | None:
     """Return the newest whole state of a run, if there is one.
 
-    Raises: ConfigError if settings or data have changed since, unless that is forced.
+    Raises: ConfigError if settings or data have changed since, unless that is forced, or if not all processes find the same state.
     """
     state, remarks = read_newest_state(run.states)
     for remark in remarks:
         accelerator.print(remark)
+    steps = gather_object([state.progress.step if state is not None else 0])
+    if len(set(steps)) > 1:
+        raise ConfigError(
+            f"{run.path}: the processes find states of different steps ({', '.join(map(str, steps))}, 0: none): "
+            "set run.folder to a place that all machines share, or copy its state/ to each"
+        )
     if state is None:
         accelerator.print(f"{run.path}: no state to resume, starting from the beginning")
         return None
@@ -188,6 +192,9 @@ def fit(
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
     sum_loss = build_loss(compute_pos_weight(labels, settings), accelerator.device)
     model, optimizer = accelerator.prepare(model, optimizer)
+    if num_processes > 1:
+        # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
+        model.broadcast_buffers = False
 
     def consider(step: int, best: Candidate | None) -> Candidate:
         """Score the model as it is; save and return it if it is better than the best, otherwise return that."""

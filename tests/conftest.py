@@ -22,14 +22,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Tiny models gain nothing from more threads, and lose much where something else runs beside them."""
 
 ROOT = Path(__file__).parents[1]
+READ_AT_IMPORT = ("HF_", "OMP_", "PYTHON")
+"""Beginnings of the names of variables that packages read once."""
 SAMPLE = ROOT / "emotion" / "data" / "sample"
 GOEMOTIONS_ROWS = ["I love this!\t18\ta1", 'He said "no"\t2,3\ta2', "NA\t27\ta3", "so\x85so 🙃\t27,0\ta4"]
 
 
-def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = None, **environment: str) -> subprocess.CompletedProcess:
+def run_script(
+    *words: str, folder: Path = ROOT, stdin: str | bytes | None = None, warm: int | None = None, **environment: str
+) -> subprocess.CompletedProcess:
     """Run `python WORDS` and return what it printed: in an interpreter of its own where that matters, otherwise in a warm one."""
     given = stdin.encode() if isinstance(stdin, str) else stdin or b""
-    process = start_script(*words, folder=folder, stdin=given, **environment)
+    process = start_script(*words, folder=folder, stdin=given, warm=warm, **environment)
     status = process.wait(300)
     out, err = (path.read_bytes() for path in process.outputs)
     if isinstance(stdin, bytes):
@@ -38,10 +42,13 @@ def run_script(*words: str, folder: Path = ROOT, stdin: str | bytes | None = Non
 
 
 def start_script(*words: str, folder: Path = ROOT, stdin: bytes = b"", warm: int | None = None, **environment: str) -> "Script":
-    """Start `python WORDS` and return it, running; scripts that run at the same time need different numbers `warm` to start warm."""
+    """Start `python WORDS` and return it, running; scripts that run at the same time need different numbers `warm` to start warm.
+
+    Where the environment has variables that are read at import, a warm start pays from the second script with the same ones.
+    """
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
-    if warm is None and not (words[0] in ("-m", "-c") or any(name.startswith(("HF_", "OMP_", "PYTHON")) for name in environment)):
-        warm = 0  # those variables are read at import
+    if warm is None and not (words[0] in ("-m", "-c") or any(name.startswith(READ_AT_IMPORT) for name in environment)):
+        warm = 0
     return Script(list(words), folder, stdin, variables, warm)
 
 
@@ -62,8 +69,8 @@ def run_processes(*words: str, port: int, **environment: str) -> list[subprocess
 class Script:
     """A running script; its streams are files."""
 
-    starters: ClassVar[dict[int, "subprocess.Popen[bytes]"]] = {}
-    """The processes that start scripts warm, one script at a time, for all tests of this process."""
+    starters: ClassVar[dict[int, tuple[dict[str, str], "subprocess.Popen[bytes]"]]] = {}
+    """The processes that start scripts warm, one script at a time, for all tests of this process, and what they read at import."""
 
     def __init__(self, words: list[str], folder: Path, stdin: bytes, variables: dict[str, str], warm: int | None):
         self._place = tempfile.TemporaryDirectory(prefix="script-")
@@ -77,13 +84,23 @@ class Script:
             self._cold = subprocess.Popen(command, cwd=folder, env=variables, stdin=streams[0], stdout=streams[1], stderr=streams[2])
             self.number = self._cold.pid
             return
-        if warm not in Script.starters:
-            command = [sys.executable, "-m", "tests.warm"]
-            Script.starters[warm] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self._starter = Script.starters[warm]
+        self._starter = Script.start_warm(warm, {name: value for name, value in variables.items() if name.startswith(READ_AT_IMPORT)})
         request = {"words": words, "folder": str(folder), "environment": variables, "files": [str(path) for path in files]}
         self._starter.stdin.write(json.dumps(request).encode() + b"\n")
         self.number = int(self._starter.stdout.readline())
+
+    @staticmethod
+    def start_warm(warm: int, read_at_import: dict[str, str]) -> "subprocess.Popen[bytes]":
+        """Return the process of that number with those variables; one with others makes room for it."""
+        known, starter = Script.starters.get(warm, ({}, None))
+        if starter is None or known != read_at_import:
+            if starter is not None:
+                starter.stdin.close()
+                starter.wait()
+            command, variables = [sys.executable, "-m", "tests.warm"], {**os.environ, **read_at_import}
+            starter = subprocess.Popen(command, cwd=ROOT, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            Script.starters[warm] = read_at_import, starter
+        return starter
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""

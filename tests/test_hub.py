@@ -7,24 +7,47 @@ import pytest
 
 from emotion.inference.predictor import Predictor
 from tests.conftest import run_script
-from tests.hub import GATED, serve_hub
+from tests.hub import GATED, TOKEN, serve_hub
+
+TEXTS = ["I love it", "why is this so slow, it makes me angry every day"]
 
 
-@pytest.mark.parametrize("way", ["full", "adapter"])
-def test_backbone_and_trained_model_by_id(way, tiny_backbones, tmp_path):
+def test_trained_model_and_its_backbone_by_id(tiny_backbones, tmp_path):
     with serve_hub({"someone/tiny": tiny_backbones["mistral"], "someone/trained": tmp_path / "run" / "model"}) as hub:
         hub["HF_HOME"] = str(tmp_path / "cache")
-        settings = ["model.backbone=someone/tiny", "data.train_fraction=0.1", "training.epochs=1", f"run.folder={tmp_path}", "run.name=run"]
-        settings += ["lora.r=4", "model.quantization=nf4"] if way == "adapter" else []
-        trained = run_script("train.py", "--config", "configs/quickstart.yaml", *settings, **hub)
-        assert trained.returncode == 0, trained.stderr
-        inferred = run_script("infer.py", "--model", "someone/trained", "--text", "I love it", "--json", **hub)
+        train(tmp_path, hub)
+        inferred = run_script("infer.py", "--model", "someone/trained", "--text", TEXTS[0], "--json", warm=2, **hub)
         assert inferred.returncode == 0, inferred.stderr
-    sidecar = json.loads((tmp_path / "run" / "model" / "emotion.json").read_text())
-    assert sidecar["model"]["backbone"] == "someone/tiny" and (sidecar["fingerprint"] is not None) == (way == "adapter")
-    if way == "full":  # an adapter's backbone would be asked of the Hub again
-        expected = np.sort(Predictor.load(str(tmp_path / "run")).predict(["I love it"])[0])[::-1]
-        assert list(json.loads(inferred.stdout)["probabilities"].values()) == pytest.approx(expected, abs=1e-4)
+    expected = np.sort(Predictor.load(str(tmp_path / "run")).predict(TEXTS[:1])[0])[::-1]
+    assert list(json.loads(inferred.stdout)["probabilities"].values()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_pushed_adapter_answers_by_its_name_and_by_peft_as_its_card_says(tiny_backbones, tmp_path):
+    with serve_hub({"someone/tiny": tiny_backbones["mistral"]}, tmp_path / "uploads") as hub:
+        hub |= {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN}
+        train(tmp_path, hub, "lora.r=4", "model.quantization=nf4")
+        pushed = run_script("evaluate.py", "--model", str(tmp_path / "run"), "--push", "someone/adapter", warm=2, **hub)
+        assert pushed.returncode == 0, pushed.stderr
+        words = [word for text in TEXTS for word in ("--text", text)]
+        inferred = run_script("infer.py", "--model", "someone/adapter", *words, "--json", warm=2, **hub)
+        assert inferred.returncode == 0, inferred.stderr
+        folder = tmp_path / "uploads" / "someone" / "adapter"
+        code = (folder / "README.md").read_text().split("# or by PEFT alone:")[1].split("```")[0].replace('["a text"]', repr(TEXTS))
+        by_peft = run_script("-c", f"{code}\nprint(probabilities)", **hub)
+        assert by_peft.returncode == 0, by_peft.stderr
+    sidecar = json.loads((folder / "emotion.json").read_text())
+    assert sidecar["model"]["backbone"] == "someone/tiny" and sidecar["fingerprint"] is not None
+    assert (folder / "adapter_model.safetensors").stat().st_size < (tiny_backbones["mistral"] / "model.safetensors").stat().st_size
+    for line, answers in zip(inferred.stdout.splitlines(), json.loads(by_peft.stdout.splitlines()[-1]), strict=True):
+        ours = json.loads(line)["probabilities"]  # on NF4; PEFT takes the backbone as it is on the Hub
+        assert sorted(answers, reverse=True) == pytest.approx(list(ours.values()), abs=0.02)
+
+
+def train(folder, hub, *more):
+    """Train a run named `run` on the backbone `someone/tiny`."""
+    settings = ["model.backbone=someone/tiny", "data.train_fraction=0.1", "training.epochs=1", f"run.folder={folder}", "run.name=run"]
+    result = run_script("train.py", "--config", "configs/quickstart.yaml", *settings, *more, warm=2, **hub)
+    assert result.returncode == 0, result.stderr
 
 
 def test_gated_backbone_without_a_token_says_what_to_do(tmp_path):

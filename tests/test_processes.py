@@ -1,7 +1,5 @@
 """Several processes and nodes make the run that one makes; a worker that dies takes the run down, and it can be resumed."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import psutil
@@ -9,8 +7,8 @@ import pytest
 
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.checkpointing import list_states
-from tests.conftest import SAMPLE, run_processes, run_script, start_script
-from tests.test_resume import assert_same
+from tests.conftest import ROOT, SAMPLE, as_process, run_processes, run_script, start_script
+from tests.test_resume import assert_same, wait_until
 
 SETTINGS = ["training.epochs=1", "data.train_fraction=0.5", "training.log_every=5", "training.per_device_batch_size=16"]
 PATIENCE = 60
@@ -23,7 +21,7 @@ def words(backbone, folder, name, *more):
 
 
 def test_a_dead_worker_takes_the_run_down_and_it_resumes_to_the_same_bits(tiny_backbones, tmp_path):
-    """BERT draws dropout, each process its own."""
+    """BERT draws dropout, each process its own. Resumed where one machine does not see the states, it is refused."""
     command = words(tiny_backbones["bert"], tmp_path, "whole", "training.save_every_steps=3")
     whole, _ = run_processes(*command, port=29671)
     assert whole.returncode == 0 and "2 process(es)" in whole.stdout, whole.stderr
@@ -31,14 +29,19 @@ def test_a_dead_worker_takes_the_run_down_and_it_resumes_to_the_same_bits(tiny_b
     states = tmp_path / "cut" / "state"
     command = words(tiny_backbones["bert"], tmp_path, "cut", "training.save_every_steps=3")
     script = start_script("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29672", *command, warm=0)
-    deadline = time.monotonic() + 120
-    while not list_states(states) and script.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_until(script, lambda: list_states(states))
     worker = next(child for child in psutil.Process(script.number).children() if child.environ().get("RANK") == "1")
     worker.kill()
     assert script.wait(PATIENCE) != 0
     report = script.outputs[1].read_text()
     assert "rank      : 1 (local_rank: 1)" in report and f"Signal 9 (SIGKILL) received by PID {worker.pid}" in report
+
+    (tmp_path / "other machine").mkdir()
+    there = [str(ROOT / "train.py"), "--config", str(ROOT / command[2]), *words(tiny_backbones["bert"], ".", "cut")[3:], "--resume"]
+    places = (tmp_path, tmp_path / "other machine")
+    parted = [start_script(*there, warm=rank, folder=places[rank], **as_process(rank, 29677)) for rank in range(2)]
+    assert [script.wait(120) for script in parted] == [2, 2]
+    assert "find states of different steps" in parted[0].outputs[1].read_text()
 
     resumed, _ = run_processes(*command, "--resume", port=29673)
     assert resumed.returncode == 0 and "resumed after step" in resumed.stdout, resumed.stderr

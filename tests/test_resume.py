@@ -15,7 +15,7 @@ import pytest
 
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.checkpointing import list_states
-from tests.conftest import run_script, start_script
+from tests.conftest import as_process, run_script, start_script
 
 TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}
 WAYS = {
@@ -46,12 +46,17 @@ def whole_run(tiny_backbones, tmp_path_factory):
     return make
 
 
+def wait_until(script, is_time):
+    """Wait until `is_time()`, the end of the script, or two minutes."""
+    deadline = time.monotonic() + 120
+    while script.poll() is None and time.monotonic() < deadline and not is_time():
+        time.sleep(0.002)
+
+
 def kill_when(words, is_time, number=signal.SIGKILL):
     """Start a script, send it a signal as soon as `is_time()`, and return its exit status."""
     script = start_script(*words)
-    deadline = time.time() + 120
-    while script.poll() is None and time.time() < deadline and not is_time():
-        time.sleep(0.002)
+    wait_until(script, is_time)
     script.send_signal(number)
     return script.wait(120)
 
@@ -164,8 +169,12 @@ def test_started_on_two_processes_and_resumed_on_one(tiny_backbones, tmp_path):
     whole = run_script(*words("nf4", tiny_backbones, tmp_path, "whole", *common, "training.gradient_accumulation_steps=2"))
     assert whole.returncode == 0, whole.stderr
     states = tmp_path / "cut" / "state"
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29622"]
-    kill_when([*launch, *words("nf4", tiny_backbones, tmp_path, "cut", *common)], lambda: len(list_states(states)) == 2, signal.SIGTERM)
+    cut = words("nf4", tiny_backbones, tmp_path, "cut", *common)
+    scripts = [start_script(*cut, warm=rank, **as_process(rank, 29622)) for rank in range(2)]
+    wait_until(scripts[0], lambda: len(list_states(states)) == 2)
+    for script in scripts:
+        script.send_signal(signal.SIGTERM)
+    assert [script.wait(120) for script in scripts] == [128 + signal.SIGTERM] * 2
     assert len(list_states(states)) > 0
     resumed = run_script(*words("nf4", tiny_backbones, tmp_path, "cut", *common, "--resume"))
     assert resumed.returncode == 0, resumed.stderr

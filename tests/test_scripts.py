@@ -16,7 +16,7 @@ import yaml
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
 from emotion.tracking.run_folder import RunFolder
-from tests.conftest import ROOT, SAMPLE, run_script, start_script
+from tests.conftest import ROOT, SAMPLE, run_processes, run_script, start_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
 
@@ -264,10 +264,9 @@ def test_ctrl_c_keeps_the_best_model(tiny_bert, tmp_path):
 
 def test_two_processes_make_one_run_with_every_row_counted_once(tiny_bert, tmp_path):
     words = train_words(tiny_bert, tmp_path, "run.name=two", "training.gradient_accumulation_steps=2", "training.per_device_batch_size=16")
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    result = run_script(*launch, *words, OMP_NUM_THREADS="1")
-    assert result.returncode == 0, result.stderr
-    assert "2 process(es)" in result.stdout
+    results = run_processes(*words, port=29611)
+    assert [result.returncode for result in results] == [0, 0], results[0].stderr
+    assert "2 process(es)" in results[0].stdout
     frame = pd.read_parquet(tmp_path / "two" / "predictions" / "validation.parquet")
     texts = pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text.tolist()
     np.testing.assert_allclose(Predictor.load(str(tmp_path / "two")).predict(texts), frame.iloc[:, 29:].to_numpy(), atol=1e-5)
@@ -281,6 +280,6 @@ def test_two_processes_and_fewer_validation_rows_than_a_batch(tiny_bert, tmp_pat
     lines = (SAMPLE / "validation.csv").read_text().splitlines(keepends=True)
     (tmp_path / "data" / "validation.csv").write_text("".join(lines[:40]))
     words = train_words(tiny_bert, tmp_path, "run.name=two", f"data.source={tmp_path / 'data'}", "data.train_fraction=0.2")
-    result = run_script("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29633", *words)
-    assert result.returncode == 0, result.stderr
+    results = run_processes(*words, port=29633)
+    assert [result.returncode for result in results] == [0, 0], results[0].stderr
     assert (tmp_path / "two" / "efficiency.json").is_file()

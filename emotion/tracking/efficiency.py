@@ -55,13 +55,13 @@ class EfficiencyMeter:
         self.started = time.perf_counter() - counts["seconds"]
 
     def rates(self) -> dict[str, float]:
-        """Return examples and (real) tokens per second of training, and the share of positions that is padding."""
+        """Return examples per second of training and, where tokens were counted, (real) tokens per second and the share of padding."""
         seconds = max(self.step_seconds, 1e-9)
-        return {
-            "examples_per_second": self.num_examples / seconds,
-            "tokens_per_second": self.num_tokens / seconds,
-            "padding_share": 1 - self.num_tokens / max(self.num_positions, 1),
-        }
+        rates = {"examples_per_second": self.num_examples / seconds}
+        if self.num_positions:
+            rates["tokens_per_second"] = self.num_tokens / seconds
+            rates["padding_share"] = 1 - self.num_tokens / self.num_positions
+        return rates
 
     def summarize(self, model: Any, model_folder: Path) -> dict[str, Any]:
         """Return the content of efficiency.json; memory and sizes in bytes, times in seconds."""

@@ -59,11 +59,15 @@ ADAPTER_USAGE = """from emotion.inference.predictor import Predictor  # of this 
 
 probabilities = Predictor.load("PATH_OR_ID").predict(["a text"])
 
-from peft import AutoPeftModelForSequenceClassification  # or by PEFT alone, which gives logits: take their sigmoid
+# or by PEFT alone:
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
 
-model = AutoPeftModelForSequenceClassification.from_pretrained(
-    "PATH_OR_ID", num_labels={num_labels}, problem_type="multi_label_classification"
-)"""
+tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")
+model = AutoPeftModelForSequenceClassification.from_pretrained("PATH_OR_ID", num_labels={num_labels}, pad_token_id=tokenizer.pad_token_id)
+batch = tokenizer(["a text"], padding=True, padding_side="right", truncation=True, max_length={max_length}, return_tensors="pt")
+probabilities = model.eval()(**batch).logits.sigmoid().tolist()"""
 OWN_USAGE = """from emotion.inference.predictor import Predictor  # of this project: TF-IDF is no transformer
 
 probabilities = Predictor.load("PATH_OR_ID").predict(["a text"])"""

@@ -16,25 +16,25 @@ def tested_run(tiny_run, tmp_path_factory):
     return run
 
 
-def push(run, name, hub, tmp_path, *more):
-    return run_script("evaluate.py", "--model", str(run), "--push", name, *more, **hub, HF_HOME=str(tmp_path / "cache"))
+def push(run, name, hub, tmp_path, *more, warm=None):
+    return run_script("evaluate.py", "--model", str(run), "--push", name, *more, warm=warm, **hub, HF_HOME=str(tmp_path / "cache"))
 
 
 def test_pushed_model_comes_back(tested_run, tmp_path):
     with serve_hub({}, tmp_path / "uploads", num_broken=1) as hub:
         hub["HF_TOKEN"] = TOKEN
-        listed = push(tested_run, "someone/tiny", hub, tmp_path, "--dry-run")
+        listed = push(tested_run, "someone/tiny", hub, tmp_path, "--dry-run", warm=2)
         assert listed.returncode == 0 and "private" in listed.stdout and "model.safetensors" in listed.stdout
         assert not (tmp_path / "uploads").exists()
-        broken = push(tested_run, "someone/tiny", hub, tmp_path)
+        broken = push(tested_run, "someone/tiny", hub, tmp_path, warm=2)
         errors = [line for line in broken.stderr.splitlines() if line.startswith("error: ")]
         assert broken.returncode == 2 and len(errors) == 1 and "repeat the command to complete it" in errors[0]
-        pushed = push(tested_run, "someone/tiny", hub, tmp_path)
+        pushed = push(tested_run, "someone/tiny", hub, tmp_path, warm=2)
         assert pushed.returncode == 0 and "someone/tiny" in pushed.stdout, pushed.stderr
         wanted = json.loads((tmp_path / "uploads" / "created.json").read_text())
         assert wanted.get("visibility") == "private" or wanted.get("private") is True  # by version of the Hub's client
         inferred = run_script(
-            "infer.py", "--model", "someone/tiny", "--text", "I love it", "--json", **hub, HF_HOME=str(tmp_path / "cache")
+            "infer.py", "--model", "someone/tiny", "--text", "I love it", "--json", warm=2, **hub, HF_HOME=str(tmp_path / "cache")
         )
         code = "from transformers import pipeline; import json; "
         code += "print(json.dumps(pipeline('text-classification', model='someone/tiny', top_k=None)(['I love it'])[0]))"

@@ -125,11 +125,29 @@ def test_a_service_that_cannot_be_reached_gives_way_to_offline(tiny_bert, tmp_pa
     assert history["validation/loss"]
 
 
+def test_tensorboard_holds_the_same_history(tiny_bert, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = [f"model.backbone={tiny_bert}", "data.train_fraction=0.3", "training.epochs=2", "training.log_every=2"]
+    settings += [f"run.folder={tmp_path}", "run.name=run", "tracking.backend=tensorboard"]
+    result = run_script("train.py", "--config", "configs/quickstart.yaml", *settings)
+    assert result.returncode == 0, result.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    for kind, name in (("train", "loss"), ("validation", "macro_average_precision")):
+        expected = {row["step"]: row[name] for row in rows if row["kind"] == kind}
+        found = {event.step: event.value for event in events.Scalars(f"{kind}/{name}")}
+        assert len(expected) >= 2 and found == pytest.approx(expected, rel=1e-6)
+    assert "validation/confusion_matrices" in events.Tags()["images"]
+
+
 def test_which_tracker_is_taken(monkeypatch):
     config = load_config(None).tracking
     assert choose_backend(config) == "none"  # WANDB_MODE=disabled
     monkeypatch.delenv("WANDB_MODE")
     assert choose_backend(config) == "wandb"
+    assert choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking) == "tensorboard"
     monkeypatch.setattr("emotion.tracking.trackers.find_spec", lambda name: None)
     assert choose_backend(config) == "none"
     with pytest.raises(ConfigError, match="tensorboard: is not installed"):

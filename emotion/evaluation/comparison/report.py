@@ -193,7 +193,7 @@ def describe_scale(folder: Path, standings: list[Standing]) -> list[Section]:
         rows = []
         for member in (member for ladder in ladders for member in ladder):
             low, high = member.interval(MAIN_METRIC)
-            rows.append([member.name, f"{share_of(member):.0%}", f"{member.score(MAIN_METRIC):.3f} ({low:.3f} to {high:.3f})"])
+            rows.append([member.name, f"{share_of(member):.4g}", f"{member.score(MAIN_METRIC):.3f} ({low:.3f} to {high:.3f})"])
         blocks.append(Table("scale", ["model", "share of the training rows", MAIN_METRIC], rows))
     runs = [run for standing in standings for run in standing.group.runs]
     shapes = {(run.config.training.per_device_batch_size, run.efficiency.get("num_processes")) for run in runs}
