@@ -28,7 +28,7 @@ def main() -> int:
     check_comparable(runs)  # before anything slow
     texts = read_test_texts(runs[0], arguments.data)
     output = Path(arguments.output)
-    for sentence in write_comparison(output, runs, texts, arguments.price_per_hour):
+    for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, not arguments.no_texts):
         print(sentence.replace("**", ""))
     print(f"\n{output}: report.html, report.md, tables as CSV, pictures")
     return 0
@@ -67,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the report goes")
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of an hour of the machine, in any currency")
     parser.add_argument("--data", metavar="SOURCE", help="where the test texts are, if not where the runs found them")
+    parser.add_argument("--no-texts", action="store_true", help="quote no text, for a report that others will see")
     arguments = parser.parse_args()
     if arguments.price_per_hour is not None and arguments.price_per_hour <= 0:
         raise ConfigError(f"--price-per-hour {arguments.price_per_hour:g}: must be above 0")

@@ -207,6 +207,7 @@ def tiny_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "training.epochs=2",
         "training.per_device_batch_size=64",
         "training.learning_rate=3e-3",
+        RENDER="1",
     )
     assert result.returncode == 0, result.stderr
     return folder / "tiny"

@@ -118,9 +118,10 @@ def test_errors_come_with_their_texts(report):
     assert len(rows) == 10 and all(texts[row["id"]] == row["text"] for row in rows)
 
 
-def test_one_model_alone_is_reported_too(runs, tmp_path, run_here):
-    status, output, _ = run_here(runs[2], "--output", str(tmp_path))
+def test_one_model_alone_is_reported_too_and_without_texts_if_asked(runs, tmp_path, run_here):
+    status, output, _ = run_here(runs[2], "--output", str(tmp_path), "--no-texts")
     assert status == 0 and "nothing to compare it with" in output
+    assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
 def test_runs_tested_on_other_rows_are_one_line(runs, tmp_path, run_here):

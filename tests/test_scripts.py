@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
@@ -41,6 +42,9 @@ def test_run_folder_holds_exactly_what_it_promises(tiny_run):
     }
     top = {"config.yaml", "environment.json", "metrics.jsonl", "efficiency.json", "predictions/validation.parquet", "report/training.png"}
     assert {name for name in files if not name.startswith(("report/test", "predictions/test"))} == report | model | top
+    for path in tiny_run.rglob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 500 and len(picture.convert("L").getcolors()) > 20, path
 
 
 def test_training_learns_and_logs(tiny_run):

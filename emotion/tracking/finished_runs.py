@@ -1,4 +1,4 @@
-"""A run folder whose test split was opened -> what a comparison needs of it. Works without torch."""
+"""A finished run folder -> what a comparison needs of it. Works without torch."""
 
 import json
 from pathlib import Path
@@ -12,29 +12,27 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import GOLD, RunFolder
 
-SPLIT = "test"
 
+def read_finished_run(path: str, split: str = "test") -> Run:
+    """Return a run with its predictions of a split, decided by the rule that its report was made with.
 
-def read_finished_run(path: str) -> Run:
-    """Return a run with its test predictions, decided by the rule that evaluate.py used.
-
-    Raises: DataError if it is not a run folder, or its test split was not opened, or a file is damaged.
+    Raises: DataError if it is not a run folder, or has no report of that split, or a file is damaged.
     """
     folder = RunFolder(Path(path))
     if not folder.config.is_file():
         raise DataError(f"{path}: is no run folder (it has no config.yaml); `ls runs` shows the runs that there are")
-    for needed in (folder.predictions(SPLIT), folder.report(SPLIT) / "metrics.json"):
+    for needed in (folder.predictions(split), folder.report(split) / "metrics.json"):
         if not needed.is_file():
-            raise DataError(f"{path}: its test split was not opened yet; do so with `python evaluate.py --model {path} --split test`")
+            raise DataError(f"{path}: its {split} split was not opened yet; do so with `python evaluate.py --model {path} --split {split}`")
     try:
-        frame = pd.read_parquet(folder.predictions(SPLIT))
+        frame = pd.read_parquet(folder.predictions(split))
         names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
         labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
-        decision = json.loads((folder.report(SPLIT) / "metrics.json").read_text(encoding="utf-8"))["decision"]
-        efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(SPLIT))
+        decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]
+        efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); open its test split again with evaluate.py") from None
-    rule = DecisionRule.from_dict(decision, len(names), str(folder.report(SPLIT) / "metrics.json"))
+    rule = DecisionRule.from_dict(decision, len(names), str(folder.report(split) / "metrics.json"))
     predictions = rule.decide(probabilities)
     ids = frame["id"].astype(str).tolist()
     return Run(

@@ -27,10 +27,12 @@ SLICE_METRIC = "jaccard_samples"
 UNKNOWN = "not measured"
 
 
-def write_comparison(folder: Path, runs: Sequence[Run], texts: Sequence[str] | None, price_per_hour: float | None) -> list[str]:
+def write_comparison(
+    folder: Path, runs: Sequence[Run], texts: Sequence[str] | None, price_per_hour: float | None, quotes_texts: bool = True
+) -> list[str]:
     """Write report.html, report.md, tables and pictures into `folder`, and return the sentences of the conclusion.
 
-    `texts` are those of the test rows, if they are at hand.
+    `texts` are those of the test rows, if they are at hand; without `quotes_texts` only their lengths are used.
 
     Raises: DataError if the runs were not tested on the same rows.
     """
@@ -46,7 +48,7 @@ def write_comparison(folder: Path, runs: Sequence[Run], texts: Sequence[str] | N
         *([describe_differences(folder, ranked, differences)] if differences else []),
         describe_costs(folder, costs, price_per_hour),
         *describe_scale(folder, standings),
-        describe_failures(ranked, texts),
+        describe_failures(ranked, texts, quotes_texts),
         Section("Runs", [list_runs(standings)]),
     ]
     write_document(folder, f"{len(standings)} models on {len(runs[0].ids):,} test rows", sections)
@@ -207,11 +209,11 @@ def describe_scale(folder: Path, standings: list[Standing]) -> list[Section]:
     return [Section("Scalability", blocks)] if blocks else []
 
 
-def describe_failures(ranked: list[Standing], texts: Sequence[str] | None) -> Section:
+def describe_failures(ranked: list[Standing], texts: Sequence[str] | None, quotes_texts: bool) -> Section:
     """Describe the failures of the best model's first run, and all models by kind of row."""
     run = ranked[0].group.runs[0]
     confusions = [[row["gold"], row["given instead"], str(row["rows"]), f"{row['of missed']:.0%}"] for row in rank_confusions(run)]
-    errors = rank_errors(run, texts)
+    errors = rank_errors(run, texts if quotes_texts else None)
     error_rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in errors]
     slices = make_slices(run.labels, texts)
     slice_rows = []
@@ -225,7 +227,7 @@ def describe_failures(ranked: list[Standing], texts: Sequence[str] | None) -> Se
         Paragraph(f"Labels most often missed while another was given wrongly in the same row, by **{run.name}**:"),
         Table("confusions", ["gold, missed", "given instead", "rows", "share of the missed"], confusions),
         Paragraph(
-            f"Where **{run.name}** was surest and wrong:" + ("" if texts else " (the texts are not at hand; `--data` says where they are)")
+            f"Where **{run.name}** was surest and wrong" + (":" if texts else " (the texts are not at hand; `--data` says where they are):")
         ),
         Table("errors", list(errors[0]) if errors else ["id"], error_rows),
         Paragraph(
