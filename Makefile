@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint clean study study-report
+.PHONY: demo test lint clean study study-report bench
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -36,6 +36,13 @@ full-seed1 := $(full) training.seed=1
 full-fewer := --config configs/minilm.yaml $(FEWER)
 lora := $(full) $(LORA)
 nf4 := $(full) $(LORA) model.quantization=nf4
+
+bench: .venv/installed-dev
+	test -d $(DEMO)/report/test || $(MAKE) demo
+	$(VENV)/python -m benchmarks.training_speed --texts emotion/data/sample/train.csv --rows 512 --repeats 1 --output runs/bench/training_speed.json
+	$(VENV)/python -m benchmarks.scoring_speed --model $(DEMO) --texts emotion/data/sample/train.csv --rows 1000 --output runs/bench/scoring_speed.json
+	$(VENV)/python -m benchmarks.full_size --output runs/bench/full_size.json
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.kill_and_resume --kills 8 --output runs/bench/kill_and_resume.json
 
 study: .venv/installed
 	@started=$$(date +%s); $(MAKE) --no-print-directory study-report; status=$$?; \

@@ -120,13 +120,23 @@ class Outcome:
 
 
 def choose_run(config: Config, config_name: str, accelerator: Accelerator, is_resumed: bool) -> RunFolder:
-    """Choose the run's folder on the main process and tell the others."""
-    run = [RunFolder.choose(config, config_name, is_resumed)] if accelerator.is_main_process else [None]
-    broadcast_object_list(run)
-    accelerator.print(
-        f"{run[0].path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}"
-    )
-    return run[0]
+    """Choose the run's folder on the main process and tell the others.
+
+    Raises: ConfigError on every process if the name is taken, or the run to resume is finished.
+    """
+    chosen: list[RunFolder | ConfigError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            chosen = [RunFolder.choose(config, config_name, is_resumed)]
+        except ConfigError as error:
+            chosen = [error]  # told to the others, who would wait for a folder
+    broadcast_object_list(chosen)
+    run = chosen[0]
+    if isinstance(run, ConfigError):
+        raise run
+    assert run is not None
+    accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
+    return run
 
 
 def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool) -> None:

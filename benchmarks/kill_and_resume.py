@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from emotion.files import write_json
+from emotion.tracking.run_folder import RunFolder
 from emotion.training.checkpointing import list_states
 from tests import warm
 from tests.conftest import ROOT, make_backbone
@@ -121,7 +122,7 @@ def run_whole(way: str, folder: Path, place: Path) -> float:
 
 
 def run_once(way: str, folder: Path, place: Path, moment: float, generator: np.random.Generator, tally: Tally) -> bool:
-    """Start or resume a run and kill it after `moment` seconds; return whether it came to its end before."""
+    """Start or resume a run and kill it after `moment` seconds; return whether it came to its end."""
     states = folder / "state"
     old = list_partial(states)
     processes = start(way, folder, place)
@@ -144,7 +145,7 @@ def run_once(way: str, folder: Path, place: Path, moment: float, generator: np.r
     tally.kills += 1
     tally.before_first_state += not list_states(states)
     tally.while_saving += bool(list_partial(states) - old)
-    return False
+    return RunFolder(folder).is_finished  # killed between its last file and its own end
 
 
 def list_partial(states: Path) -> set[tuple[str, int]]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ PORTION = 2_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="run or model folder of a full model; its ONNX form takes part if it has one")
-    parser.add_argument("--texts", required=True, help="a file whose first column is text, such as GoEmotions' train.tsv")
+    parser.add_argument("--texts", required=True, help="a file with a column text, or with texts first, such as GoEmotions' train.tsv")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--output", default="scoring_speed.json", help="where the figures go as JSON")
     arguments = parser.parse_args()
@@ -83,8 +84,9 @@ def main() -> int:
 def read_texts(path: Path, num_rows: int) -> list[str]:
     """Return the first texts of a file, repeats left out: every contender is to do all the work."""
     with open_rows(path) as rows:
-        texts = dict.fromkeys(entry.values[0] for entry in rows.entries if isinstance(entry, Row) and entry.values[0].strip())
-    return list(texts)[:num_rows]
+        column = rows.columns.index("text") if "text" in rows.columns else 0
+        cells = (entry.values[column] for entry in rows.entries if isinstance(entry, Row))
+        return list(islice(dict.fromkeys(cell for cell in cells if cell.strip()), num_rows))
 
 
 def run_pipeline(classify: Any, ours: Predictor, source: Path, target: Path, options: dict[str, int]) -> None:

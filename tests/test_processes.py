@@ -46,6 +46,8 @@ def test_a_dead_worker_takes_the_run_down_and_it_resumes_to_the_same_bits(tiny_b
     resumed, _ = run_processes(*command, "--resume", port=29673)
     assert resumed.returncode == 0 and "resumed after step" in resumed.stdout, resumed.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
+    for again in run_processes(*command, "--resume", port=29678):
+        assert again.returncode == 2 and "is finished" in again.stderr and "Traceback" not in again.stderr
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from emotion.config import BASELINE
 from emotion.evaluation.comparison import figures
 from emotion.evaluation.comparison.accuracy import (
     LEVEL,
@@ -246,9 +247,11 @@ def list_runs(standings: list[Standing]) -> Table:
         for run in standing.group.runs:
             config = run.config
             form = "full" if not config.lora.r else f"LoRA r={config.lora.r}" + (" on NF4" if config.model.quantization == "nf4" else "")
-            data = f"{Path(config.data.name).name}, {config.data.train_fraction:.0%}"
-            cells = [config.model.backbone, "scikit-learn" if config.model.backbone == "tfidf" else form, data, str(config.training.epochs)]
-            rows.append([run.name, standing.name, *cells, f"{config.training.learning_rate:g}", str(config.training.seed)])
+            steps = [str(config.training.epochs), f"{config.training.learning_rate:g}"]
+            if config.model.backbone == BASELINE:
+                form, steps = "scikit-learn", ["-", "-"]
+            data = f"{Path(config.data.name).name}, {100 * config.data.train_fraction:.4g} %"
+            rows.append([run.name, standing.name, config.model.backbone, form, data, *steps, str(config.training.seed)])
     return Table("runs", ["run", "model", "backbone", "form", "training data", "epochs", "learning rate", "seed"], rows)
 
 

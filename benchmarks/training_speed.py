@@ -1,0 +1,205 @@
+"""Examples per second of training: this project's loop against Hugging Face's Trainer, and against what the machine could do.
+
+    python -m benchmarks.training_speed --texts FILE --output training_speed.json [--rows 2048] [--repeats 3]
+
+The same backbone, rows, windows of 32 rows, optimizer settings and threads for all; in each repeat the contenders take turns, so
+that a noisy machine is noisy for all. Loading and tokenising are left out. The Trainer pads to 128 tokens (as in its
+classification example), then pads to the longest of a batch, then also groups by length. The floor is what the matrix products of
+the real tokens would take at the speed of a large matrix product, measured between the contenders.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+from benchmarks.full_size import measure_matrix_peak
+from benchmarks.scoring_speed import read_texts
+from emotion.config import LoraConfig, ModelConfig, TrainingConfig
+from emotion.data.batching import TokenizedTexts, WindowSampler, share_window, tokenize
+from emotion.errors import exit_on_error
+from emotion.files import write_json
+from emotion.labels import LabelSet
+from emotion.modeling.factory import build_model, list_head_parameters
+from emotion.training.loop import train_window
+from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
+
+NUM_LABELS = 28
+MAX_LENGTH = 128
+PADDED_SHARE = 8
+"""The contender that pads to 128 takes an eighth of the rows: its speed does not depend on which."""
+OURS = "this project"
+
+
+@dataclass
+class Workload:
+    """What every contender trains on, and the settings it takes; labels are random, their values cost nothing."""
+
+    tokens: TokenizedTexts
+    labels: np.ndarray
+    settings: TrainingConfig
+    model: Any
+    tokenizer: Any
+    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds of our loop in forward, backward, clipping and optimizer."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--texts", required=True, help="a file with a column text, or with texts first, such as GoEmotions' train.tsv")
+    parser.add_argument("--backbone", default="bundled:all-MiniLM-L6-v2")
+    parser.add_argument("--rows", type=int, default=2_048)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", default="training_speed.json", help="where the figures go as JSON")
+    arguments = parser.parse_args()
+    workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
+    contenders: dict[str, Callable[[Workload], float]] = {
+        "Trainer, padded to 128": lambda work: run_trainer(work, padding="max_length"),
+        "Trainer, dynamic padding": lambda work: run_trainer(work),
+        "Trainer, grouped by length": lambda work: run_trainer(work, train_sampling_strategy="group_by_length"),
+        OURS: run_ours,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks = []
+    for repeat in range(arguments.repeats):
+        for name, run in contenders.items():
+            peaks.append(measure_matrix_peak(torch.device("cpu"), torch.float32))
+            rates[name].append(run(workload))
+            print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {rates[name][-1]:.1f} examples/s", file=sys.stderr, flush=True)
+    operations, peak = count_operations(workload), statistics.median(peaks)
+    rows = summarize(rates, operations / len(workload.labels), peak)
+    outside = 1 - sum(workload.parts[name] for name in ("forward", "backward", "clipping", "optimizer")) / workload.parts["all"]
+    shares = {name: seconds / workload.parts["all"] for name, seconds in workload.parts.items() if name != "all"} | {"outside": outside}
+    result = {"texts": len(workload.labels), "matrix_peak_flops": peak, "operations_per_text": operations / len(workload.labels)}
+    write_json(Path(arguments.output), result | {"threads": torch.get_num_threads(), "contenders": rows, "shares_of_our_time": shares})
+    print("| loop | examples/s | against the padded Trainer | against the best Trainer | share of the matrix peak |\n|---|---|---|---|---|")
+    for row in rows:
+        print("| {loop} | {rate:.1f} | {against_padded:.1f}x | {against_best:.2f}x | {share_of_peak:.0%} |".format(**row))
+    print(f"\n{peak / 1e9:.0f} GFLOP/s in a large matrix product; of our time " + ", ".join(f"{n} {v:.1%}" for n, v in shares.items()))
+    return 0
+
+
+def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:
+    label_set = LabelSet(tuple(f"label {column}" for column in range(NUM_LABELS)))
+    set_seed(0)
+    model, tokenizer = build_model(ModelConfig(backbone), LoraConfig(), label_set, np.full(NUM_LABELS, 0.05))
+    labels = np.random.default_rng(0).random((len(texts), NUM_LABELS)) < 0.05
+    settings = TrainingConfig(per_device_batch_size=batch_size, learning_rate=1e-6, head_learning_rate=1e-6)
+    return Workload(tokenize(tokenizer, texts, MAX_LENGTH), labels, settings, model, tokenizer)
+
+
+def run_ours(work: Workload) -> float:
+    """Train for one epoch in this project's loop and return examples per second."""
+    accelerator = Accelerator()
+    sampler = WindowSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
+    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings)
+    scheduler = build_scheduler(optimizer, sampler.num_windows, work.settings.warmup_ratio)
+    model, optimizer = accelerator.prepare(work.model, optimizer)
+    sum_loss = build_loss(None, accelerator.device)
+    watches = ((model, "forward", "forward"), (accelerator, "backward", "backward"))
+    watches += ((accelerator, "clip_grad_norm_", "clipping"), (optimizer, "step", "optimizer"))
+    for owner, method, name in watches:
+        watch(owner, method, name, work.parts)
+    started = time.perf_counter()
+    for step, window in enumerate(sampler.windows(1), start=1):
+        batches = [work.tokens.collate(rows, work.labels) for rows in share_window(window, 1)]
+        train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
+    seconds = time.perf_counter() - started
+    work.parts["all"] += seconds
+    del work.model.forward  # the watch
+    accelerator.free_memory()
+    return len(work.labels) / seconds
+
+
+def watch(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
+    """Add the seconds that a method of one object takes to `parts[name]`."""
+    inner = getattr(owner, method)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        result = inner(*arguments, **options)
+        parts[name] += time.perf_counter() - started
+        return result
+
+    setattr(owner, method, timed)
+
+
+class Clock(TrainerCallback):
+    """Times the Trainer from its first step to its last."""
+
+    seconds = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+
+def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> float:
+    """Train for one epoch in the Trainer and return examples per second."""
+    num_rows = len(work.labels) // (PADDED_SHARE if padding == "max_length" else 1)
+    rows = [{"input_ids": work.tokens.token_ids[row], "labels": work.labels[row].astype(np.float32)} for row in range(num_rows)]
+    settings, clock = work.settings, Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=settings.per_device_batch_size,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_steps=settings.warmup_ratio,
+            max_grad_norm=settings.max_grad_norm,
+            optim="adamw_torch_fused",
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            **options,
+        )
+        collator = DataCollatorWithPadding(work.tokenizer, padding=padding, max_length=MAX_LENGTH if padding == "max_length" else None)
+        Trainer(work.model, arguments, train_dataset=rows, data_collator=collator, callbacks=[clock]).train()
+    return num_rows / clock.seconds
+
+
+def count_operations(work: Workload) -> float:
+    """Return the floating-point operations of an epoch on real tokens: 6 a weight and token, 12 a layer, width and pair of tokens."""
+    config, lengths = work.model.config, work.tokens.lengths.astype(float)
+    embeddings = sum(parameter.numel() for name, parameter in work.model.named_parameters() if "embeddings" in name)
+    weights = sum(parameter.numel() for parameter in work.model.parameters()) - embeddings
+    return float(6 * weights * lengths.sum() + 12 * config.num_hidden_layers * config.hidden_size * (lengths**2).sum())
+
+
+def summarize(rates: dict[str, list[float]], operations_per_text: float, peak: float) -> list[dict[str, Any]]:
+    """Return a row a contender: medians over repeats of its rate, and of its ratio to others in the same repeat."""
+    padded, *trainers = (values for name, values in rates.items() if name != OURS)
+    best = np.max(trainers, axis=0)
+    return [
+        {
+            "loop": name,
+            "rate": statistics.median(values),
+            "against_padded": float(np.median(np.divide(values, padded))),
+            "against_best": float(np.median(np.divide(values, best))),
+            "share_of_peak": statistics.median(values) * operations_per_text / peak,
+        }
+        for name, values in rates.items()
+    ]
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main())
