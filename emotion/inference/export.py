@@ -13,6 +13,7 @@ import torch
 from scipy.special import expit, logit
 from sklearn.metrics import f1_score
 
+from emotion.config import BASELINE
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json, written_beside
@@ -129,14 +130,16 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
 
     int8 is dynamic, its weights scaled per output channel: per tensor is worse. `texts` and `labels` are validation rows.
 
-    Raises: ModelError if the packages are missing, the backbone cannot be exported, or the answers are too far off; nothing is
-        written then.
+    Raises: ModelError if the packages are missing, the model is no transformer or cannot be exported, or the answers are too far
+        off; nothing is written then.
     """
     folder = Path(find_model_folder(location))
     if not folder.is_dir():
         raise ModelError(f"--export onnx: {location} is not a local folder; download it first")
     if predictor.sidecar.is_adapter:
         raise ModelError(f"--export onnx: {location} holds an adapter; write a full model with --merge FOLDER and export that")
+    if predictor.sidecar.model.backbone == BASELINE:
+        raise ModelError(f"--export onnx: {location} is the {BASELINE} baseline, which has no ONNX form; it is fast as it is")
     form = "int8" if is_int8 else "fp32"
     reference = predictor.predict_logits(texts, description="torch")
     with written_beside(folder / ONNX_FOLDER) as partial:

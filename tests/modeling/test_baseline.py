@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from emotion.config import load_config
 from emotion.data.batching import batch_by_length, tokenize
 from emotion.data.reading import read_dataset
-from emotion.errors import ConfigError
-from emotion.inference.export import verify
+from emotion.errors import ConfigError, ModelError
+from emotion.inference.export import export_onnx, verify
 from emotion.inference.predictor import Predictor
 from emotion.modeling.baseline import INVERSE_REGULARIZATION, WORD, fit_baseline, list_ngrams
 from tests.conftest import run_script
@@ -63,7 +63,10 @@ def test_a_run_of_the_baseline_is_a_run_like_any_other(tmp_path):
     validation = read_dataset(DATA)["validation"]
     agreements = verify(predictor, str(run), validation.texts, validation.labels, frame.iloc[:, 29:].to_numpy(), None)
     assert len(agreements) == 3 and all(agreement.is_within for agreement in agreements)
+    with pytest.raises(ModelError, match="no ONNX form"):
+        export_onnx(predictor, str(run), False, validation.texts, validation.labels)
     efficiency = json.loads((run / "efficiency.json").read_text())
+    assert "padding_share" not in efficiency  # it has no tokens
     assert efficiency["parameters"] == efficiency["trainable_parameters"] > 28 * 1_000 and efficiency["examples_seen"] == 1_300
 
 
