@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 
 from emotion.config import BASELINE, Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
-from emotion.errors import ConfigError, ModelError, exit_on_error
+from emotion.errors import ConfigError, exit_on_error
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
@@ -34,7 +34,7 @@ from emotion.modeling.baseline import fit_baseline
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
-from emotion.tracking.hub import describe_push, push_model
+from emotion.tracking.hub import push_finished
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
@@ -43,14 +43,13 @@ from emotion.training.checkpointing import (
     Progress,
     TrainState,
     capture_loss_scale,
-    describe_changes,
+    find_state,
     fingerprint_run,
-    read_newest_state,
     write_state,
 )
 from emotion.training.interruption import Interruption
 from emotion.training.launching import check_launch, check_meeting
-from emotion.training.loop import Halving, choose_precision, predict_logits, train_window
+from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
 from emotion.training.planning import format_plan, plan_run
 
@@ -95,7 +94,7 @@ def main() -> int:
 
     seen = {split: dataset[split] for split in ("train", "validation")}
     fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in seen.items()})
-    state = find_state(run, fingerprint, arguments.resume_anyway, accelerator) if arguments.resume else None
+    state = find_state(run.states, fingerprint, arguments.resume_anyway, accelerator) if arguments.resume else None
     if accelerator.is_main_process and state is None:  # only now: a mistake in the data or the backbone leaves no folder behind
         start_run(run, config, dataset, arguments.resume)
     accelerator.wait_for_everyone()
@@ -145,33 +144,6 @@ def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool
     if dataset.bad_rows:
         dataset.write_quarantine(run.quarantine)
         print(f"data: {len(dataset.bad_rows):,} bad rows left out, written to {run.quarantine}")
-
-
-def find_state(run: RunFolder, fingerprint: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> TrainState | None:
-    """Return the newest whole state of a run, if there is one.
-
-    Raises: ConfigError if settings or data have changed since, unless that is forced, or if not all processes find the same state.
-    """
-    state, remarks = read_newest_state(run.states)
-    for remark in remarks:
-        accelerator.print(remark)
-    steps = gather_object([state.progress.step if state is not None else 0])
-    if len(set(steps)) > 1:
-        raise ConfigError(
-            f"{run.path}: the processes find states of different steps ({', '.join(map(str, steps))}, 0: none): "
-            "set run.folder to a place that all machines share, or copy its state/ to each"
-        )
-    if state is None:
-        accelerator.print(f"{run.path}: no state to resume, starting from the beginning")
-        return None
-    if changes := describe_changes(state.progress.fingerprint, fingerprint):
-        if not is_forced:
-            raise ConfigError(
-                f"{run.path}: cannot be resumed as it was, changed are {'; '.join(changes)}: give the old ones, or --resume-anyway"
-            )
-        accelerator.print(f"resumed although changed: {'; '.join(changes)}")
-    accelerator.print(f"{run.path}: resumed after step {state.progress.step:,}")
-    return state
 
 
 def fit(
@@ -301,11 +273,6 @@ def save(config: Config, run: RunFolder, accelerator: Accelerator, model: Any, t
     run.write_predictions("validation", dataset["validation"].ids, dataset["validation"].labels, best.probabilities, dataset.label_set)
 
 
-def name_precision(accelerator: Accelerator) -> str:
-    """Return `fp32`, `bf16` or `fp16`."""
-    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
-
-
 def finish(
     config: Config, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome, tracking: Tracking
 ) -> None:
@@ -321,7 +288,7 @@ def finish(
     if outcome.signal is None:
         shutil.rmtree(run.states, ignore_errors=True)
     if config.hub.push and config.hub.repo and outcome.signal is None:
-        publish(run, config.hub.repo, config.hub.private)
+        push_finished(run, config.hub.repo, config.hub.private)
     print(format_report(report))
     print(
         f"\n{run.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
@@ -329,14 +296,6 @@ def finish(
         "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
         f"  python evaluate.py --model {run.path} --split test"
     )
-
-
-def publish(run: RunFolder, repo: str, is_private: bool) -> None:
-    """Push the model; a Hub that does not take it now is no reason to fail a finished run."""
-    try:
-        print(f"pushed to {push_model(run, repo, is_private)}")
-    except ModelError as error:
-        print(f"{error}\nthe model is safe in {run.model}; to repeat: {describe_push(run.path, repo)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

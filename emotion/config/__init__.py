@@ -4,6 +4,7 @@ from emotion.config.loading import TOKEN, describe_keys, format_keys, load_confi
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,
+    INERT_SECTIONS,
     Config,
     DataConfig,
     DecisionConfig,
@@ -18,6 +19,7 @@ from emotion.config.settings import (
 __all__ = [
     "BASELINE",
     "BOUNDS",
+    "INERT_SECTIONS",
     "TOKEN",
     "Config",
     "DataConfig",

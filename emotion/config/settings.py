@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+INERT_SECTIONS = ("run", "tracking", "hub")
+"""Sections of a config that have no say in what comes out of training."""
 BASELINE = "tfidf"
 """The `model.backbone` that is no transformer."""
 

@@ -1,8 +1,8 @@
 """A run's model folder -> a repository on the Hub. What is there already is gone on with: repeating a push completes it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from emotion.errors import ModelError
@@ -29,6 +29,15 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
     return f"{api.endpoint}/{repository.repo_id}"
 
 
+def push_finished(run: RunFolder, name: str, is_private: bool) -> None:
+    """Push the model of a run that has just ended; a Hub that does not take it now is no reason to fail it."""
+    try:
+        print(f"pushed to {push_model(run, name, is_private)}")
+    except ModelError as error:
+        again = f"python evaluate.py --model {run.path} --push {name}"
+        print(f"{error}\nthe model is safe in {run.model}; to repeat: {again}", file=sys.stderr)
+
+
 def list_files(run: RunFolder) -> list[tuple[str, int]]:
     """Return name and size in bytes of all that a push uploads.
 
@@ -45,11 +54,6 @@ def format_files(run: RunFolder, name: str, is_private: bool) -> str:
     files = list_files(run)
     lines = [f"would go to {name} ({'private' if is_private else 'public'}), {sum(size for _, size in files):,} bytes:"]
     return "\n".join([*lines, *(f"  {size:>13,}  {file}" for file, size in files)])
-
-
-def describe_push(run: Path, name: str) -> str:
-    """Return the command that pushes a run."""
-    return f"python evaluate.py --model {run} --push {name}"
 
 
 @contextmanager

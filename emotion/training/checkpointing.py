@@ -19,8 +19,8 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from emotion.config import Config, TrainingConfig, to_dict
-from emotion.errors import TrainingError
+from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
+from emotion.errors import ConfigError, TrainingError
 from emotion.files import write_json, written_beside
 
 PREFIX = "step-"
@@ -32,8 +32,6 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
     "best.safetensors",
 )
 CHECKSUMS = "checksums.json"
-INERT_SECTIONS = ("run", "tracking", "hub")
-"""Sections of the config that have no say in what comes out of training."""
 FREE_KEYS = {
     f"training.{name}"
     for name in ("per_device_batch_size", "gradient_accumulation_steps", "save_every_minutes", "save_every_steps", "num_states")
@@ -162,6 +160,33 @@ def read_newest_state(folder: Path) -> tuple[TrainState | None, list[str]]:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             remarks.append(f"{path}: is damaged ({error}); the one before it is used")
     return None, remarks
+
+
+def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> TrainState | None:
+    """Return the newest whole state of a run, if there is one.
+
+    Raises: ConfigError if settings or data have changed since, unless that is forced, or if not all processes find the same state.
+    """
+    state, remarks = read_newest_state(states)
+    for remark in remarks:
+        accelerator.print(remark)
+    steps = gather_object([state.progress.step if state is not None else 0])
+    if len(set(steps)) > 1:
+        raise ConfigError(
+            f"{states.parent}: the processes find states of different steps ({', '.join(map(str, steps))}, 0: none): "
+            "set run.folder to a place that all machines share, or copy its state/ to each"
+        )
+    if state is None:
+        accelerator.print(f"{states.parent}: no state to resume, starting from the beginning")
+        return None
+    if changes := describe_changes(state.progress.fingerprint, fingerprint):
+        if not is_forced:
+            raise ConfigError(
+                f"{states.parent}: cannot be resumed as it was, changed are {'; '.join(changes)}: give the old ones, or --resume-anyway"
+            )
+        accelerator.print(f"resumed although changed: {'; '.join(changes)}")
+    accelerator.print(f"{states.parent}: resumed after step {state.progress.step:,}")
+    return state
 
 
 def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:

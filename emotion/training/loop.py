@@ -179,3 +179,8 @@ def choose_precision(precision: str) -> str:
     if precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError("training.precision=fp16: needs a GPU; on a CPU take fp32 or bf16")
     return "no" if precision == "fp32" else precision
+
+
+def name_precision(accelerator: Accelerator) -> str:
+    """Return `fp32`, `bf16` or `fp16`."""
+    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from emotion.config import Config, to_dict
+from emotion.config import INERT_SECTIONS, Config, to_dict
 from emotion.errors import DataError
 from emotion.labels import LabelSet
-
-INERT_SECTIONS = ("run", "tracking", "hub")
-"""Sections of a config that have no say in what comes out of training."""
 
 
 @dataclass(frozen=True)
