@@ -111,7 +111,8 @@ def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarr
     f1 = 2 * expected_hits / (np.arange(1, num_rows + 1)[:, None] + expected_hits[-1])
     best = f1.argmax(axis=0)  # this many rows and one are predicted
     columns = np.arange(logits.shape[1])
-    between = (ranked[best, columns] + ranked[np.minimum(best + 1, num_rows - 1), columns]) / 2
+    ranked = np.vstack([ranked, ranked[-1:] - 1])  # where all are, the lowest must not hang on a rounding error
+    between = (ranked[best, columns] + ranked[best + 1, columns]) / 2
     return expit(between - shift)
 
 

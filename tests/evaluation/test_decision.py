@@ -77,6 +77,12 @@ def test_expected_f1_finds_the_best_threshold_where_probabilities_are_right():
         assert f1_score(gold, scores >= threshold) > best - 0.01
 
 
+def test_where_all_rows_are_given_the_lowest_is_not_on_the_edge():
+    logits = np.full((100, 1), -0.3)
+    (threshold,) = find_expected_thresholds(np.arange(100)[:, None] < 30, logits)
+    assert expit(-0.3) - 0.2 < threshold < expit(-0.3) - 0.05
+
+
 def test_shifted_logits_are_decided_alike():
     """As those of a model trained with `pos_weight` are."""
     shift = np.array([0.0, 1.0, -2.0, 3.0])
