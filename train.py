@@ -30,13 +30,14 @@ from emotion.evaluation.selection import Candidate, judge
 from emotion.files import write_json
 from emotion.inference.model_folder import save_model
 from emotion.inference.sidecar import Sidecar
+from emotion.inference.teachers import check_labels, predict_soft_labels
 from emotion.modeling.baseline import fit_baseline
 from emotion.modeling.factory import build_model, check_length, list_head_parameters
 from emotion.tracking.efficiency import EfficiencyMeter
 from emotion.tracking.history import History
 from emotion.tracking.hub import push_finished
 from emotion.tracking.publishing import write_card
-from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.run_folder import RunFolder, check_validated_alike
 from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
 from emotion.training.checkpointing import (
     Autosave,
@@ -50,7 +51,7 @@ from emotion.training.checkpointing import (
 from emotion.training.interruption import Interruption
 from emotion.training.launching import check_launch, check_meeting
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
-from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, mix_targets
 from emotion.training.planning import format_plan, plan_run
 
 
@@ -75,9 +76,12 @@ def main() -> int:
     run = choose_run(config, Path(arguments.config).stem, accelerator, arguments.resume)
     meter = EfficiencyMeter(accelerator.num_processes)
 
-    dataset = read_dataset(config.data)
+    dataset, teachers = read_dataset(config.data), config.distillation.teachers or ()
     for remark in dataset.remarks:
         accelerator.print(f"data: {remark}")
+    check_labels(teachers, dataset.label_set)
+    for remark in check_validated_alike(teachers, dataset["validation"].ids, dataset.label_set):
+        accelerator.print(remark)
 
     if config.model.backbone == BASELINE:
         if accelerator.is_main_process:
@@ -98,11 +102,13 @@ def main() -> int:
     if accelerator.is_main_process and state is None:  # only now: a mistake in the data or the backbone leaves no folder behind
         start_run(run, config, dataset, arguments.resume)
     accelerator.wait_for_everyone()
+    is_taught = state is not None and state.progress.fingerprint.get("distillation.teachers") == fingerprint["distillation.teachers"]
+    targets = build_targets(config, accelerator, run, dataset, is_taught)
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
     tracking = start_tracking(config, run) if accelerator.is_main_process else Tracking()
-    outcome = fit(config, accelerator, run, meter, dataset, tokens, model, tokenizer, state, fingerprint, tracking)
+    outcome = fit(config, accelerator, run, meter, dataset, targets, tokens, model, tokenizer, state, fingerprint, tracking)
     if accelerator.is_main_process:
         finish(config, run, meter, dataset, model, outcome, tracking)
     accelerator.end_training()
@@ -146,12 +152,32 @@ def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool
         print(f"data: {len(dataset.bad_rows):,} bad rows left out, written to {run.quarantine}")
 
 
+def build_targets(config: Config, accelerator: Accelerator, run: RunFolder, dataset: Dataset, is_taught: bool) -> np.ndarray:
+    """Return what the loss holds the training rows to, (n, L): gold labels, drawn to the teachers' probabilities where there are any.
+
+    Those are kept in the run: one that is resumed, and so `is_taught` already, reads them.
+    """
+    rows, settings = dataset["train"], config.distillation
+    if not settings.teachers:
+        return rows.labels
+    known = [run.read_probabilities("teachers", rows.ids, dataset.label_set) if is_taught and accelerator.is_main_process else None]
+    broadcast_object_list(known)
+    soft_labels = known[0]
+    if soft_labels is None:
+        share = predict_soft_labels(settings.teachers, rows.texts, dataset.label_set, accelerator.process_index, accelerator.num_processes)
+        soft_labels = accelerator.reduce(torch.from_numpy(share).to(accelerator.device), "sum").cpu().numpy()
+        if accelerator.is_main_process:
+            run.write_predictions("teachers", rows.ids, rows.labels, soft_labels, dataset.label_set)
+    return mix_targets(rows.labels, soft_labels, settings.weight)
+
+
 def fit(
     config: Config,
     accelerator: Accelerator,
     run: RunFolder,
     meter: EfficiencyMeter,
     dataset: Dataset,
+    targets: np.ndarray,
     tokens: dict[str, TokenizedTexts],
     model: Any,
     tokenizer: Any,
@@ -160,7 +186,7 @@ def fit(
     tracking: Tracking,
 ) -> Outcome:
     """Train from the start or from a state, and save the model whenever validation is better."""
-    settings, labels, gold = config.training, dataset["train"].labels, dataset["validation"].labels
+    settings, gold = config.training, dataset["validation"].labels
     num_processes = accelerator.num_processes
     window_size = settings.per_device_batch_size * settings.gradient_accumulation_steps * num_processes
     if state is not None:
@@ -172,7 +198,7 @@ def fit(
 
     optimizer = build_optimizer(model, list_head_parameters(model), settings)
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
-    sum_loss = build_loss(compute_pos_weight(labels, settings), accelerator.device)
+    sum_loss = build_loss(compute_pos_weight(dataset["train"].labels, settings), accelerator.device)
     model, optimizer = accelerator.prepare(model, optimizer)
     if num_processes > 1:
         # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
@@ -207,7 +233,7 @@ def fit(
         for step, window in windows:
             started = time.perf_counter()
             shares = share_window(window, num_micro_batches, accelerator.process_index, num_processes)
-            batches = [tokens["train"].collate(rows, labels) for rows in shares]
+            batches = [tokens["train"].collate(rows, targets) for rows in shares]
             result = train_window(
                 model, batches, accelerator, optimizer, scheduler, sum_loss, settings.max_grad_norm, len(window), step, halving
             )

@@ -130,6 +130,14 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    teachers: tuple[str, ...] | None = None
+    """Trained models (run folders, model folders, Hub ids) whose mean probabilities stand beside the gold labels in the loss."""
+    weight: float = 0.5
+    """Share of the teachers' probabilities in the targets, in (0, 1]; the gold labels have the rest."""
+
+
+@dataclass(frozen=True)
 class DecisionConfig:
     shrinkage: float = 50.0
     """A label's own threshold weighs `n / (n + shrinkage)`, n its positives; the rest is that of best expected F1. 0 trusts its own."""
@@ -173,6 +181,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     hub: HubConfig = field(default_factory=HubConfig)
@@ -204,5 +213,6 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
 }

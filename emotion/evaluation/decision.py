@@ -11,8 +11,6 @@ import numpy as np
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
 
-GLOBAL_GRID = np.arange(0.05, 0.951, 0.01)
-"""Thresholds tried for the global one."""
 TEMPERATURE_BOUNDS = (0.2, 5.0)
 MAX_SHIFT = 30.0
 """Largest shift of a label's logits that is tried."""
@@ -23,7 +21,6 @@ class DecisionRule:
     """Turns probabilities into predictions: label `l` is on from `thresholds[l]` upwards."""
 
     thresholds: tuple[float, ...]
-    global_threshold: float
     empty_set: Literal["none", "top1"] = "none"
     temperature: float = 1.0
     """What the logits were divided by; the saved head has it in its weights already."""
@@ -47,6 +44,7 @@ class DecisionRule:
 
         Raises: ModelError if it does not fit the labels.
         """
+        values = {key: value for key, value in values.items() if key != "global_threshold"}  # once stored, never decided by
         try:
             rule = cls(**values | {"thresholds": tuple(map(float, values["thresholds"]))})
         except (KeyError, TypeError, ValueError) as error:
@@ -60,7 +58,6 @@ class DecisionRule:
         thresholds = self.thresholds if threshold is None else (threshold,) * len(self.thresholds)
         return DecisionRule(
             thresholds,
-            self.global_threshold if threshold is None else threshold,
             empty_set or self.empty_set,
             self.temperature,
             self.fitted_on if threshold is None else "nothing: given by hand",
@@ -69,7 +66,7 @@ class DecisionRule:
 
 def default_rule(num_labels: int) -> DecisionRule:
     """Return .5 for every label."""
-    return DecisionRule((0.5,) * num_labels, 0.5)
+    return DecisionRule((0.5,) * num_labels)
 
 
 def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str) -> DecisionRule:
@@ -86,8 +83,7 @@ def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fit
     weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
     own = np.array([_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)])
     thresholds = weights * own + (1 - weights) * find_expected_thresholds(labels, logits / temperature)
-    global_threshold = find_global_threshold(labels, probabilities)
-    return DecisionRule(tuple(map(float, thresholds)), global_threshold, config.empty_set, temperature, fitted_on)
+    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, temperature, fitted_on)
 
 
 def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -130,15 +126,6 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0, scaled) - gold * scaled))
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded").x))
-
-
-def find_global_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the one threshold with the best macro-F1; of equals, the middle one."""
-    from sklearn.metrics import f1_score
-
-    scores = np.array([f1_score(labels, probabilities >= threshold, average="macro", zero_division=0) for threshold in GLOBAL_GRID])
-    best = np.flatnonzero(scores == scores.max())
-    return round(float(GLOBAL_GRID[best[len(best) // 2]]), 2)
 
 
 def _best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from emotion.config import BASELINE, Config
+from emotion.config import BASELINE, Config, DistillationConfig
 from emotion.files import written_beside
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import official_name
@@ -17,7 +17,7 @@ CARD = """---
 # {name}
 
 Multi-label emotion detection: {num_labels} labels, any number of them for a text.
-`{backbone}` fine-tuned with binary cross-entropy on `{source}`.
+`{backbone}` fine-tuned with binary cross-entropy on `{source}`{teachers}.
 
 ## Use
 
@@ -102,6 +102,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         num_labels=len(label_set),
         backbone=config.model.backbone,
         source=config.data.name,
+        teachers=_describe_teachers(config.distillation),
         usage=usage.format(backbone=official_name(config.model), max_length=config.data.max_length, num_labels=len(label_set)),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
         labels=", ".join(label_set.names),
@@ -147,6 +148,12 @@ def complete_card(run: RunFolder, name: str) -> None:
         )
     with written_beside(path) as partial:
         partial.write_text(f"---\n{card.data.to_yaml()}\n---\n{text}\n## Labels\n{after}", encoding="utf-8")
+
+
+def _describe_teachers(config: DistillationConfig) -> str:
+    if not config.teachers:
+        return ""
+    return f", its labels drawn to the mean probabilities of {len(config.teachers)} trained model(s) by a weight of {config.weight:g}"
 
 
 def _describe_cost(run: RunFolder) -> list[str]:

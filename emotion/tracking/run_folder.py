@@ -159,6 +159,24 @@ def find_run_of_model(location: str) -> RunFolder | None:
     return None
 
 
+def check_validated_alike(models: tuple[str, ...], ids: list[str], label_set: LabelSet) -> list[str]:
+    """Hold models that teach another to have been validated on its rows; return a remark on each of which that is not known.
+
+    Raises: ConfigError for one with other validation rows: it may have been trained on those that judge its student.
+    """
+    remarks = []
+    for model in models:
+        run = find_run_of_model(model)
+        if run is None:
+            remarks.append(f"teacher {model}: is not in a run folder; see to it that it was not trained on validation or test rows")
+        elif run.read_probabilities("validation", ids, label_set) is None:
+            raise ConfigError(
+                f"distillation.teachers: {model} was validated on other rows, so it may have been trained on those that judge this run; "
+                "train it with the same data settings"
+            )
+    return remarks
+
+
 def _describe_environment(command: list[str]) -> dict[str, Any]:
     import torch
 

@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups, AdamW, linear warm-up and decay, the window's loss."""
+"""What moves the weights: parameter groups, AdamW, linear warm-up and decay, the targets and the window's loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +55,15 @@ def compute_pos_weight(labels: np.ndarray, config: TrainingConfig) -> torch.Tens
     positives = labels.sum(axis=0)
     ratio = (len(labels) - positives) / np.maximum(positives, 1)
     return torch.tensor(np.clip(ratio, 1, config.pos_weight_cap), dtype=torch.float32)
+
+
+def mix_targets(labels: np.ndarray, soft_labels: np.ndarray, weight: float) -> np.ndarray:
+    """Return the targets, float32 (n, L): gold labels, bool (n, L), drawn to teachers' probabilities by `weight`, in (0, 1].
+
+    Cross-entropy is linear in its target, so the loss is the weighted sum of both. Source: Hinton et al. 2015,
+    "Distilling the Knowledge in a Neural Network", section 2.
+    """
+    return ((1 - weight) * labels + weight * soft_labels).astype(np.float32)
 
 
 def build_loss(pos_weight: torch.Tensor | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -85,6 +85,7 @@ def format_plan(plan: Plan) -> str:
         "backbone": f"{config.model.backbone}, {form}",
         "parameters": f"{footprint.parameters:,}, of which {footprint.trained_parameters:,} are trained ({share:.2%})",
         "data": f"{config.data.name}, {plan.rows:,} training rows ({plan.row_source})",
+        "teachers": ", ".join(config.distillation.teachers or ()),
         "tokens": tokens,
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.window_size} rows each: {plan.num_processes} process(es) x "
         f"{training.gradient_accumulation_steps} micro-batch(es) x {training.per_device_batch_size}",
@@ -93,7 +94,7 @@ def format_plan(plan: Plan) -> str:
         f"activations {_gib(footprint.activations)} ({batch_rows} x {batch_tokens} tokens)",
         "": f"about {_gib(footprint.total)} on each device, and what the libraries take",
     }
-    return "\n".join(f"{name:<11} {value}" for name, value in lines.items())
+    return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value)
 
 
 def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarray | None, str]:
