@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -152,13 +154,17 @@ def make_backbone(kind: str, folder: Path, seed: int = 100) -> Path:
 
 
 def make_word_pieces(folder: Path) -> Any:
-    """Return the tokenizer that BERT and DistilBERT share."""
-    from tokenizers import BertWordPieceTokenizer
+    """Return the tokenizer that BERT and DistilBERT share: the commonest words, and letters for the others.
+
+    A trained one would have its pieces numbered otherwise every time, and with them the models.
+    """
     from transformers import BertTokenizerFast
 
-    words = BertWordPieceTokenizer()
-    words.train([str(SAMPLE / "train.csv")], vocab_size=1_500, show_progress=False)
-    words.save_model(str(folder))
+    words = Counter(re.findall(r"\w+|[^\w\s]", (SAMPLE / "train.csv").read_text(encoding="utf-8").lower()))
+    letters = sorted({letter for word in words for letter in word})
+    common = [word for word in sorted(words, key=lambda word: (-words[word], word)) if len(word) > 1]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *common]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary[:1_500]), encoding="utf-8")
     return BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=128)
 
 

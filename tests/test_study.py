@@ -19,7 +19,7 @@ HUB_IDS = {
     "mistral_qlora": "mistralai/Mistral-7B-Instruct-v0.2",
 }
 NUM_ROWS = 16
-NUM_COPIES = {"distilbert": 900, "gemma_lora": 30, "mistral_lora": 30, "mistral_qlora": 30}
+NUM_COPIES = {"distilbert": 600, "gemma_lora": 30, "mistral_lora": 30, "mistral_qlora": 30}
 """An encoder's head starts at the base rates, near the loss that knowing nothing gives, so halving it takes longer."""
 PARAMETERS = {  # of the checkpoints, counted from the tensors' shapes; the head and the adapters come on top
     "distilbert": 66_362_880 + 590_592 + 28 * 769,
