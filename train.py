@@ -12,13 +12,14 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
 
 from emotion.config import BASELINE, Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
@@ -49,7 +50,7 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.launching import check_launch, check_meeting
+from emotion.training.launching import check_launch, check_meeting, explain_parting
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, mix_targets
 from emotion.training.planning import format_plan, plan_run
@@ -68,7 +69,10 @@ def main() -> int:
     arguments.resume |= arguments.resume_anyway
     choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
-    accelerator = Accelerator(mixed_precision=choose_precision(config.training.precision))
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(config.training.precision),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
+    )
     check_meeting(accelerator.num_processes)
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
@@ -226,7 +230,7 @@ def fit(
     ):
         if state is not None:
             state.restore(model, optimizer, scheduler, accelerator)
-            step, num_worse = state.progress.step, state.progress.num_worse
+            step, num_worse, halving.num = state.progress.step, state.progress.num_worse, state.progress.num_halvings
             best = judge(gold, state.best_logits, config) if state.best_logits is not None else None
             history.restore(state.progress.history, step)
         windows = enumerate(sampler.windows(settings.epochs, num_done=step), start=step + 1)
@@ -245,7 +249,9 @@ def fit(
                 num_worse = num_worse + 1 if kept is best else 0
                 best = kept
             if is_interrupted or is_save_due:
-                progress = Progress(step, num_worse, window_size, history.capture(), capture_loss_scale(accelerator), fingerprint)
+                progress = Progress(
+                    step, num_worse, window_size, history.capture(), capture_loss_scale(accelerator), fingerprint, halving.num
+                )
                 with meter.saving():
                     captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
                     if accelerator.is_main_process:
@@ -325,5 +331,5 @@ def finish(
 
 
 if __name__ == "__main__":
-    with exit_on_error():
+    with exit_on_error(), explain_parting():
         sys.exit(main())

@@ -1,5 +1,7 @@
 """Several processes and nodes make the run that one makes; a worker that dies takes the run down, and it can be resumed."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import psutil
@@ -48,6 +50,22 @@ def test_a_dead_worker_takes_the_run_down_and_it_resumes_to_the_same_bits(tiny_b
     assert_same(tmp_path / "whole", tmp_path / "cut")
     for again in run_processes(*command, "--resume", port=29678):
         assert again.returncode == 2 and "is finished" in again.stderr and "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize(("number", "minutes", "sign"), [(signal.SIGKILL, 5, "peer"), (signal.SIGSTOP, 0.4, "imed out")])
+def test_a_process_whose_partner_is_gone_or_silent_says_so_in_one_line(number, minutes, sign, tiny_backbones, tmp_path):
+    """Where no launcher sees it: the partner is on another machine, say."""
+    command = words(tiny_backbones["bert"], tmp_path, "cut", "training.save_every_steps=3", f"training.timeout_minutes={minutes}")
+    scripts = [start_script(*command, warm=rank, **as_process(rank, 29679)) for rank in range(2)]
+    wait_until(scripts[0], lambda: list_states(tmp_path / "cut" / "state"))
+    scripts[1].send_signal(number)
+    assert scripts[0].wait(PATIENCE) == 2
+    report = scripts[0].outputs[1].read_text()
+    scripts[1].send_signal(signal.SIGKILL)
+    scripts[1].wait(PATIENCE)
+    assert "Traceback" not in report
+    assert "process 0 of 2 (from 0): another one is gone, or was silent for training.timeout_minutes" in report and sign in report
+    assert list_states(tmp_path / "cut" / "state")
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,8 @@ class TrainingConfig:
     """Optimizer steps between resumable states; 0 saves none by steps."""
     num_states: int = 2
     """Newest resumable states that are kept."""
+    timeout_minutes: float = 10.0
+    """Minutes that a process waits for the others before it gives the run up; it can be resumed then."""
     log_every: int = 20
     """Optimizer steps between rows of `metrics.jsonl`."""
     seed: int = 0
@@ -210,6 +212,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.save_every_minutes": ("at least 0", lambda x: x >= 0),
     "training.save_every_steps": ("at least 0", lambda x: x >= 0),
     "training.num_states": ("at least 1", lambda x: x >= 1),
+    "training.timeout_minutes": ("above 0", lambda x: x > 0),
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),

@@ -34,7 +34,14 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
 CHECKSUMS = "checksums.json"
 FREE_KEYS = {
     f"training.{name}"
-    for name in ("per_device_batch_size", "gradient_accumulation_steps", "save_every_minutes", "save_every_steps", "num_states")
+    for name in (
+        "per_device_batch_size",
+        "gradient_accumulation_steps",
+        "save_every_minutes",
+        "save_every_steps",
+        "num_states",
+        "timeout_minutes",
+    )
 } | {f"data.{name}" for name in ("source", "train", "validation", "test")}
 """Settings that change nothing of the result: the window keeps its size, and data is compared by its content."""
 
@@ -54,6 +61,8 @@ class Progress:
     """State of the fp16 scaler; empty without one."""
     fingerprint: dict[str, Any]
     """Config and data: what a resumed run must have in common with this one."""
+    num_halvings: int = 0
+    """How often the main process had halved its micro-batches for want of memory."""
 
 
 @dataclass(frozen=True)
