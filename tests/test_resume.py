@@ -124,6 +124,21 @@ def test_sigterm_saves_and_a_damaged_state_gives_way_to_the_one_before(whole_run
     assert_same(whole, run)
 
 
+def test_micro_batches_that_memory_had_cut_in_halves_stay_so(places, tmp_path):
+    """Resumed where memory is enough, with dropout: other micro-batches would draw it otherwise."""
+    short = {"SHORT_RANK": "0", "MOST_ROWS": "16", "SHORT_IN": "forward"}
+    whole = ["tests/short_of_memory.py", *words("full", places, tmp_path, "whole")[1:]]
+    result = run_script(*whole, **short)
+    assert result.returncode == 0 and "micro-batches are cut in halves" in result.stdout, result.stderr
+    script = start_script("tests/short_of_memory.py", *words("full", places, tmp_path, "cut")[1:], **short)
+    wait_until(script, lambda: list_states(tmp_path / "cut" / "state"))
+    script.send_signal(signal.SIGTERM)
+    assert script.wait(120) == 128 + signal.SIGTERM
+    resumed = run_script(*words("full", places, tmp_path, "cut", "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
 def limit_file_size(script, states):
     """Let the running script write no file beyond 200 KB: the weights of a state have more."""
     resource.prlimit(script.number, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
