@@ -26,13 +26,16 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     figure, (left, right) = make_subplots(1, 2, (11, 4))
     steps = [row for row in rows if row["kind"] == "train"]
     checks = [row for row in rows if row["kind"] == "validation"]
-    left.plot([row["step"] for row in steps], [row["loss"] for row in steps], color=BLUE, label="train")
+    mark = "." if len(steps) == 1 else None  # a line through one point is not seen
+    left.plot([row["step"] for row in steps], [row["loss"] for row in steps], marker=mark, color=BLUE, label="train")
     left.plot([row["step"] for row in checks], [row["loss"] for row in checks], "o-", color=ORANGE, label="validation")
     left.set(xlabel="optimizer step", ylabel="BCE loss per label", title="Loss", ylim=(0, None))
     marks = {"macro_average_precision": (BLUE, "o"), "macro_f1_tuned": (ORANGE, "s"), "micro_f1_tuned": (GREEN, "^")}
     for name, (color, marker) in marks.items():
         right.plot([row["epoch"] for row in checks], [row[name] for row in checks], marker=marker, color=color, label=name)
-    right.set(xlabel="epoch", ylabel="score", title="Validation (F1 at thresholds fitted on the same rows)", ylim=(0, None))
+    top = 1.08 * max((row[name] for row in checks for name in marks), default=1.0)
+    right.set(xlabel="epoch", ylabel="score", title="Validation (F1 at thresholds fitted on the same rows)", ylim=(0, top))
+    right.xaxis.get_major_locator().set_params(integer=True)
     for axes, place in ((left, "upper right"), (right, "lower right")):  # where the curves are not: losses fall, scores rise
         axes.legend(frameon=False, loc=place)
         axes.grid(alpha=0.3)
@@ -51,7 +54,7 @@ def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axvline(float(np.mean([row["f1"] for row in rows])), color=ORANGE, linestyle="--", label="mean (macro-F1)")
     axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: gold rows)")
     axes.margins(y=0.01)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emotion.errors import ConfigError
+from emotion.errors import ConfigError, ModelError
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
@@ -11,10 +11,13 @@ from emotion.labels import LabelSet
 def check_labels(teachers: tuple[str, ...], label_set: LabelSet) -> None:
     """Hold every teacher to know the student's labels.
 
-    Raises: ConfigError for one that does not, ModelError for one that is not a model of this project.
+    Raises: ConfigError for one that does not, or is not a model of this project.
     """
     for teacher in teachers:
-        known = read_sidecar(find_model_folder(teacher))[0].labels
+        try:
+            known = read_sidecar(find_model_folder(teacher))[0].labels
+        except ModelError as error:
+            raise ConfigError(f"distillation.teachers: {str(error).removeprefix('--model ')}") from None
         if missing := [name for name in label_set.names if name not in known]:
             raise ConfigError(
                 f"distillation.teachers: {teacher} does not know {', '.join(missing)}; take models with the labels of this data"

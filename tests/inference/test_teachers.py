@@ -44,6 +44,8 @@ def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset
     check_labels((str(tiny_run),), dataset.label_set)
     with pytest.raises(ConfigError, match=r"tiny does not know hunger; take models with the labels of this data"):
         check_labels((str(tiny_run),), LabelSet((*dataset.label_set.names, "hunger")))
+    with pytest.raises(ConfigError, match=r"^distillation.teachers: runs/nowhere: no such folder"):
+        check_labels(("runs/nowhere",), dataset.label_set)
     ids = dataset["validation"].ids
     assert check_validated_alike((str(tiny_run), str(tiny_run / "model")), ids, dataset.label_set) == []
     shutil.copytree(tiny_run / "model", tmp_path / "model")

@@ -87,7 +87,7 @@ def paint_matrix(standings: list[Standing], differences: list[Difference]) -> "C
     axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
     axes.grid(which="minor", alpha=0.4)
     axes.tick_params(which="both", length=0)
-    axes.set_title("macro-F1 of the row minus that of the column (blue: row better, orange: worse)", fontsize=10, loc="right")
+    axes.set_title("macro-F1 of the row minus that of the column\n(blue: row better, orange: worse)", fontsize=10)
     return figure
 
 
