@@ -5,6 +5,7 @@
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
     python evaluate.py --model runs/NAME --verify [--merge FOLDER]
     python evaluate.py --model runs/NAME --export onnx [--int8]
+    python evaluate.py --model runs/NAME --refit decision.maximize=micro_f1
     python evaluate.py --model runs/NAME --push USER/NAME [--dry-run]
 
 model folder + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, pictures.
@@ -18,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,8 @@ def main() -> int:
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
         return push(run, model, arguments.push, arguments.dry_run)
+    if arguments.refit:
+        return refit(run, model, arguments.overrides)
     from emotion.data.reading import read_dataset, read_examples
     from emotion.evaluation.reporting import format_report, write_report
     from emotion.files import write_json
@@ -148,6 +152,29 @@ def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> in
     return 0
 
 
+def refit(run: "RunFolder | None", model: str, overrides: list[str]) -> int:
+    """Fit the decision rule anew, with other settings, on the validation probabilities that training wrote, and keep it in the model."""
+    from emotion.evaluation.decision import refit_rule
+    from emotion.evaluation.reporting import format_report, write_report
+    from emotion.inference.model_folder import write_sidecar
+    from emotion.inference.sidecar import read_sidecar
+
+    if run is None or not run.predictions("validation").is_file():
+        raise ConfigError(f"--refit: {model} is not in a run folder, so the rows to fit the rule on are not known")
+    if others := [word for word in overrides if not word.startswith("decision.") or word.startswith("decision.fit_temperature")]:
+        raise ConfigError(f"--refit: takes decision.maximize, .shrinkage and .empty_set alone, got {' '.join(others)}: train again for it")
+    config, (sidecar, rule) = load_config(run.config, overrides), read_sidecar(str(run.model))
+    _, label_set, labels, probabilities = run.read_predictions("validation")
+    rule = refit_rule(labels, probabilities, config.decision, rule)
+    report = write_report(run.report("validation"), labels, probabilities, rule, label_set, "validation")
+    scores = {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
+    run.write_config(config)
+    write_sidecar(run.model, replace(sidecar, validation=sidecar.validation | scores), rule)
+    print(format_report(report))
+    print(f"\n{run.model}: decides by the new rule; reports of other splits are of the old one until evaluate.py writes them anew")
+    return 0
+
+
 def check_forms(
     arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
 ) -> int:
@@ -206,11 +233,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--export", choices=("onnx",), help="write the ONNX form into the model folder, if it answers alike on validation")
     parser.add_argument("--int8", action="store_true", help="with --export onnx: int8 weights and activations")
     parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="torch", help="what scores files (torch)")
+    parser.add_argument(
+        "--refit", action="store_true", help="fit the decision rule anew on validation, with decision.key=value, and keep it"
+    )
     parser.add_argument("--push", metavar="NAME", help="upload the run's model folder to the Hub as USER/NAME, private at first")
     parser.add_argument("--dry-run", action="store_true", help="with --push: list what would go up")
     parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
     parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
-    parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body; --refit: decision.*"
+    )
     arguments = parser.parse_intermixed_args()
     if arguments.input is not None:  # `--input a.csv data.text_column=body`: what looks like a setting is one
         settings = [word for word in arguments.input if re.match(r"[a-z_]+\.[a-z_]+=", word)]

@@ -17,7 +17,7 @@ from PIL import Image
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
 from emotion.tracking.run_folder import RunFolder
-from tests.conftest import ROOT, SAMPLE, run_processes, run_script, start_script
+from tests.conftest import ROOT, SAMPLE, copy_run, run_processes, run_script, start_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
 
@@ -141,6 +141,19 @@ def test_evaluate_reads_a_labelled_file(tiny_run, tmp_path):
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out" / "report" / "own" / "metrics.json").read_text())
     assert report["num_rows"] == 2
+
+
+def test_refit_keeps_another_rule_in_the_model(tiny_run, tmp_path):
+    run, printed = copy_run(tiny_run, tmp_path, "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")
+    rules = [json.loads((folder / "model" / "emotion.json").read_text()) for folder in (tiny_run, run)]
+    assert len(set(rules[1]["decision"]["thresholds"])) == 1 < len(set(rules[0]["decision"]["thresholds"]))
+    assert rules[1]["decision"]["empty_set"] == "top1" and rules[1]["decision"]["temperature"] == rules[0]["decision"]["temperature"]
+    report = json.loads((run / "report" / "validation" / "metrics.json").read_text())
+    assert rules[1]["validation"]["micro_f1_tuned"] == report["at_decision_rule"]["micro_f1"] and "decides by the new rule" in printed
+    assert {key for key in rules[0] if rules[0][key] != rules[1][key]} == {"decision", "validation"}
+    assert RunFolder(run).read_config().decision.maximize == "micro_f1"
+    refused = run_script("evaluate.py", "--model", str(run), "--refit", "training.epochs=3")
+    assert refused.returncode == 2 and "--refit: takes decision.maximize" in refused.stderr and refused.stderr.count("\n") == 2
 
 
 def test_infer_prints_a_table_and_json_lines(tiny_run):

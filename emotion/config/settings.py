@@ -141,6 +141,8 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class DecisionConfig:
+    maximize: Literal["macro_f1", "micro_f1"] = "macro_f1"
+    """`macro_f1` gives each label its threshold, rare ones counting as much as common ones; `micro_f1` gives all the same one."""
     shrinkage: float = 50.0
     """A label's own threshold weighs `n / (n + shrinkage)`, n its positives; the rest is that of best expected F1. 0 trusts its own."""
     fit_temperature: bool = True

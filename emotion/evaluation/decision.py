@@ -14,6 +14,8 @@ from emotion.errors import ModelError
 TEMPERATURE_BOUNDS = (0.2, 5.0)
 MAX_SHIFT = 30.0
 """Largest shift of a label's logits that is tried."""
+SMALLEST = 1e-9
+"""Stored probabilities are taken to be this far from 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +72,37 @@ def default_rule(num_labels: int) -> DecisionRule:
 
 
 def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str) -> DecisionRule:
-    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L).
+    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L)."""
+    temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
+    thresholds = fit_thresholds(labels, logits / temperature, config)
+    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, temperature, fitted_on)
 
-    Per-label thresholds maximise each label's F1 and are drawn to those that maximise its expected F1, in proportion to how few
-    positives a label has: a threshold tuned on a handful of rows overfits them.
+
+def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule) -> DecisionRule:
+    """Return a rule with other settings, fitted on the same rows; the temperature stays, the saved head has it in its weights."""
+    from scipy.special import logit
+
+    logits = logit(np.clip(probabilities.astype(float), SMALLEST, 1 - SMALLEST))
+    thresholds = fit_thresholds(labels, logits, config)
+    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, rule.temperature, rule.fitted_on)
+
+
+def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig) -> np.ndarray:
+    """Return each label's threshold, (L,), for calibrated logits.
+
+    For macro-F1 they maximise each label's F1 and are drawn to those that maximise its expected F1, in proportion to how few
+    positives a label has: a threshold tuned on a handful of rows overfits them. For micro-F1, where every pair of row and label
+    counts the same, one for all labels is best if the probabilities are right.
     """
     from scipy.special import expit
 
-    temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
-    probabilities = expit(logits / temperature)
+    probabilities = expit(logits)
+    if config.maximize == "micro_f1":
+        return np.full(labels.shape[1], _best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5)
     positives = labels.sum(axis=0)
     weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
     own = np.array([_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)])
-    thresholds = weights * own + (1 - weights) * find_expected_thresholds(labels, logits / temperature)
-    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, temperature, fitted_on)
+    return weights * own + (1 - weights) * find_expected_thresholds(labels, logits)
 
 
 def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -36,8 +36,13 @@ def save_model(
         partial.mkdir()
         model.save_pretrained(partial, **options)
         tokenizer.save_pretrained(partial)
-        write_json(partial / SIDECAR, {"format_version": FORMAT_VERSION, **asdict(sidecar), "decision": rule.to_dict()})
+        write_sidecar(partial, sidecar, rule)
         (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_sidecar(folder: Path, sidecar: Sidecar, rule: DecisionRule) -> None:
+    """Write `emotion.json`."""
+    write_json(folder / SIDECAR, {"format_version": FORMAT_VERSION, **asdict(sidecar), "decision": rule.to_dict()})
 
 
 def check_fingerprint(model: Any, sidecar: Sidecar, location: str) -> None:

@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emotion.errors import DataError
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.decision import DecisionRule
-from emotion.labels import LabelSet
-from emotion.tracking.run_folder import GOLD, RunFolder
+from emotion.tracking.run_folder import RunFolder
 
 
 def read_finished_run(path: str, split: str = "test") -> Run:
@@ -25,19 +22,14 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         if not needed.is_file():
             raise DataError(f"{path}: its {split} split was not opened yet; do so with `python evaluate.py --model {path} --split {split}`")
     try:
-        frame = pd.read_parquet(folder.predictions(split))
-        names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
-        labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
+        ids, label_set, labels, probabilities = folder.read_predictions(split)
         decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]
         efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); open its test split again with evaluate.py") from None
-    rule = DecisionRule.from_dict(decision, len(names), str(folder.report(split) / "metrics.json"))
+    rule = DecisionRule.from_dict(decision, len(label_set), str(folder.report(split) / "metrics.json"))
     predictions = rule.decide(probabilities)
-    ids = frame["id"].astype(str).tolist()
-    return Run(
-        folder.path.resolve().name, folder.read_config(), LabelSet(names), ids, labels, probabilities, predictions, efficiency, speed
-    )
+    return Run(folder.path.resolve().name, folder.read_config(), label_set, ids, labels, probabilities, predictions, efficiency, speed)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

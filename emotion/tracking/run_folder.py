@@ -97,10 +97,13 @@ class RunFolder:
             raise ConfigError(self._explain_taken()) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
-        config = replace(config, run=replace(config.run, name=self.path.name))
+        self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
+        write_json(self.path / "environment.json", _describe_environment(command))
+
+    def write_config(self, config: Config) -> None:
+        """Write the config that the run has."""
         with written_beside(self.config) as partial:
             partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        write_json(self.path / "environment.json", _describe_environment(command))
 
     def read_config(self) -> Config:
         """Return the config that the run was started with."""
@@ -132,6 +135,15 @@ class RunFolder:
             return None
         frame = pd.read_parquet(self.predictions(split))
         return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
+
+    def read_predictions(self, split: str) -> tuple[list[str], LabelSet, np.ndarray, np.ndarray]:
+        """Return ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), that were written for a split."""
+        import pandas as pd
+
+        frame = pd.read_parquet(self.predictions(split))
+        names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
+        labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
+        return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
 
     def _explain_taken(self) -> str:
         return f"{self.path}: exists already; go on with it by --resume, choose another run.name=NAME, or remove it"

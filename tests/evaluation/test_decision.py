@@ -11,6 +11,7 @@ from emotion.evaluation.decision import (
     find_expected_thresholds,
     fit_rule,
     fit_temperature,
+    refit_rule,
 )
 
 GENERATOR = np.random.default_rng(0)
@@ -66,6 +67,22 @@ def test_expected_f1_finds_the_best_threshold_where_probabilities_are_right():
         gold, scores = labels[2_000:, column], expit(logits[2_000:, column])
         best = max(f1_score(gold, scores >= t) for t in np.linspace(0.05, 0.6, 56))
         assert f1_score(gold, scores >= threshold) > best - 0.01
+
+
+def test_micro_f1_is_served_by_the_best_of_one_threshold_for_all():
+    rule = fit(maximize="micro_f1")
+    probabilities = expit(LOGITS / rule.temperature)
+    own = f1_score(LABELS, rule.decide(probabilities), average="micro")
+    tried = [f1_score(LABELS, probabilities >= t, average="micro") for t in np.linspace(0.02, 0.98, 97)]
+    assert len(set(rule.thresholds)) == 1 and own >= max(tried) - 1e-9
+
+
+@pytest.mark.parametrize("maximize", ["macro_f1", "micro_f1"])
+def test_refitting_with_the_same_settings_changes_nothing(maximize):
+    config = DecisionConfig(maximize=maximize)
+    rule = fit(maximize=maximize)
+    again = refit_rule(LABELS, expit(LOGITS / rule.temperature), config, rule)
+    assert again.thresholds == pytest.approx(rule.thresholds, abs=1e-6) and again.temperature == rule.temperature != 1
 
 
 def test_where_all_rows_are_given_the_lowest_is_not_on_the_edge():
