@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,12 @@ class Run:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The settings that make the model, seed left out."""
+        """The settings that make the model, seed left out; a path that is there is the same however it was written."""
         sections = {name: dict(values) for name, values in to_dict(self.config).items() if name not in INERT_SECTIONS}
         del sections["training"]["seed"]
+        for key in ("source", "train", "validation", "test"):
+            path = sections["data"][key]
+            sections["data"][key] = str(Path(path).resolve()) if path is not None and Path(path).exists() else path
         return sections
 
 

@@ -98,6 +98,14 @@ def test_seeds_are_one_model_and_its_score_is_their_mean():
     assert standings[0].spread("macro_f1") == pytest.approx(np.std(scores, ddof=1)) and standings[1].spread("macro_f1") is None
 
 
+def test_seeds_are_one_model_however_the_path_of_their_data_was_written(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    runs = [make_run("m-0", overrides=["data.source=data"]), make_run("m-1", seed=1, overrides=[f"data.source={tmp_path}/data"])]
+    assert [len(group.runs) for group in group_seeds(runs)] == [2]
+    assert len(group_seeds([runs[0], make_run("other", seed=1, overrides=["data.source=elsewhere"])])) == 2
+
+
 def test_a_difference_smaller_than_that_of_two_seeds_is_said_to_be_so():
     runs = [make_run("m-0", 0.05), make_run("m-1", 0.25, draw=1, seed=1), make_run("other", 0.2, draw=2, overrides=["training.epochs=9"])]
     standings, (difference,) = compare(*runs)
