@@ -153,11 +153,16 @@ def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> in
 
 
 def refit(run: "RunFolder | None", model: str, overrides: list[str]) -> int:
-    """Fit the decision rule anew, with other settings, on the validation probabilities that training wrote, and keep it in the model."""
+    """Fit the decision rule anew, with other settings, on the validation probabilities that training wrote, and keep it in the model.
+
+    Reports of the splits that were opened are written anew from their probabilities: none may be of another rule than the model's.
+    """
     from emotion.evaluation.decision import refit_rule
     from emotion.evaluation.reporting import format_report, write_report
+    from emotion.files import written_beside
     from emotion.inference.model_folder import write_sidecar
     from emotion.inference.sidecar import read_sidecar
+    from emotion.tracking.publishing import write_card
 
     if run is None or not run.predictions("validation").is_file():
         raise ConfigError(f"--refit: {model} is not in a run folder, so the rows to fit the rule on are not known")
@@ -167,11 +172,17 @@ def refit(run: "RunFolder | None", model: str, overrides: list[str]) -> int:
     _, label_set, labels, probabilities = run.read_predictions("validation")
     rule = refit_rule(labels, probabilities, config.decision, rule)
     report = write_report(run.report("validation"), labels, probabilities, rule, label_set, "validation")
-    scores = {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
+    is_opened = (run.report("test") / "metrics.json").is_file() and run.predictions("test").is_file()
+    if is_opened:
+        _, _, test_labels, test_probabilities = run.read_predictions("test")
+        write_report(run.report("test"), test_labels, test_probabilities, rule, label_set, "test")
+    scores = sidecar.validation | {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
+    with written_beside(run.model / "README.md") as partial:
+        partial.write_text(write_card(config, label_set, scores, run.path.name), encoding="utf-8")
     run.write_config(config)
-    write_sidecar(run.model, replace(sidecar, validation=sidecar.validation | scores), rule)
+    write_sidecar(run.model, replace(sidecar, validation=scores), rule)
     print(format_report(report))
-    print(f"\n{run.model}: decides by the new rule; reports of other splits are of the old one until evaluate.py writes them anew")
+    print(f"\n{run.model}: decides by the new rule; written anew: its card, the report of validation{' and of test' if is_opened else ''}")
     return 0
 
 

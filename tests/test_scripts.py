@@ -144,12 +144,16 @@ def test_evaluate_reads_a_labelled_file(tiny_run, tmp_path):
 
 
 def test_refit_keeps_another_rule_in_the_model(tiny_run, tmp_path):
-    run, printed = copy_run(tiny_run, tmp_path, "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")
+    run, _ = copy_run(tiny_run, tmp_path, "--split", "test")
+    result = run_script("evaluate.py", "--model", str(run), "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")
+    assert result.returncode == 0 and "decides by the new rule; written anew: its card" in result.stdout, result.stderr
     rules = [json.loads((folder / "model" / "emotion.json").read_text()) for folder in (tiny_run, run)]
     assert len(set(rules[1]["decision"]["thresholds"])) == 1 < len(set(rules[0]["decision"]["thresholds"]))
     assert rules[1]["decision"]["empty_set"] == "top1" and rules[1]["decision"]["temperature"] == rules[0]["decision"]["temperature"]
     report = json.loads((run / "report" / "validation" / "metrics.json").read_text())
-    assert rules[1]["validation"]["micro_f1_tuned"] == report["at_decision_rule"]["micro_f1"] and "decides by the new rule" in printed
+    assert rules[1]["validation"]["micro_f1_tuned"] == report["at_decision_rule"]["micro_f1"]
+    assert f"{report['at_decision_rule']['micro_f1']:.4f}" in (run / "model" / "README.md").read_text()
+    assert json.loads((run / "report" / "test" / "metrics.json").read_text())["decision"] == rules[1]["decision"]
     assert {key for key in rules[0] if rules[0][key] != rules[1][key]} == {"decision", "validation"}
     assert RunFolder(run).read_config().decision.maximize == "micro_f1"
     refused = run_script("evaluate.py", "--model", str(run), "--refit", "training.epochs=3")
