@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from emotion.config import BASELINE, Config, format_keys, load_config
 from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window, tokenize
 from emotion.data.reading import Dataset, read_dataset
-from emotion.errors import ConfigError, exit_on_error
+from emotion.errors import exit_on_error
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, judge
@@ -50,23 +49,16 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.launching import check_launch, check_meeting, explain_parting
+from emotion.training.launching import check_launch, check_meeting
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, mix_targets
 from emotion.training.planning import format_plan, plan_run
+from emotion.training.processes import add_shares, ask_main, explain_parting
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
-    parser.add_argument("--resume", action="store_true", help="go on from the run's newest state, or start if there is none")
-    parser.add_argument("--resume-anyway", action="store_true", help="the same although settings or data have changed")
-    parser.add_argument("--dry-run", action="store_true", help="say what the run would take (steps, parameters, memory) and exit")
-    parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
-    arguments = parser.parse_intermixed_args()
+    arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
-    arguments.resume |= arguments.resume_anyway
     choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
     accelerator = Accelerator(
@@ -77,7 +69,8 @@ def main() -> int:
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
         return 0
-    run = choose_run(config, Path(arguments.config).stem, accelerator, arguments.resume)
+    run = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
+    accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
     meter = EfficiencyMeter(accelerator.num_processes)
 
     dataset, teachers = read_dataset(config.data), config.distillation.teachers or ()
@@ -106,8 +99,7 @@ def main() -> int:
     if accelerator.is_main_process and state is None:  # only now: a mistake in the data or the backbone leaves no folder behind
         start_run(run, config, dataset, arguments.resume)
     accelerator.wait_for_everyone()
-    is_taught = state is not None and state.progress.fingerprint.get("distillation.teachers") == fingerprint["distillation.teachers"]
-    targets = build_targets(config, accelerator, run, dataset, is_taught)
+    targets = build_targets(config, accelerator, run, dataset, state)
     tokens = {
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
@@ -128,26 +120,6 @@ class Outcome:
     signal: int | None
 
 
-def choose_run(config: Config, config_name: str, accelerator: Accelerator, is_resumed: bool) -> RunFolder:
-    """Choose the run's folder on the main process and tell the others.
-
-    Raises: ConfigError on every process if the name is taken, or the run to resume is finished.
-    """
-    chosen: list[RunFolder | ConfigError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            chosen = [RunFolder.choose(config, config_name, is_resumed)]
-        except ConfigError as error:
-            chosen = [error]  # told to the others, who would wait for a folder
-    broadcast_object_list(chosen)
-    run = chosen[0]
-    if isinstance(run, ConfigError):
-        raise run
-    assert run is not None
-    accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
-    return run
-
-
 def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool) -> None:
     """Make the run's folder, and put bad rows aside there if they are to be skipped."""
     run.create(config, sys.argv, is_resumed)
@@ -156,20 +128,20 @@ def start_run(run: RunFolder, config: Config, dataset: Dataset, is_resumed: bool
         print(f"data: {len(dataset.bad_rows):,} bad rows left out, written to {run.quarantine}")
 
 
-def build_targets(config: Config, accelerator: Accelerator, run: RunFolder, dataset: Dataset, is_taught: bool) -> np.ndarray:
+def build_targets(config: Config, accelerator: Accelerator, run: RunFolder, dataset: Dataset, state: TrainState | None) -> np.ndarray:
     """Return what the loss holds the training rows to, (n, L): gold labels, drawn to the teachers' probabilities where there are any.
 
-    Those are kept in the run: one that is resumed, and so `is_taught` already, reads them.
+    Those are kept in the run: one that is resumed, with the same teachers, reads them.
     """
     rows, settings = dataset["train"], config.distillation
     if not settings.teachers:
         return rows.labels
-    known = [run.read_probabilities("teachers", rows.ids, dataset.label_set) if is_taught and accelerator.is_main_process else None]
-    broadcast_object_list(known)
-    soft_labels = known[0]
+    soft_labels = None
+    if state is not None and state.progress.fingerprint.get("distillation.teachers") == list(settings.teachers):
+        soft_labels = ask_main(accelerator, lambda: run.read_probabilities("teachers", rows.ids, dataset.label_set))
     if soft_labels is None:
         share = predict_soft_labels(settings.teachers, rows.texts, dataset.label_set, accelerator.process_index, accelerator.num_processes)
-        soft_labels = accelerator.reduce(torch.from_numpy(share).to(accelerator.device), "sum").cpu().numpy()
+        soft_labels = add_shares(share, accelerator)
         if accelerator.is_main_process:
             run.write_predictions("teachers", rows.ids, rows.labels, soft_labels, dataset.label_set)
     return mix_targets(rows.labels, soft_labels, settings.weight)
@@ -284,6 +256,19 @@ def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, 
     finish(config, run, meter, dataset, model, Outcome(best, 1, None), tracking)
 
 
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's newest state, or start if there is none")
+    parser.add_argument("--resume-anyway", action="store_true", help="the same although settings or data have changed")
+    parser.add_argument("--dry-run", action="store_true", help="say what the run would take (steps, parameters, memory) and exit")
+    parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
+    arguments = parser.parse_intermixed_args()
+    arguments.resume |= arguments.resume_anyway
+    return arguments
+
+
 def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
     """Return the steps after which the validation split is scored, evenly spread, the last step among them."""
     return {round(num_steps * (check + 1) / num_validations) for check in range(num_validations)}
@@ -294,7 +279,7 @@ def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Ac
     batches = batch_by_length(tokens, 2 * config.training.per_device_batch_size, accelerator.process_index, accelerator.num_processes)
     # Unwrapped: DDP may wait for the others in any forward, and one of them may have no batch.
     logits = predict_logits(accelerator.unwrap_model(model), batches, len(tokens.token_ids), accelerator.device)
-    return accelerator.reduce(torch.from_numpy(logits).to(accelerator.device), "sum").cpu().numpy()
+    return add_shares(logits, accelerator)
 
 
 def save(config: Config, run: RunFolder, accelerator: Accelerator, model: Any, tokenizer: Any, best: Candidate, dataset: Dataset) -> None:

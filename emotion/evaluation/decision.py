@@ -3,7 +3,7 @@
 What only fitting needs is imported there: applying a rule must not wait a second for scikit-learn.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -74,8 +74,7 @@ def default_rule(num_labels: int) -> DecisionRule:
 def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str) -> DecisionRule:
     """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L)."""
     temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
-    thresholds = fit_thresholds(labels, logits / temperature, config)
-    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, temperature, fitted_on)
+    return DecisionRule(fit_thresholds(labels, logits / temperature, config), config.empty_set, temperature, fitted_on)
 
 
 def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule) -> DecisionRule:
@@ -83,12 +82,11 @@ def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionCo
     from scipy.special import logit
 
     logits = logit(np.clip(probabilities.astype(float), SMALLEST, 1 - SMALLEST))
-    thresholds = fit_thresholds(labels, logits, config)
-    return DecisionRule(tuple(map(float, thresholds)), config.empty_set, rule.temperature, rule.fitted_on)
+    return replace(rule, thresholds=fit_thresholds(labels, logits, config), empty_set=config.empty_set)
 
 
-def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig) -> np.ndarray:
-    """Return each label's threshold, (L,), for calibrated logits.
+def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig) -> tuple[float, ...]:
+    """Return each label's threshold for calibrated logits, float (n, L), and gold labels, bool (n, L).
 
     For macro-F1 they maximise each label's F1 and are drawn to those that maximise its expected F1, in proportion to how few
     positives a label has: a threshold tuned on a handful of rows overfits them. For micro-F1, where every pair of row and label
@@ -98,11 +96,12 @@ def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfi
 
     probabilities = expit(logits)
     if config.maximize == "micro_f1":
-        return np.full(labels.shape[1], _best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5)
+        threshold = _best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5
+        return (threshold,) * labels.shape[1]
     positives = labels.sum(axis=0)
     weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
     own = np.array([_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)])
-    return weights * own + (1 - weights) * find_expected_thresholds(labels, logits)
+    return tuple((weights * own + (1 - weights) * find_expected_thresholds(labels, logits)).tolist())
 
 
 def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -1,11 +1,6 @@
-"""Holds a launch to what it asks for, before the first process group is made: launchers drop what they cannot do in silence.
-
-And says what has happened when the processes lose one another.
-"""
+"""Holds a launch to what it asks for, before the first process group is made: launchers drop what they cannot do in silence."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from emotion.errors import TrainingError
 
@@ -18,9 +13,6 @@ SHARDED = {
 """Variables by which Accelerate's launcher tells a script to shard the model, and what they ask for."""
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which a launcher of several processes tells each of them how many there are."""
-
-PARTED = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "timed out")
-"""What stands in the messages of a process group that has lost a process."""
 
 
 def check_launch() -> None:
@@ -61,24 +53,6 @@ def check_meeting(num_processes: int) -> None:
         raise TrainingError(
             f"{num_started} processes were started, but each would train by itself: without a GPU they meet if ACCELERATE_USE_CPU=1 is set"
         )
-
-
-@contextmanager
-def explain_parting() -> Iterator[None]:
-    """Turn what a process group raises when a process is gone, or silent for too long, into one line.
-
-    Raises: TrainingError in its place.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # gloo's and NCCL's errors have no other type in common
-        message, num_processes = str(error), int(os.environ.get("WORLD_SIZE", "1"))
-        if num_processes == 1 or not any(sign in message.lower() for sign in PARTED):
-            raise
-        raise TrainingError(
-            f"process {os.environ.get('RANK')} of {num_processes} (from 0): another one is gone, or was silent for "
-            f"training.timeout_minutes ({message.splitlines()[0][:200]}); look at its output, then go on with --resume"
-        ) from None
 
 
 def _read_launcher() -> tuple[list[str], dict[str, str]] | None:
