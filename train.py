@@ -39,6 +39,7 @@ from emotion.tracking.hub import push_finished
 from emotion.tracking.publishing import write_card
 from emotion.tracking.run_folder import RunFolder, check_validated_alike
 from emotion.tracking.trackers import Tracking, choose_backend, start_tracking
+from emotion.training.allocation import keep_freed_memory
 from emotion.training.checkpointing import (
     Autosave,
     Progress,
@@ -86,6 +87,7 @@ def main() -> int:
             fit_without_steps(config, accelerator, run, meter, dataset)
         return 0
 
+    keep_freed_memory()
     set_seed(config.training.seed)  # every process starts from the same head ...
     model, tokenizer = build_model(
         config.model, config.lora, dataset.label_set, dataset["train"].labels.mean(axis=0), name_precision(accelerator)

@@ -30,6 +30,7 @@ from emotion.modeling.backbones import (
 from emotion.modeling.baseline import load_baseline
 from emotion.modeling.lora import attach_lora, is_adapted, load_adapter, merge_adapters, strip_adapters
 from emotion.modeling.quantization import build_quantization, dequantize, is_quantized, quantize_random
+from emotion.modeling.shortcuts import take_shortcuts
 
 MIN_FREQUENCY = 1e-3
 """Label frequencies are kept this far from 0 and 1, so that the head's bias stays within +-6.9."""
@@ -60,7 +61,7 @@ def build_model(
         with without_deprecations():
             strip_adapters(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     keep_trained_in_float32(model)
-    return model, tokenizer
+    return take_shortcuts(model), tokenizer
 
 
 def load_trained(
@@ -80,7 +81,7 @@ def load_trained(
         keep_head_in_float32(model)
     else:
         model, tokenizer = _load_full(folder, revision), load_tokenizer(folder, revision)
-    return model.eval(), tokenizer
+    return take_shortcuts(model).eval(), tokenizer
 
 
 def load_merged(folder: str, config: ModelConfig, label_set: LabelSet, revision: str | None = None) -> Any:
@@ -92,7 +93,7 @@ def load_merged(folder: str, config: ModelConfig, label_set: LabelSet, revision:
     if is_quantized(base):
         with explain_loading(folder):
             base = dequantize(base)
-    return merge_adapters(load_adapter(base, folder, revision)).eval()
+    return take_shortcuts(merge_adapters(load_adapter(base, folder, revision))).eval()
 
 
 def choose_dtype(precision: str, is_frozen: bool) -> torch.dtype:
