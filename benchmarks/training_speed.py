@@ -2,14 +2,17 @@
 
     python -m benchmarks.training_speed --texts FILE --output training_speed.json [--rows 2048] [--repeats 3]
 
-The same backbone, rows, windows of 32 rows, optimizer settings and threads for all; in each repeat the contenders take turns, so
-that a noisy machine is noisy for all. Loading and tokenising are left out. The Trainer pads to 128 tokens (as in its
-classification example), then pads to the longest of a batch, then also groups by length. The floor is what the matrix products of
-the real tokens would take at the speed of a large matrix product, measured between the contenders.
+The same weights, rows, windows of 32 rows, optimizer settings and threads for all; in each repeat the contenders take turns, each in
+a process of its own, so that a noisy machine is noisy for all. Loading and tokenising are left out, and the first windows, in which
+memory is got hold of. The Trainer pads to 128 tokens (as in its classification example), then pads to the longest of a batch, then
+also groups by length; it trains the model as transformers has it. The floor is what the matrix products of the real tokens would
+take in that model at the speed of a large matrix product, measured between the contenders.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.full_size import measure_matrix_peak
 from benchmarks.scoring_speed import read_texts
@@ -33,6 +36,7 @@ from emotion.errors import exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.factory import build_model, list_head_parameters
+from emotion.training.allocation import keep_freed_memory
 from emotion.training.loop import train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
 
@@ -41,6 +45,8 @@ MAX_LENGTH = 128
 PADDED_SHARE = 8
 """The contender that pads to 128 takes an eighth of the rows: its speed does not depend on which."""
 OURS = "this project"
+WARMUP_STEPS = 4
+"""Windows that are trained before the clock is started."""
 
 
 @dataclass
@@ -64,27 +70,29 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", default="training_speed.json", help="where the figures go as JSON")
+    parser.add_argument("--contender", choices=CONTENDERS, help="run this one once, in this process, and print its figures as JSON")
     arguments = parser.parse_args()
-    workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
-    contenders: dict[str, Callable[[Workload], float]] = {
-        "Trainer, padded to 128": lambda work: run_trainer(work, padding="max_length"),
-        "Trainer, dynamic padding": lambda work: run_trainer(work),
-        "Trainer, grouped by length": lambda work: run_trainer(work, train_sampling_strategy="group_by_length"),
-        OURS: run_ours,
-    }
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    if arguments.contender:
+        workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
+        rate = CONTENDERS[arguments.contender](workload)
+        figures = {"rate": rate, "operations_per_text": count_operations(workload) / len(workload.labels), "parts": workload.parts}
+        print(json.dumps(figures | {"threads": torch.get_num_threads()}))
+        return 0
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     peaks = []
     for repeat in range(arguments.repeats):
-        for name, run in contenders.items():
+        for name, figures in found.items():
             peaks.append(measure_matrix_peak(torch.device("cpu"), torch.float32))
-            rates[name].append(run(workload))
-            print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {rates[name][-1]:.1f} examples/s", file=sys.stderr, flush=True)
-    operations, peak = count_operations(workload), statistics.median(peaks)
-    rows = summarize(rates, operations / len(workload.labels), peak)
-    outside = 1 - sum(workload.parts[name] for name in ("forward", "backward", "clipping", "optimizer")) / workload.parts["all"]
-    shares = {name: seconds / workload.parts["all"] for name, seconds in workload.parts.items() if name != "all"} | {"outside": outside}
-    result = {"texts": len(workload.labels), "matrix_peak_flops": peak, "operations_per_text": operations / len(workload.labels)}
-    write_json(Path(arguments.output), result | {"threads": torch.get_num_threads(), "contenders": rows, "shares_of_our_time": shares})
+            words = [sys.executable, "-m", "benchmarks.training_speed", *sys.argv[1:], "--contender", name]
+            figures.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]))
+            print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {figures[-1]['rate']:.1f} examples/s", file=sys.stderr, flush=True)
+    ours, peak = found[OURS], statistics.median(peaks)
+    rows = summarize({name: [run["rate"] for run in runs] for name, runs in found.items()}, ours[0]["operations_per_text"], peak)
+    parts = {name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]}
+    shares = {name: parts[name] / parts["all"] for name in ("forward", "backward", "clipping", "optimizer")}
+    shares["outside"] = 1 - sum(shares.values())
+    result = {"texts": arguments.rows, "matrix_peak_flops": peak, "operations_per_text": ours[0]["operations_per_text"]}
+    write_json(Path(arguments.output), result | {"threads": ours[0]["threads"], "contenders": rows, "shares_of_our_time": shares})
     print("| loop | examples/s | against the padded Trainer | against the best Trainer | share of the matrix peak |\n|---|---|---|---|---|")
     for row in rows:
         print("| {loop} | {rate:.1f} | {against_padded:.1f}x | {against_best:.2f}x | {share_of_peak:.0%} |".format(**row))
@@ -103,6 +111,7 @@ def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:
 
 def run_ours(work: Workload) -> float:
     """Train for one epoch in this project's loop and return examples per second."""
+    keep_freed_memory()
     accelerator = Accelerator()
     sampler = WindowSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
     optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings)
@@ -113,15 +122,16 @@ def run_ours(work: Workload) -> float:
     watches += ((accelerator, "clip_grad_norm_", "clipping"), (optimizer, "step", "optimizer"))
     for owner, method, name in watches:
         watch(owner, method, name, work.parts)
-    started = time.perf_counter()
+    num_done = 0
     for step, window in enumerate(sampler.windows(1), start=1):
+        if step == WARMUP_STEPS + 1:
+            started, num_done = time.perf_counter(), 0
+            work.parts.clear()
         batches = [work.tokens.collate(rows, work.labels) for rows in share_window(window, 1)]
         train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
-    seconds = time.perf_counter() - started
-    work.parts["all"] += seconds
-    del work.model.forward  # the watch
-    accelerator.free_memory()
-    return len(work.labels) / seconds
+        num_done += len(window)
+    work.parts["all"] = time.perf_counter() - started
+    return num_done / work.parts["all"]
 
 
 def watch(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
@@ -138,12 +148,13 @@ def watch(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
 
 
 class Clock(TrainerCallback):
-    """Times the Trainer from its first step to its last."""
+    """Times the Trainer from the end of its first windows to that of its last."""
 
     seconds = 0.0
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.started = time.perf_counter()
+    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        if state.global_step == WARMUP_STEPS:
+            self.started = time.perf_counter()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.seconds = time.perf_counter() - self.started
@@ -155,6 +166,8 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
     rows = [{"input_ids": work.tokens.token_ids[row], "labels": work.labels[row].astype(np.float32)} for row in range(num_rows)]
     settings, clock = work.settings, Clock()
     with tempfile.TemporaryDirectory() as folder:
+        work.model.save_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
         arguments = TrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
@@ -172,16 +185,21 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
             **options,
         )
         collator = DataCollatorWithPadding(work.tokenizer, padding=padding, max_length=MAX_LENGTH if padding == "max_length" else None)
-        Trainer(work.model, arguments, train_dataset=rows, data_collator=collator, callbacks=[clock]).train()
-    return num_rows / clock.seconds
+        Trainer(model, arguments, train_dataset=rows, data_collator=collator, callbacks=[clock]).train()
+    return (num_rows - WARMUP_STEPS * settings.per_device_batch_size) / clock.seconds
 
 
 def count_operations(work: Workload) -> float:
-    """Return the floating-point operations of an epoch on real tokens: 6 a weight and token, 12 a layer, width and pair of tokens."""
+    """Return the floating-point operations of an epoch on real tokens, all layers whole: 6 a weight and token, the pooler and head
+    once a text, 12 a layer, width and pair of tokens."""
     config, lengths = work.model.config, work.tokens.lengths.astype(float)
-    embeddings = sum(parameter.numel() for name, parameter in work.model.named_parameters() if "embeddings" in name)
-    weights = sum(parameter.numel() for parameter in work.model.parameters()) - embeddings
-    return float(6 * weights * lengths.sum() + 12 * config.num_hidden_layers * config.hidden_size * (lengths**2).sum())
+    weights = {
+        name: parameter.numel() for name, parameter in work.model.named_parameters() if parameter.ndim > 1 and "embeddings" not in name
+    }
+    of_texts = sum(count for name, count in weights.items() if "pooler" in name or "classifier" in name)
+    of_tokens = sum(weights.values()) - of_texts
+    pairs = config.num_hidden_layers * config.hidden_size * (lengths**2).sum()
+    return float(6 * of_tokens * lengths.sum() + 6 * of_texts * len(lengths) + 12 * pairs)
 
 
 def summarize(rates: dict[str, list[float]], operations_per_text: float, peak: float) -> list[dict[str, Any]]:
@@ -198,6 +216,14 @@ def summarize(rates: dict[str, list[float]], operations_per_text: float, peak: f
         }
         for name, values in rates.items()
     ]
+
+
+CONTENDERS: dict[str, Callable[[Workload], float]] = {
+    "Trainer, padded to 128": lambda work: run_trainer(work, padding="max_length"),
+    "Trainer, dynamic padding": run_trainer,
+    "Trainer, grouped by length": lambda work: run_trainer(work, train_sampling_strategy="group_by_length"),
+    OURS: run_ours,
+}
 
 
 if __name__ == "__main__":
