@@ -69,8 +69,9 @@ def main() -> int:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
     )
     check_meeting(accelerator.num_processes)
+    num_shards = accelerator.num_processes if is_sharded else 1
     if arguments.dry_run:
-        accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
+        accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))
         return 0
     run = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
     accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
@@ -96,7 +97,7 @@ def main() -> int:
     )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
     check_length(model, config.data.max_length)
-    if is_sharded and accelerator.num_processes > 1:
+    if num_shards > 1:
         model = shard_model(model, accelerator)
         accelerator.print(describe_shards(model, accelerator))
 

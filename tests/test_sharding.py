@@ -68,6 +68,14 @@ def test_shards_make_the_run_of_one_process_and_its_model_folder(one_run, tiny_b
     np.testing.assert_allclose(found, stored, rtol=0, atol=1e-6)
 
 
+def test_a_dry_run_plans_for_a_shard(tmp_path):
+    command = [*words("distilbert/distilbert-base-uncased", tmp_path, "none"), "--dry-run"]  # by its numbers, without its files
+    plans = [run_processes(*command, port=29680, **environment)[0].stdout for environment in ({}, SHARDED)]
+    weights, share = (float(re.search(r"weights ([\d.]+) GiB", plan)[1]) for plan in plans)
+    assert weights > 0.2 and share == pytest.approx(weights / 2, abs=0.01)
+    assert "one of 2 shards" in plans[1] and "shards" not in plans[0]
+
+
 @pytest.fixture(scope="module")
 def whole_run(tiny_backbones, tmp_path_factory):
     """The run that is never touched, in shards, of a BERT with dropout, each process drawing its own."""
