@@ -50,11 +50,12 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.launching import check_launch, check_meeting
+from emotion.training.launching import check_launch, check_meeting, take_sharding
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, mix_targets
 from emotion.training.planning import format_plan, plan_run
 from emotion.training.processes import add_shares, ask_main, explain_parting
+from emotion.training.sharding import describe_shards, prepare, shard_model, whole_weights
 
 
 def main() -> int:
@@ -62,13 +63,15 @@ def main() -> int:
     config = load_config(arguments.config, arguments.overrides)
     choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
+    is_sharded = take_sharding()
     accelerator = Accelerator(
         mixed_precision=choose_precision(config.training.precision),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
     )
     check_meeting(accelerator.num_processes)
+    num_shards = accelerator.num_processes if is_sharded else 1
     if arguments.dry_run:
-        accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator))))
+        accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))
         return 0
     run = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
     accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
@@ -94,6 +97,9 @@ def main() -> int:
     )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
     check_length(model, config.data.max_length)
+    if num_shards > 1:
+        model = shard_model(model, accelerator)
+        accelerator.print(describe_shards(model, accelerator))
 
     seen = {split: dataset[split] for split in ("train", "validation")}
     fingerprint = fingerprint_run(config, {split: (rows.ids, rows.texts, rows.labels) for split, rows in seen.items()})
@@ -177,10 +183,7 @@ def fit(
     optimizer = build_optimizer(model, list_head_parameters(model), settings)
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
     sum_loss = build_loss(compute_pos_weight(dataset["train"].labels, settings), accelerator.device)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    if num_processes > 1:
-        # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
-        model.broadcast_buffers = False
+    model, optimizer = prepare(model, optimizer, accelerator)
 
     def consider(step: int, best: Candidate | None) -> Candidate:
         """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
@@ -190,8 +193,9 @@ def fit(
         if not is_best:
             assert best is not None
             return best
-        if accelerator.is_main_process:
-            save(config, run, accelerator, model, tokenizer, candidate, dataset)
+        with whole_weights(model, accelerator):
+            if accelerator.is_main_process:
+                save(config, run, accelerator, model, tokenizer, candidate, dataset)
         return candidate
 
     best: Candidate | None = None

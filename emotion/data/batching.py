@@ -5,7 +5,7 @@ so any position of a run can be computed again from (epoch, window).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,8 +140,11 @@ def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, n
 
 
 def batch_by_length(tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:
-    """Yield batches for prediction, longest texts first (so that memory runs out at once or never)."""
+    """Yield batches for prediction, longest texts first (so that memory runs out at once or never), the same number on each process.
+
+    One that has no rows left for its last batch gets the shortest text without a row number: a sharded model needs all in each forward.
+    """
     order = np.argsort(-tokenized.lengths, kind="stable")
-    starts = range(process * batch_size, len(order), num_processes * batch_size)
-    for start in starts:
-        yield tokenized.collate(order[start : start + batch_size])
+    for start in range(0, len(order), num_processes * batch_size):
+        rows = order[start + process * batch_size :][:batch_size]
+        yield tokenized.collate(rows) if len(rows) else replace(tokenized.collate(order[-1:]), row_index=rows)

@@ -29,7 +29,7 @@ from emotion.modeling.backbones import (
 )
 from emotion.modeling.baseline import load_baseline
 from emotion.modeling.lora import attach_lora, is_adapted, load_adapter, merge_adapters, strip_adapters
-from emotion.modeling.quantization import build_quantization, dequantize, is_quantized, quantize_random
+from emotion.modeling.quantization import build_quantization, dequantize, is_quantized, keep_packing, quantize_random
 from emotion.modeling.shortcuts import take_shortcuts
 
 MIN_FREQUENCY = 1e-3
@@ -147,6 +147,7 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
                 output_loading_info=True,
             )
         _judge_report(report, model, location)
+    keep_packing(model)
     head = find_head(model)
     nn.init.normal_(head.weight, std=getattr(architecture, "initializer_range", 0.02))
     if head.bias is not None:

@@ -10,7 +10,7 @@ from torch import nn
 from emotion.config import LoraConfig
 from emotion.errors import ModelError
 from emotion.modeling.backbones import explain_loading, without_deprecations
-from emotion.modeling.quantization import is_quantized
+from emotion.modeling.quantization import count_weights, is_quantized
 
 
 def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_name: str, revision: str | None) -> Any:
@@ -85,7 +85,7 @@ def count_parameters(model: Any) -> tuple[int, int]:
     A 4-bit weight counts as one although two share a byte; the untrained copy of the head that peft keeps does not count.
     """
     counts = [
-        (parameter.quant_state.shape.numel() if getattr(parameter, "quant_state", None) is not None else parameter.numel(), parameter)
+        (count_weights(model.get_submodule(name.rpartition(".")[0]), parameter), parameter)
         for name, parameter in model.named_parameters()
         if ".original_module." not in name
     ]

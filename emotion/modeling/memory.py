@@ -1,6 +1,6 @@
 """What a model takes before it is loaded: parameters and bytes, from the architecture alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -31,6 +31,11 @@ class Footprint:
     @property
     def total(self) -> float:
         return self.weights + self.gradients + self.optimizer + self.activations
+
+    def share(self, num_shards: int) -> "Footprint":
+        """Return what a device holds of a model in shards, without the layer that it has in one piece while it computes it."""
+        parts = {name: getattr(self, name) / num_shards for name in ("weights", "gradients", "optimizer")}
+        return replace(self, **parts)
 
 
 def estimate_footprint(

@@ -48,6 +48,23 @@ def is_quantized(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
+def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:
+    """Return how many weights a module's parameter stands for: in 4 bits more than it has elements."""
+    state = getattr(module, "quant_state", None)
+    return int(state.shape.numel()) if state is not None and parameter is module.weight else parameter.numel()
+
+
+def keep_packing(model: Any) -> None:
+    """Hold 4-bit layers to the form they are trained in.
+
+    On a CPU with AVX512-BF16 bitsandbytes would lay them out anew at the first prediction, for products in bf16, and stay with that in
+    training; layers narrower than a block of 64 weights crash there.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
     """Return a model made on the `meta` device with random NF4 weights on `device`, layer by layer, so that it never stands there whole.
 
@@ -71,6 +88,7 @@ def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
         layer.weight = Params4bit(
             weight, requires_grad=False, compress_statistics=quantization.bnb_4bit_use_double_quant, quant_type="nf4"
         ).to(device)
+        layer.quant_state = layer.weight.quant_state  # where a weight in shards finds it
         model.set_submodule(name, layer)
     model.is_loaded_in_4bit = True
     model.config.quantization_config = quantization

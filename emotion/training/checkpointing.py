@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import write_json, written_beside
+from emotion.training.sharding import gather, spread
 
 PREFIX = "step-"
 PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
@@ -81,14 +82,14 @@ class TrainState:
     def capture(
         cls, progress: Progress, model: Any, optimizer: Any, accelerator: Accelerator, best_logits: np.ndarray | None
     ) -> "TrainState":
-        """Return the state of the run; every process must call it, the main one gets the generators of all."""
+        """Return the state of the run; every process must call it, the main one gets the generators of all and weights in one piece."""
         trained = trained_parameters(accelerator.unwrap_model(model))
         states = {name: optimizer.state[parameter] for name, parameter in trained.items()}
-        moments = {f"{name}|{key}": value for name, state in states.items() for key, value in state.items()}
+        moments = {f"{name}|{key}": gather(value, accelerator) for name, state in states.items() for key, value in state.items()}
         generators = gather_object([random_state(accelerator.process_index)]) if accelerator.num_processes > 1 else [random_state(0)]
         return cls(
             progress,
-            {name: parameter.detach() for name, parameter in trained.items()},
+            {name: gather(parameter.detach(), accelerator) for name, parameter in trained.items()},
             moments,
             {name: value for states in generators for name, value in states.items()},
             best_logits,
@@ -108,10 +109,10 @@ class TrainState:
             )
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(self.weights[name])
+                parameter.copy_(spread(self.weights[name], parameter))
         for key, value in self.optimizer.items():
             name, _, moment = key.partition("|")
-            optimizer.state[trained[name]][moment] = value.to(trained[name].device)
+            optimizer.state[trained[name]][moment] = spread(value, trained[name])
         scheduler.last_epoch = self.progress.step
         scheduler._last_lr = [
             base * scale(self.progress.step) for base, scale in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)

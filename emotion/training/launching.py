@@ -5,12 +5,19 @@ import os
 from emotion.errors import TrainingError
 
 SHARDED = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
 }
-"""Variables by which Accelerate's launcher tells a script to shard the model, and what they ask for."""
+"""Variables by which Accelerate's launcher asks for sharding that is not done here, and its name."""
+FSDP = "ACCELERATE_USE_FSDP"
+FSDP_SETTINGS = {
+    "FSDP_VERSION": (("2",), "fsdp_version: 2"),
+    "FSDP_OFFLOAD_PARAMS": (("", "false"), "fsdp_offload_params: false"),
+    "FSDP_ACTIVATION_CHECKPOINTING": (("", "false"), "fsdp_activation_checkpointing: false, and model.gradient_checkpointing=true"),
+    "FSDP_RESHARD_AFTER_FORWARD": (("", "true", "full_shard"), "fsdp_reshard_after_forward: true"),
+}
+"""By variable of the launcher: the values that there are, empty where it may be left out, and what to set in the launch file."""
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which a launcher of several processes tells each of them how many there are."""
 
@@ -21,14 +28,13 @@ def check_launch() -> None:
     `accelerate launch` with `--cpu --num_processes 2` starts one process. It then sets MASTER_ADDR, as it does for more than one
     process only, and no size.
 
-    Raises: TrainingError if the model is to be sharded, or one of several processes came.
+    Raises: TrainingError if the model is to be sharded in another way than FSDP2, or one of several processes came.
     """
     for variable, form in SHARDED.items():
         if os.environ.get(variable, "false").lower() in ("true", "1"):
             raise TrainingError(
-                f"accelerate launch: asked for {form}, but states and models are saved from whole weights here: launch with "
-                "configs/accelerate/multi_gpu.yaml (DDP), and make the model fit by lora.r=16, model.quantization=nf4 or "
-                "model.gradient_checkpointing=true"
+                f"accelerate launch: asked for {form}, which is not shown to train, save and resume right here: launch with "
+                "configs/accelerate/fsdp_lora.yaml (the model in shards) or multi_gpu.yaml (a whole model on each GPU)"
             )
     is_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
     if not is_by_accelerate or "MASTER_ADDR" not in os.environ or any(variable in os.environ for variable in SIZES):
@@ -41,6 +47,21 @@ def check_launch() -> None:
             f"`ACCELERATE_USE_CPU=1 torchrun --nproc_per_node={number} train.py ...`, on GPUs `accelerate launch --multi_gpu "
             f"--num_processes {number} train.py ...`, no more than there are GPUs"
         )
+
+
+def take_sharding() -> bool:
+    """Return whether the launcher asks for FSDP, and take that from the environment: Accelerate would shard otherwise, or not at all.
+
+    Raises: TrainingError for a form of FSDP that there is not.
+    """
+    is_asked = os.environ.pop(FSDP, "false").lower() in ("true", "1")
+    wrong = [remedy for name, (values, remedy) in FSDP_SETTINGS.items() if os.environ.get(name, "").lower() not in values]
+    if is_asked and wrong:
+        raise TrainingError(
+            f"accelerate launch: asked for a form of FSDP that there is not here: set in its fsdp_config {'; '.join(wrong)}, "
+            "as configs/accelerate/fsdp_lora.yaml does"
+        )
+    return is_asked
 
 
 def check_meeting(num_processes: int) -> None:

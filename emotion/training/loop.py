@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from emotion.data.batching import Batch
 from emotion.errors import TrainingError
+from emotion.training.sharding import is_sharded, make_whole
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ def train_window(
     num_before = halving.num
     while True:
         optimizer.zero_grad()
-        parts = halving.split(micro_batches)
+        parts = micro_batches if is_sharded(model) else halving.split(micro_batches)
         total_loss = _add_gradients(model, parts, accelerator, sum_loss, num_rows)
         if not isinstance(total_loss, Shortage):
             break
         if not total_loss.may_retry:
-            _refuse(step, total_loss)
+            _refuse(f"step {step}", total_loss)
         halving.num += 1
         torch.cuda.empty_cache()  # what the larger micro-batch held is of other sizes; does nothing without a GPU
-    norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+    norm = make_whole(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf")))
     num_tokens, num_positions = sum(b.num_tokens for b in parts), sum(b.input_ids.numel() for b in parts)
     counts = torch.tensor(
         [num_tokens, num_positions, halving.num - num_before], dtype=torch.float32, device=accelerator.device
@@ -122,27 +123,28 @@ def _add_gradients(
 
     A shortage is returned, not raised: an exception would hold on to the frames, and with them the memory. In the last micro-batch
     gradients are exchanged: with several processes the others may have some of them already, so the window cannot be begun anew.
+    Of a sharded model every micro-batch is one of exchange: whole gradients kept from one to the next would undo what sharding saves.
     """
     total_loss = torch.zeros((), device=accelerator.device)
     for position, micro_batch in enumerate(micro_batches):
-        is_last = position == len(micro_batches) - 1
+        is_exchanging = is_sharded(model) or position == len(micro_batches) - 1
         try:
             batch = micro_batch.to(accelerator.device)
             assert batch.labels is not None
-            with nullcontext() if is_last else accelerator.no_sync(model):
+            with nullcontext() if is_exchanging else accelerator.no_sync(model):
                 logits = model(**batch.inputs).logits  # (b, L)
                 loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
                 accelerator.backward(loss * accelerator.num_processes)
         except torch.OutOfMemoryError:
             num_texts, width = micro_batch.input_ids.shape
-            return Shortage(num_texts, width, num_texts > 1 and (accelerator.num_processes == 1 or not is_last))
+            return Shortage(num_texts, width, num_texts > 1 and (accelerator.num_processes == 1 or not is_exchanging))
         total_loss += loss.detach()
     return total_loss
 
 
-def _refuse(step: int, shortage: Shortage) -> NoReturn:
+def _refuse(place: str, shortage: Shortage) -> NoReturn:
     raise TrainingError(
-        f"step {step}: out of memory with {shortage.num_texts} x {shortage.width} tokens: halve training.per_device_batch_size and double "
+        f"{place}: out of memory with {shortage.num_texts} x {shortage.width} tokens: halve training.per_device_batch_size and double "
         "training.gradient_accumulation_steps (the result is the same), or set model.gradient_checkpointing=true"
     )
 
@@ -153,6 +155,8 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
 
     On several processes each predicts its share of the batches, and the sum of their arrays is the whole.
     A batch that memory is too small for is predicted in halves.
+
+    Raises: TrainingError if memory runs out for a sharded model: the other processes take part in each forward.
     """
     model.eval()
     logits = np.zeros((num_rows, model.config.num_labels), dtype=np.float32)
@@ -163,7 +167,9 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
             try:
                 logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
             except torch.OutOfMemoryError:
-                if len(batch.row_index) == 1:
+                if is_sharded(model):
+                    _refuse("validation", Shortage(len(batch.input_ids), batch.input_ids.shape[1], may_retry=False))
+                if len(batch.row_index) <= 1:
                     raise
                 pending += batch.split(2)
     return logits

@@ -31,6 +31,7 @@ class Plan:
     footprint: Footprint
     longest_batch: tuple[int, int]
     """Rows and tokens a row of the largest micro-batch."""
+    num_shards: int
 
     @property
     def window_size(self) -> int:
@@ -42,8 +43,8 @@ class Plan:
         return -(-self.rows // self.window_size) * self.config.training.epochs
 
 
-def plan_run(config: Config, num_processes: int, precision: str) -> Plan:
-    """Return the plan of a run.
+def plan_run(config: Config, num_processes: int, precision: str, num_shards: int = 1) -> Plan:
+    """Return the plan of a run, its model in `num_shards` shards.
 
     Raises: EmotionError if local data, or the config of a backbone that is not the study's, cannot be read; ConfigError for the baseline.
     """
@@ -60,8 +61,8 @@ def plan_run(config: Config, num_processes: int, precision: str) -> Plan:
         rows, row_source = len(texts), "read"
     lengths, length_source = _measure_lengths(config, texts)
     longest = _find_longest_batch(config, lengths, num_processes)
-    footprint = estimate_footprint(config.model, config.lora, label_set, precision, *longest)
-    return Plan(config, num_processes, rows, row_source, lengths, length_source, precision, footprint, longest)
+    footprint = estimate_footprint(config.model, config.lora, label_set, precision, *longest).share(num_shards)
+    return Plan(config, num_processes, rows, row_source, lengths, length_source, precision, footprint, longest, num_shards)
 
 
 def format_plan(plan: Plan) -> str:
@@ -92,7 +93,8 @@ def format_plan(plan: Plan) -> str:
         "precision": precision,
         "memory": f"weights {_gib(footprint.weights)}, gradients {_gib(footprint.gradients)}, optimizer {_gib(footprint.optimizer)}, "
         f"activations {_gib(footprint.activations)} ({batch_rows} x {batch_tokens} tokens)",
-        "": f"about {_gib(footprint.total)} on each device, and what the libraries take",
+        "": f"about {_gib(footprint.total)} on each device, and what the libraries take"
+        + (f"; one of {plan.num_shards} shards, so a layer in one piece comes on top" if plan.num_shards > 1 else ""),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value)
 

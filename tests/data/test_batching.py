@@ -79,5 +79,6 @@ def test_prediction_batches_hold_every_row_once_longest_first(num_processes):
     parts = [list(batch_by_length(tokens, 4, process, num_processes)) for process in range(num_processes)]
     rows = np.concatenate([batch.row_index for part in parts for batch in part])
     assert sorted(rows) == list(range(25))
+    assert len({len(part) for part in parts}) == 1 and all(len(batch.input_ids) > 0 for part in parts for batch in part)
     widths = [batch.input_ids.shape[1] for batch in parts[0]]
     assert widths == sorted(widths, reverse=True)

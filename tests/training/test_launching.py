@@ -16,13 +16,14 @@ TRAIN = ["train.py", "--config", "configs/quickstart.yaml", "data.source=none.cs
 
 
 def test_every_launch_file_is_found():
-    assert {path.stem for path in FILES} == {"one_gpu", "multi_gpu", "two_nodes"}
+    assert {path.stem for path in FILES} == {"one_gpu", "multi_gpu", "two_nodes", "fsdp_lora", "fsdp_qlora"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_accelerate_takes_every_launch_file(path: Path):
     config = load_config_from_file(str(path))  # refuses unknown keys
-    assert (config.distributed_type.value == "MULTI_GPU") == (config.num_processes > 1)
+    form = config.distributed_type.value
+    assert form == ("FSDP" if path.stem.startswith("fsdp") else "MULTI_GPU" if config.num_processes > 1 else "NO")
     assert config.num_machines == (2 if path.stem == "two_nodes" else 1)
     assert config.mixed_precision is None  # training.precision decides
 
@@ -40,11 +41,35 @@ def test_one_process_where_one_was_asked_for_is_not():
     assert "none.csv" in result.stderr and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_sharding_is_refused_in_one_line(variable):
-    result = run_script(*TRAIN, **{variable: "true"})
+def test_deepspeed_is_refused_in_one_line():
+    result = run_script(*TRAIN, ACCELERATE_USE_DEEPSPEED="true")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-    assert "whole weights" in result.stderr and "multi_gpu.yaml" in result.stderr
+    assert "DeepSpeed" in result.stderr and "fsdp_lora.yaml" in result.stderr
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem.startswith("fsdp")], ids=lambda path: path.stem)
+def test_launch_files_ask_for_shards_and_accelerate_hears_nothing_of_it(path, tmp_path):
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import os\nfrom emotion.training.launching import take_sharding\n"
+        "print(os.environ['WORLD_SIZE'], take_sharding(), [name for name in os.environ if name == 'ACCELERATE_USE_FSDP'])\n"
+    )
+    result = run_script(*ACCELERATE, "--config_file", str(path), "--main_process_port", "29688", str(probe), warm=0)
+    assert result.stdout.splitlines() == ["2 True []"] * 2, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ["fsdp_version: 2"]),
+        ({"FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, ["fsdp_offload_params: false"]),
+        ({"FSDP_VERSION": "1", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, ["fsdp_version: 2", "model.gradient_checkpointing=true"]),
+    ],
+)
+def test_another_form_of_fsdp_is_refused_with_what_to_set(settings, said):
+    result = run_script(*TRAIN, ACCELERATE_USE_FSDP="true", **settings)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert all(words in result.stderr for words in [*said, "fsdp_lora.yaml"])
 
 
 def test_processes_that_would_train_by_themselves_are_refused(monkeypatch):

@@ -184,6 +184,16 @@ def test_prediction_goes_on_in_halves_when_memory_runs_out(model):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+def test_prediction_in_shards_ends_in_one_line_when_memory_runs_out(model):
+    sharded = copy.deepcopy(model)
+    sharded.unshard = lambda: None  # as `fully_shard` makes it
+    with (
+        sharded.register_forward_pre_hook(lambda *_: run_out()),
+        pytest.raises(TrainingError, match=r"validation: out of memory with 12 x \d+ tokens: halve training.per_device_batch_size"),
+    ):
+        predict_logits(sharded, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
+
+
 def test_processes_predict_parts_that_add_up_to_the_whole(model):
     whole = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
     parts = [predict_logits(model, batch_by_length(TOKENS, 2, process, 3), NUM_ROWS, torch.device("cpu")) for process in range(3)]

@@ -1,0 +1,111 @@
+"""The model in shards, one on each process (PyTorch's `fully_shard`, called FSDP2), and whole again for states and model folders.
+
+Accelerate would shard in its own way on GPUs and, without a word, not at all on CPUs: here it is the same on both, and arithmetic is
+that of a model in one piece. A parameter in shards is a DTensor. To make it whole, every process must call, in the same order.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from emotion.errors import TrainingError
+
+
+def shard_model(model: Any, accelerator: Accelerator) -> Any:
+    """Cut each layer of a model, and what is beside the layers, into as many shards as there are processes; return the same model.
+
+    It goes to the device layer by layer, so no device holds it whole. In bf16, what is trained is sent in bf16 and its gradients are added
+    up in float32, as autocast has it; frozen weights are sent as they are held.
+
+    Raises: TrainingError for fp16, whose scaler is not shown to agree between processes.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if accelerator.mixed_precision == "fp16":
+        raise TrainingError("training.precision=fp16: is not for a sharded model; set training.precision=bf16, or fp32")
+    is_all_trained = all(parameter.requires_grad for parameter in model.parameters())
+    policy = MixedPrecisionPolicy()
+    if accelerator.mixed_precision == "bf16" and is_all_trained:  # otherwise autocast would keep a whole copy for the backward pass
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for module in [*reversed(layers), model]:
+        # The outermost group too: after a forward without a backward, parameters would otherwise stay whole.
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+    return model
+
+
+def is_sharded(model: Any) -> bool:
+    """Return whether a model is in shards."""
+    return hasattr(model, "unshard")  # FSDPModule's, whose import takes half a second
+
+
+def describe_shards(model: Any, accelerator: Accelerator) -> str:
+    """Return how many bytes of weights this process holds, of how many."""
+    local, total = (sum(value.nbytes for value in values) for values in ([p.to_local() for p in model.parameters()], model.parameters()))
+    return f"the model is in {accelerator.num_processes} shards: {local:,} of {total:,} bytes of weights are here"
+
+
+def prepare(model: Any, optimizer: Any, accelerator: Accelerator) -> tuple[Any, Any]:
+    """Return model and optimizer ready for the loop: autocast, and what several processes need."""
+    if is_sharded(model):
+        model = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)  # autocast without DDP
+        return model, accelerator.prepare(optimizer)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if accelerator.num_processes > 1:
+        # A window that is begun anew for want of memory must not exchange anything with the others; no backbone has buffers that change.
+        model.broadcast_buffers = False
+    return model, optimizer
+
+
+def make_whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in one piece, on every process; one that is so already is returned as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def gather(tensor: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    """Return a tensor in one piece; one in shards in main memory, and on the main process only: on the others an empty one."""
+    if not hasattr(tensor, "full_tensor"):
+        return tensor
+    whole = make_whole(tensor)
+    return whole.cpu() if accelerator.is_main_process else whole.new_empty(0)
+
+
+def spread(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Return a whole value of a parameter, or of its moments, as the parameter is held: on its device, in shards if it is."""
+    value = whole.to(parameter.device)
+    if value.ndim == 0 or not hasattr(parameter, "full_tensor"):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)  # every process has the whole
+
+
+@contextmanager
+def whole_weights(model: Any, accelerator: Accelerator) -> Iterator[None]:
+    """Give the main process's model all weights in one piece inside the block, in main memory, for saving; every process must enter it.
+
+    Frozen matrices of linear layers stay in shards: with adapters they are not saved. Nothing may be computed with the model meanwhile.
+    """
+    kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_left = isinstance(module, nn.Linear) and parameter.ndim > 1 and not parameter.requires_grad
+            if hasattr(parameter, "full_tensor") and not is_left:
+                kept.append((module, name, parameter))
+    try:
+        for module, name, parameter in kept:
+            whole = gather(parameter.detach(), accelerator)
+            if accelerator.is_main_process:
+                module._parameters[name] = nn.Parameter(whole, requires_grad=parameter.requires_grad)
+        yield
+    finally:
+        for module, name, parameter in kept:
+            module._parameters[name] = parameter
