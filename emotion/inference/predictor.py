@@ -19,7 +19,7 @@ from emotion.labels import LabelSet
 from emotion.modeling.factory import load_trained
 from emotion.training.loop import predict_logits
 
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 16_384}
+BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
 """Tokens of a batch with its padding: enough for the matrix products to be fast, few enough for a CPU's caches."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
