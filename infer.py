@@ -33,7 +33,7 @@ def main() -> int:
     from emotion.tracking.run_folder import find_newest_run
 
     model = arguments.model or str(find_newest_run().path)
-    predictor = load_predictor(model, arguments.backend)
+    predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None)
     print(f"model: {model} ({predictor.form})", file=sys.stderr)
     if arguments.explain:
         from emotion.inference.explanation import explain
@@ -135,9 +135,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend",
-        choices=("auto", "torch", "onnx"),
+        choices=("auto", "torch", "onnx", "numpy"),
         default="auto",
-        help="onnx: the form made by evaluate.py --export onnx, which starts in a second; auto takes it if it is in fp32 (same answers)",
+        help="onnx: the form made by evaluate.py --export onnx; numpy: small encoders, a few texts. Both start within a second, and auto "
+        "takes them where they answer the same as torch",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()

@@ -36,6 +36,7 @@ from emotion.errors import exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.factory import build_model, list_head_parameters
+from emotion.tracking.efficiency import measure_peak_memory
 from emotion.training.allocation import keep_freed_memory
 from emotion.training.loop import train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
@@ -76,21 +77,18 @@ def main() -> int:
         workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
         rate = CONTENDERS[arguments.contender](workload)
         figures = {"rate": rate, "operations_per_text": count_operations(workload) / len(workload.labels), "parts": workload.parts}
-        print(json.dumps(figures | {"threads": torch.get_num_threads()}))
+        print(json.dumps(figures | {"threads": torch.get_num_threads(), "peak_memory": measure_peak_memory()}))
         return 0
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     peaks = []
     for repeat in range(arguments.repeats):
         for name, figures in found.items():
             peaks.append(measure_matrix_peak(torch.device("cpu"), torch.float32))
-            words = [sys.executable, "-m", "benchmarks.training_speed", *sys.argv[1:], "--contender", name]
-            figures.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]))
+            figures.append(run_alone(name, *sys.argv[1:]))
             print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {figures[-1]['rate']:.1f} examples/s", file=sys.stderr, flush=True)
     ours, peak = found[OURS], statistics.median(peaks)
     rows = summarize({name: [run["rate"] for run in runs] for name, runs in found.items()}, ours[0]["operations_per_text"], peak)
-    parts = {name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]}
-    shares = {name: parts[name] / parts["all"] for name in ("forward", "backward", "clipping", "optimizer")}
-    shares["outside"] = 1 - sum(shares.values())
+    shares = share_time({name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]})
     result = {"texts": arguments.rows, "matrix_peak_flops": peak, "operations_per_text": ours[0]["operations_per_text"]}
     write_json(Path(arguments.output), result | {"threads": ours[0]["threads"], "contenders": rows, "shares_of_our_time": shares})
     print("| loop | examples/s | against the padded Trainer | against the best Trainer | share of the matrix peak |\n|---|---|---|---|---|")
@@ -98,6 +96,18 @@ def main() -> int:
         print("| {loop} | {rate:.1f} | {against_padded:.1f}x | {against_best:.2f}x | {share_of_peak:.0%} |".format(**row))
     print(f"\n{peak / 1e9:.0f} GFLOP/s in a large matrix product; of our time " + ", ".join(f"{n} {v:.1%}" for n, v in shares.items()))
     return 0
+
+
+def run_alone(contender: str, *words: str) -> dict[str, Any]:
+    """Run a contender once in a process of its own, and return its figures."""
+    command = [sys.executable, "-m", "benchmarks.training_speed", *words, "--contender", contender]
+    return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]))
+
+
+def share_time(parts: dict[str, float]) -> dict[str, float]:
+    """Return the shares of our loop's time, and that of all that is none of its parts."""
+    shares = {name: parts[name] / parts["all"] for name in ("forward", "backward", "clipping", "optimizer")}
+    return shares | {"outside": 1 - sum(shares.values())}
 
 
 def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:

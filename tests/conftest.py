@@ -226,3 +226,15 @@ def copy_run(run: Path, folder: Path, *words: str) -> tuple[Path, str]:
     result = run_script("evaluate.py", "--model", str(copy), *words)
     assert result.returncode == 0, result.stderr
     return copy, result.stdout
+
+
+def infer_cold(run: Path, *words: str, stdin: str = "") -> tuple[dict[str, Any], str]:
+    """Return the record of `infer.py --json` in a cold process of its own, and what it said; it must not import what takes long."""
+    code = (
+        "import sys, runpy; sys.argv = ['infer.py', '--json', '--model', *sys.argv[1:]]\n"
+        "try: runpy.run_path('infer.py', run_name='__main__')\n"
+        "finally: print({'torch', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    result = run_script("-c", code, str(run), *words, stdin=stdin, PYTHONDONTWRITEBYTECODE="1")
+    assert result.returncode == 0 and result.stderr.endswith("set()\n"), result.stderr
+    return json.loads(result.stdout), result.stderr

@@ -11,7 +11,7 @@ from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json
-from emotion.inference.onnx_predictor import OnnxPredictor
+from emotion.inference.light_predictor import LightPredictor
 from emotion.inference.scored_formats import check_format
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ScoringJob:
         return self.output.with_name(f"{self.output.name}.metrics.json")
 
 
-def describe_job(predictor: "Predictor | OnnxPredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
+def describe_job(predictor: "Predictor | LightPredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return all that the output's bytes depend on, as JSON holds it; parts of another description are not gone on from."""
     model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.form], sort_keys=True, default=list)
     return {

@@ -1,7 +1,4 @@
-"""The same answers without torch: a model's ONNX form on ONNX Runtime, ready in a second.
-
-The only user of onnxruntime. What it shares with `Predictor`: `label_set`, `rule`, `sidecar`, `form` and `predict`.
-"""
+"""The same answers without torch: a model's ONNX form on ONNX Runtime, ready in a second. The only user of onnxruntime."""
 
 import json
 from dataclasses import dataclass
@@ -10,28 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from emotion.data.padding import batch_by_tokens, pad_rows
 from emotion.errors import ModelError
-from emotion.evaluation.decision import DecisionRule
-from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
+from emotion.inference.light_predictor import LightPredictor, load_tokenizer
+from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
 
 ONNX_FOLDER, ONNX_FILE, ONNX_ABOUT = "onnx", "model.onnx", "about.json"
-BATCH_TOKENS = 1_024
-"""Tokens of a batch, padding included: enough for the matrix products to be fast, few enough for the caches."""
 
 
 @dataclass(frozen=True)
-class OnnxPredictor:
+class OnnxPredictor(LightPredictor):
     """A trained model in its ONNX form."""
 
     session: Any
-    tokenizer: Any
-    label_set: LabelSet
-    rule: DecisionRule
-    sidecar: Sidecar
-    form: str
-    pad_token_id: int
 
     @classmethod
     def load(cls, location: str) -> "OnnxPredictor":
@@ -51,37 +39,18 @@ class OnnxPredictor:
             import onnxruntime
         except ImportError:
             raise ModelError("--backend onnx: onnxruntime is not installed: pip install -r requirements-onnx.txt") from None
-        from tokenizers import Tokenizer
-
         sidecar, rule = read_sidecar(str(folder))
         try:
             about = json.loads((onnx_folder / ONNX_ABOUT).read_text(encoding="utf-8"))
             form, pad_token_id = f"ONNX {about['form']}", about["pad_token_id"]
             session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, providers=["CPUExecutionProvider"])
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = load_tokenizer(folder, sidecar.max_length)
         except Exception as error:  # onnxruntime and tokenizers raise kinds of their own
             raise ModelError(f"{onnx_folder}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
-        tokenizer.enable_truncation(sidecar.max_length)
-        tokenizer.no_padding()
-        return cls(session, tokenizer, LabelSet(sidecar.labels), rule, sidecar, form, pad_token_id)
+        return cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, form, pad_token_id, session)
 
-    def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
-        """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-self.predict_logits(texts, description)))
-
-    def predict_logits(self, texts: list[str], description: str | None = None) -> np.ndarray:
-        """Return the calibrated logits, float32 (n, L)."""
-        from tqdm import tqdm
-
-        token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
-        logits = np.zeros((len(texts), len(self.label_set)), dtype=np.float32)
-        with tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress:
-            for rows in batch_by_tokens(np.array([len(ids) for ids in token_ids]), BATCH_TOKENS):
-                input_ids, attention_mask = pad_rows(token_ids, rows, self.pad_token_id)
-                (logits[rows],) = self.session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
-                progress.update(len(rows))
-        return logits
+    def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
 
 def has_onnx(folder: Path, form: str | None = None) -> bool:

@@ -23,7 +23,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.metrics import score_counts
 from emotion.files import write_json, written_beside
 from emotion.inference.ledger import ScoringJob, describe_job, enter_folder, wait_for
-from emotion.inference.onnx_predictor import OnnxPredictor
+from emotion.inference.light_predictor import LightPredictor
 from emotion.inference.scored_formats import (
     build_schema,
     check_format,
@@ -68,7 +68,7 @@ class Tally:
         return None if not self.num_judged else score_counts(np.array(self.counts), self.num_exact, self.num_judged)
 
 
-def score_files(predictor: "Predictor | OnnxPredictor", rule: DecisionRule, job: ScoringJob, say: Any = print) -> Tally | None:
+def score_files(predictor: "Predictor | LightPredictor", rule: DecisionRule, job: ScoringJob, say: Any = print) -> Tally | None:
     """Score the inputs into the output, going on from parts that are there; None on all processes but the first.
 
     Raises: ConfigError if output or parts are in the way; DataError for an input that cannot be read.
@@ -128,7 +128,7 @@ def write_part(
     source: Source,
     columns: list[str],
     schema: Any,
-    predictor: "Predictor | OnnxPredictor",
+    predictor: "Predictor | LightPredictor",
     rule: DecisionRule,
     job: ScoringJob,
 ) -> None:

@@ -11,7 +11,7 @@ from emotion.inference import export
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import OnnxPredictor
 from emotion.inference.predictor import Predictor
-from tests.conftest import copy_run, run_script
+from tests.conftest import copy_run, infer_cold, run_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok", "\t"]
 
@@ -54,17 +54,11 @@ def test_int8_is_made_only_if_validation_stays(exported, tiny_run, tmp_path, mon
     assert load_predictor(str(run), "auto").form == "torch on cpu" and load_predictor(str(run), "onnx").form == "ONNX int8"
 
 
-def test_infer_takes_the_fp32_form_by_itself_and_imports_no_torch(exported):
-    code = (
-        "import sys, runpy; sys.argv = ['infer.py', '--model', sys.argv[1], '--json', '--explain', '--text', 'I love it']\n"
-        "try: runpy.run_path('infer.py', run_name='__main__')\n"
-        "finally: print({'torch', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
-    )
-    result = run_script("-c", code, str(exported), PYTHONDONTWRITEBYTECODE="1")  # cold: a process of its own
-    assert result.returncode == 0 and "(ONNX fp32)" in result.stderr and result.stderr.endswith("set()\n"), result.stderr
-    answer = json.loads(result.stdout)
+def test_infer_takes_the_fp32_form_for_lines_by_itself_and_imports_no_torch(exported):
+    record, said = infer_cold(exported, "--explain", stdin="I love it\n")
     expected = Predictor.load(str(exported)).predict(["I love it"])[0]
-    assert list(answer["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+    assert "(ONNX fp32)" in said
+    assert list(record["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
 def test_missing_form_and_adapter_are_one_line(tiny_run):

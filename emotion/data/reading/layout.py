@@ -179,7 +179,8 @@ def _guess_label_column(table: Table, text_column: str, known_names: set[str]) -
                 return column
     for column in others:
         values = _head(table, column)
-        parts = [str(part) for value in values for part in split_labels(value, _guess_delimiter(values, known_names))]
+        delimiter = _guess_delimiter(values, known_names)
+        parts = [str(part) for value in values for part in split_labels(value, delimiter)]
         if parts and (set(parts) <= known_names or (known_names and all(part.isdecimal() for part in parts))):
             return column
     raise DataError(

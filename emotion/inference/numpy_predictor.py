@@ -1,0 +1,157 @@
+"""The same answers without torch and without an export: the forward pass of small encoders in numpy, for a few texts at a time.
+
+Importing torch and transformers takes seconds, one text takes milliseconds. Full BERT and DistilBERT classifiers are known here;
+many texts are faster by torch or ONNX Runtime.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion.errors import ModelError
+from emotion.inference.light_predictor import TOKENIZER, LightPredictor, load_tokenizer
+from emotion.inference.sidecar import SIDECAR, find_model_folder, read_sidecar
+from emotion.labels import LabelSet
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where an architecture keeps its numbers in `config.json`, and its weights."""
+
+    num_layers: str
+    num_heads: str
+    activation: str
+    layer: str
+    """Prefix of layer `{}`; the parts below stand behind it."""
+    attention: tuple[str, str, str, str]
+    """Query, key, value, output."""
+    attention_norm: str
+    feed_forward: tuple[str, str]
+    output_norm: str
+    pooler: str
+    pool: Callable[[np.ndarray], np.ndarray]
+
+
+FAMILIES = {
+    "bert": Family(
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_act",
+        "bert.encoder.layer.{}.",
+        ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+        "attention.output.LayerNorm",
+        ("intermediate.dense", "output.dense"),
+        "output.LayerNorm",
+        "bert.pooler.dense",
+        np.tanh,
+    ),
+    "distilbert": Family(
+        "n_layers",
+        "n_heads",
+        "activation",
+        "distilbert.transformer.layer.{}.",
+        ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
+        "sa_layer_norm",
+        ("ffn.lin1", "ffn.lin2"),
+        "output_layer_norm",
+        "pre_classifier",
+        lambda values: np.maximum(values, 0),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class NumpyPredictor(LightPredictor):
+    """A trained encoder, its weights as arrays."""
+
+    weights: dict[str, np.ndarray]
+    config: dict[str, Any]
+
+    @classmethod
+    def load(cls, location: str) -> "NumpyPredictor":
+        """Return the predictor of a run or model folder.
+
+        Raises: ModelError if it is no full model of a known family, or damaged.
+        """
+        from safetensors.numpy import load_file
+
+        folder = Path(find_model_folder(location))
+        if not has_numpy(folder):
+            raise ModelError(f"{location}: only full BERT and DistilBERT classifiers answer by numpy; leave --backend out")
+        sidecar, rule = read_sidecar(str(folder))
+        try:
+            config, weights = _read_config(folder), load_file(folder / WEIGHTS)
+            tokenizer = load_tokenizer(folder, sidecar.max_length)
+        except Exception as error:  # safetensors and tokenizers raise kinds of their own
+            raise ModelError(f"{folder}: cannot be read ({str(error).splitlines()[0]}): the folder is not complete") from None
+        return cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, "numpy", config["pad_token_id"], weights, config)
+
+    def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        family, kind = FAMILIES[self.config["model_type"]], self.config["model_type"]
+        embeddings = f"{kind}.embeddings."
+        states = self.weights[embeddings + "word_embeddings.weight"][input_ids]
+        states = states + self.weights[embeddings + "position_embeddings.weight"][: input_ids.shape[1]]
+        if kind == "bert":
+            states += self.weights[embeddings + "token_type_embeddings.weight"][0]
+        states = self._normalize(states, embeddings + "LayerNorm")
+        bias = np.where(attention_mask, 0, -np.inf).astype(np.float32)[:, None, None]  # (b, 1, 1, t)
+        for number in range(self.config[family.num_layers]):
+            is_last = number == self.config[family.num_layers] - 1
+            states = self._pass_layer(states, bias, family, family.layer.format(number), is_last)
+        return self._project(family.pool(self._project(states[:, 0], family.pooler)), "classifier")
+
+    def _pass_layer(self, states: np.ndarray, bias: np.ndarray, family: Family, layer: str, is_last: bool) -> np.ndarray:
+        """Return a layer's hidden states, (b, t, h); of the last one only the first token's, (b, 1, h): the head reads no other."""
+        asking = states[:, :1] if is_last else states
+        query, key, value, output = (layer + name for name in family.attention)
+        attended = self._attend(self._project(asking, query), self._project(states, key), self._project(states, value), bias, family)
+        states = self._normalize(asking + self._project(attended, output), layer + family.attention_norm)
+        inner, outer = (layer + name for name in family.feed_forward)
+        return self._normalize(states + self._project(gelu(self._project(states, inner)), outer), layer + family.output_norm)
+
+    def _attend(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray, family: Family) -> np.ndarray:
+        num_heads = self.config[family.num_heads]
+        query, key, value = (part.reshape(*part.shape[:2], num_heads, -1).swapaxes(1, 2) for part in (query, key, value))
+        scores = query @ key.swapaxes(2, 3) * np.float32(query.shape[-1] ** -0.5) + bias  # (b, heads, q, t)
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        attended = scores / scores.sum(axis=-1, keepdims=True) @ value
+        return attended.swapaxes(1, 2).reshape(len(attended), attended.shape[2], -1)
+
+    def _project(self, states: np.ndarray, name: str) -> np.ndarray:
+        return states @ self.weights[name + ".weight"].T + self.weights[name + ".bias"]
+
+    def _normalize(self, states: np.ndarray, name: str) -> np.ndarray:
+        centred = states - states.mean(axis=-1, keepdims=True)
+        deviation = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + np.float32(self.config.get("layer_norm_eps", 1e-12)))
+        return centred / deviation * self.weights[name + ".weight"] + self.weights[name + ".bias"]
+
+
+def gelu(values: np.ndarray) -> np.ndarray:
+    """Return x times the normal distribution up to x, to 2e-7 |x|; scipy's erf would take longer to import than all else to run.
+
+    Source: Abramowitz and Stegun 1964, formula 7.1.26.
+    """
+    scaled = np.abs(values) * np.float32(0.5**0.5)
+    t = 1 / (1 + np.float32(0.3275911) * scaled)
+    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    erf = np.copysign(1 - series * np.exp(-scaled * scaled), values)
+    return values * (1 + erf) * np.float32(0.5)
+
+
+def has_numpy(folder: Path) -> bool:
+    """Whether a model folder holds a full model of a known family, with all that it takes to answer."""
+    if not all((folder / name).is_file() for name in (SIDECAR, "config.json", WEIGHTS, TOKENIZER)):
+        return False
+    config = _read_config(folder)
+    family = FAMILIES.get(config.get("model_type", ""))
+    return family is not None and config.get(family.activation) == "gelu" and not config.get("is_decoder", False)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
