@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from emotion.data.batching import Batch
 from emotion.errors import TrainingError
-from emotion.training.sharding import is_sharded, make_whole
+from emotion.training.sharding import is_sharded
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def train_window(
             _refuse(f"step {step}", total_loss)
         halving.num += 1
         torch.cuda.empty_cache()  # what the larger micro-batch held is of other sizes; does nothing without a GPU
-    norm = make_whole(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf")))
+    norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
     num_tokens, num_positions = sum(b.num_tokens for b in parts), sum(b.input_ids.numel() for b in parts)
     counts = torch.tensor(
         [num_tokens, num_positions, halving.num - num_before], dtype=torch.float32, device=accelerator.device

@@ -64,16 +64,11 @@ def prepare(model: Any, optimizer: Any, accelerator: Accelerator) -> tuple[Any, 
     return model, optimizer
 
 
-def make_whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in one piece, on every process; one that is so already is returned as it is."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
 def gather(tensor: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
     """Return a tensor in one piece; one in shards in main memory, and on the main process only: on the others an empty one."""
     if not hasattr(tensor, "full_tensor"):
         return tensor
-    whole = make_whole(tensor)
+    whole = tensor.full_tensor()
     return whole.cpu() if accelerator.is_main_process else whole.new_empty(0)
 
 
