@@ -168,14 +168,16 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
             _predict_batch(model, batch, device, logits)
         return logits
     pending: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for batch in batches:
-            if len(pending) > num_threads:  # one more than are at work: no more are padded ahead of their time
-                pending.popleft().result()
-            pending.append(pool.submit(_predict_batch, model, batch, device, logits))
-        for answer in pending:
-            answer.result()
-    torch.set_num_threads(num_threads)  # what the pool's threads set is the default of threads to come
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for batch in batches:
+                if len(pending) > num_threads:  # one more than are at work: no more are padded ahead of their time
+                    pending.popleft().result()
+                pending.append(pool.submit(_predict_batch, model, batch, device, logits))
+            for answer in pending:
+                answer.result()
+    finally:
+        torch.set_num_threads(num_threads)  # what the pool's threads set is the default of threads to come
     return logits
 
 

@@ -1,6 +1,7 @@
 """The laws of the window: however it is split, its gradient is that of the whole batch."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -167,6 +168,32 @@ def test_batch_of_one_equals_batch_of_many(model, batch_size):
     found = predict_logits(model, batch_by_length(TOKENS, batch_size), NUM_ROWS, torch.device("cpu"))
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.fixture
+def set_num_threads():
+    yield torch.set_num_threads
+    torch.set_num_threads(1)  # as tests run
+
+
+def test_the_bits_of_an_answer_do_not_depend_on_the_number_of_threads(model, set_num_threads):
+    workers, answers = set(), []
+    with model.register_forward_pre_hook(lambda *_: workers.add(threading.get_ident())):
+        for num_threads in (1, 2, 3):
+            set_num_threads(num_threads)
+            answers.append(predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu")))
+            assert torch.get_num_threads() == num_threads
+    assert len(workers) >= 3 and threading.get_ident() in workers  # this one, and two of a pool at least
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_what_a_thread_raises_is_raised(model, set_num_threads):
+    set_num_threads(2)
+    wrong = TokenizedTexts([[10**9], *TOKENS.token_ids[1:]], 0)
+    with pytest.raises(IndexError):
+        predict_logits(model, batch_by_length(wrong, 2), NUM_ROWS, torch.device("cpu"))
+    assert torch.get_num_threads() == 2
 
 
 def test_prediction_goes_on_in_halves_when_memory_runs_out(model):
