@@ -40,7 +40,11 @@ nf4 := $(full) $(LORA) model.quantization=nf4
 bench: .venv/installed-dev
 	test -d $(DEMO)/report/test || $(MAKE) demo
 	$(VENV)/python -m benchmarks.training_speed --texts emotion/data/sample/train.csv --rows 512 --repeats 1 --output runs/bench/training_speed.json
+	$(VENV)/python -m benchmarks.cost_curve --texts emotion/data/sample/train.csv --rows 320 640 1280 --output runs/bench/cost_curve.json
+	$(VENV)/python -m benchmarks.cold_start --model $(DEMO) --repeats 2 --output runs/bench/cold_start.json
 	$(VENV)/python -m benchmarks.scoring_speed --model $(DEMO) --texts emotion/data/sample/train.csv --rows 1000 --output runs/bench/scoring_speed.json
+	$(VENV)/python -m benchmarks.scoring_limits --model $(DEMO) --rows 20000 --kill-rows 2000 --kills 2 --output runs/bench/scoring_limits.json
+	$(VENV)/python -m benchmarks.quality_guard --data sample --before HEAD --seeds 1 --output runs/bench/quality_guard.json
 	$(VENV)/python -m benchmarks.full_size --output runs/bench/full_size.json
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.kill_and_resume --kills 8 --output runs/bench/kill_and_resume.json
 
