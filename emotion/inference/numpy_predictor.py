@@ -150,7 +150,8 @@ def has_numpy(folder: Path) -> bool:
         return False
     config = _read_config(folder)
     family = FAMILIES.get(config.get("model_type", ""))
-    return family is not None and config.get(family.activation) == "gelu" and not config.get("is_decoder", False)
+    is_plain = not config.get("is_decoder", False) and config.get("position_embedding_type", "absolute") == "absolute"
+    return family is not None and is_plain and config.get(family.activation) == "gelu"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

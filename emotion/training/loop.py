@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, NoReturn
 
 import numpy as np
@@ -155,23 +156,25 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
     """Return logits, float32 (num_rows, L), put back in row order; rows that no batch holds are 0.
 
     On several processes each predicts its share of the batches, and the sum of their arrays is the whole.
-    On a CPU as many batches are predicted at once as torch has threads, each by one: that is 1.06x as fast with two as one batch by all,
-    and the bits of an answer do not depend on their number.
+    On a CPU as many batches are predicted at once as torch has threads, each by one (1.06x as fast with two as one batch by all); fewer
+    batches share the threads out.
 
     Raises: TrainingError if memory runs out for a sharded model: the other processes take part in each forward.
     """
     model.eval()
     logits = np.zeros((num_rows, model.config.num_labels), dtype=np.float32)
     num_threads = torch.get_num_threads() if device.type == "cpu" and not is_sharded(model) else 1
-    if num_threads == 1:
-        for batch in batches:
+    later = iter(batches)
+    first = list(islice(later, num_threads))
+    if len(first) <= 1:
+        for batch in chain(first, later):
             _predict_batch(model, batch, device, logits)
         return logits
     pending: deque[Future[None]] = deque()
     try:
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for batch in batches:
-                if len(pending) > num_threads:  # one more than are at work: no more are padded ahead of their time
+        with ThreadPoolExecutor(len(first), initializer=torch.set_num_threads, initargs=(num_threads // len(first),)) as pool:
+            for batch in chain(first, later):
+                if len(pending) > len(first):  # one more than are at work: no more are padded ahead of their time
                     pending.popleft().result()
                 pending.append(pool.submit(_predict_batch, model, batch, device, logits))
             for answer in pending:

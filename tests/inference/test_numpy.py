@@ -1,5 +1,6 @@
 """Small encoders answer by numpy as they do by torch, and only they do."""
 
+import json
 import math
 import shutil
 
@@ -65,8 +66,10 @@ def test_others_are_left_to_torch(tiny_backbones, tmp_path):
     assert load_predictor(str(known), "auto").form == "torch on cpu"  # many texts
     assert load_predictor(str(known), "auto", is_brief=True).form == "numpy"
     config = known / "config.json"
-    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
-    assert not has_numpy(known)
+    plain = json.loads(config.read_text())
+    for change in ({"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}):
+        config.write_text(json.dumps(plain | change))
+        assert not has_numpy(known)
     with pytest.raises(ModelError, match="only full BERT and DistilBERT classifiers answer by numpy"):
         load_predictor(str(decoder), "numpy")
 
