@@ -176,16 +176,23 @@ def set_num_threads():
     torch.set_num_threads(1)  # as tests run
 
 
-def test_the_bits_of_an_answer_do_not_depend_on_the_number_of_threads(model, set_num_threads):
-    workers, answers = set(), []
-    with model.register_forward_pre_hook(lambda *_: workers.add(threading.get_ident())):
-        for num_threads in (1, 2, 3):
-            set_num_threads(num_threads)
-            answers.append(predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu")))
-            assert torch.get_num_threads() == num_threads
-    assert len(workers) >= 3 and threading.get_ident() in workers  # this one, and two of a pool at least
-    np.testing.assert_array_equal(answers[0], answers[1])
-    np.testing.assert_array_equal(answers[0], answers[2])
+@pytest.mark.parametrize("num_threads", [2, 3])
+def test_as_many_batches_are_predicted_at_once_as_there_are_threads(model, set_num_threads, num_threads):
+    expected = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
+    set_num_threads(num_threads)
+    meeting = threading.Barrier(num_threads, timeout=60)  # six batches: two or three meetings
+    with model.register_forward_pre_hook(lambda *_: (meeting.wait(), None)[1]):
+        found = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
+    np.testing.assert_array_equal(found, expected)  # each batch by one thread, as without others
+    assert torch.get_num_threads() == num_threads
+
+
+def test_one_batch_has_all_threads(model, set_num_threads):
+    set_num_threads(2)
+    seen = []
+    with model.register_forward_pre_hook(lambda *_: seen.append((threading.get_ident(), torch.get_num_threads()))):
+        predict_logits(model, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
+    assert seen == [(threading.get_ident(), 2)]
 
 
 def test_what_a_thread_raises_is_raised(model, set_num_threads):
