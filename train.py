@@ -283,7 +283,7 @@ def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
 def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:
     """Return the logits of all validation rows, float32 (n, L), on every process."""
     batches = batch_by_length(tokens, 2 * config.training.per_device_batch_size, accelerator.process_index, accelerator.num_processes)
-    # Unwrapped: DDP may wait for the others in any forward, and one of them may have no batch.
+    # Unwrapped: DDP may wait for the others in any forward, and where memory runs out one has more of them than another.
     logits = predict_logits(accelerator.unwrap_model(model), batches, len(tokens.token_ids), accelerator.device)
     return add_shares(logits, accelerator)
 

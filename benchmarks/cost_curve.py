@@ -2,8 +2,9 @@
 
     python -m benchmarks.cost_curve --texts FILE --output cost_curve.json [--rows 5000 10000 20000 43000]
 
-One epoch of this project's loop on the first rows of the file, each number of rows in a process of its own, as in
-`benchmarks.training_speed`. A line through the origin is fitted to the seconds; how far each lies off it stands in the table.
+One epoch of this project's loop on the first different texts of the file, each number of them in a process of its own, as in
+`benchmarks.training_speed`; the first windows, which are not timed, are taken to be as fast as the others. A line through the origin
+is fitted to the seconds; how far each lies off it stands in the table.
 """
 
 import argparse
@@ -26,12 +27,10 @@ def main() -> int:
     rows = []
     for number in arguments.rows:
         figures = run_alone(OURS, "--texts", arguments.texts, "--rows", str(number))
-        outside = share_time(figures["parts"])["outside"]
-        seconds = number / figures["rate"]
-        rows.append(
-            {"rows": number, "seconds": seconds, "rate": figures["rate"], "peak_memory": figures["peak_memory"], "outside": outside}
-        )
-        print(f"{number:,} rows: {seconds:.0f} s", file=sys.stderr, flush=True)
+        number = figures["texts"]  # the file may hold fewer
+        row = {name: figures[name] for name in ("rate", "peak_memory")} | {"outside": share_time(figures["parts"])["outside"]}
+        rows.append({"rows": number, "seconds": number / figures["rate"], **row})
+        print(f"{number:,} rows: {rows[-1]['seconds']:.0f} s", file=sys.stderr, flush=True)
     counts, seconds = (np.array([row[key] for row in rows], dtype=float) for key in ("rows", "seconds"))
     slope = float(counts @ seconds / (counts @ counts))
     write_json(Path(arguments.output), {"seconds_per_row": slope, "rows": rows})

@@ -32,7 +32,7 @@ from benchmarks.full_size import measure_matrix_peak
 from benchmarks.scoring_speed import read_texts
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.data.batching import TokenizedTexts, WindowSampler, share_window, tokenize
-from emotion.errors import exit_on_error
+from emotion.errors import ConfigError, exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.factory import build_model, list_head_parameters
@@ -76,7 +76,12 @@ def main() -> int:
     if arguments.contender:
         workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
         rate = CONTENDERS[arguments.contender](workload)
-        figures = {"rate": rate, "operations_per_text": count_operations(workload) / len(workload.labels), "parts": workload.parts}
+        figures = {
+            "texts": len(workload.labels),
+            "rate": rate,
+            "operations_per_text": count_operations(workload) / len(workload.labels),
+            "parts": workload.parts,
+        }
         print(json.dumps(figures | {"threads": torch.get_num_threads(), "peak_memory": measure_peak_memory()}))
         return 0
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
@@ -89,7 +94,7 @@ def main() -> int:
     ours, peak = found[OURS], statistics.median(peaks)
     rows = summarize({name: [run["rate"] for run in runs] for name, runs in found.items()}, ours[0]["operations_per_text"], peak)
     shares = share_time({name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]})
-    result = {"texts": arguments.rows, "matrix_peak_flops": peak, "operations_per_text": ours[0]["operations_per_text"]}
+    result = {"texts": ours[0]["texts"], "matrix_peak_flops": peak, "operations_per_text": ours[0]["operations_per_text"]}
     write_json(Path(arguments.output), result | {"threads": ours[0]["threads"], "contenders": rows, "shares_of_our_time": shares})
     print("| loop | examples/s | against the padded Trainer | against the best Trainer | share of the matrix peak |\n|---|---|---|---|---|")
     for row in rows:
@@ -116,6 +121,8 @@ def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:
     model, tokenizer = build_model(ModelConfig(backbone), LoraConfig(), label_set, np.full(NUM_LABELS, 0.05))
     labels = np.random.default_rng(0).random((len(texts), NUM_LABELS)) < 0.05
     settings = TrainingConfig(per_device_batch_size=batch_size, learning_rate=1e-6, head_learning_rate=1e-6)
+    if len(texts) < 2 * WARMUP_STEPS * batch_size:
+        raise ConfigError(f"--rows: {len(texts):,} different texts, at least {2 * WARMUP_STEPS * batch_size} are needed to time windows")
     return Workload(tokenize(tokenizer, texts, MAX_LENGTH), labels, settings, model, tokenizer)
 
 
@@ -172,7 +179,9 @@ class Clock(TrainerCallback):
 
 def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> float:
     """Train for one epoch in the Trainer and return examples per second."""
-    num_rows = len(work.labels) // (PADDED_SHARE if padding == "max_length" else 1)
+    num_rows, fewest = len(work.labels), 2 * WARMUP_STEPS * work.settings.per_device_batch_size
+    if padding == "max_length":
+        num_rows = max(num_rows // PADDED_SHARE, fewest)
     rows = [{"input_ids": work.tokens.token_ids[row], "labels": work.labels[row].astype(np.float32)} for row in range(num_rows)]
     settings, clock = work.settings, Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -200,8 +209,8 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
 
 
 def count_operations(work: Workload) -> float:
-    """Return the floating-point operations of an epoch on real tokens, all layers whole: 6 a weight and token, the pooler and head
-    once a text, 12 a layer, width and pair of tokens."""
+    """Return the floating-point operations of an epoch on real tokens, all layers whole, as the Trainer's model has them: 6 a weight
+    and token, the pooler and head once a text, 12 a layer, width and pair of tokens. This project's model does fewer."""
     config, lengths = work.model.config, work.tokens.lengths.astype(float)
     weights = {
         name: parameter.numel() for name, parameter in work.model.named_parameters() if parameter.ndim > 1 and "embeddings" not in name

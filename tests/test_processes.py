@@ -111,7 +111,7 @@ SHORT = {"SHORT_RANK": "1", "MOST_ROWS": "8"}
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_one_process_of_two_runs_out_of_memory_and_the_run_stays_what_it_is(where, one_run, tiny_backbones, tmp_path):
     command = words(tiny_backbones["mistral"], tmp_path, "short", "training.gradient_accumulation_steps=2")
-    short = run_processes("tests/short_of_memory.py", *command[1:], port=29675, SHORT_IN=where, **SHORT)
+    short = run_processes("tests/short_of_memory.py", *command[1:], port=29675 if where == "forward" else 29674, SHORT_IN=where, **SHORT)
     assert [result.returncode for result in short] == [0, 0], short[1].stderr
     assert short[0].stdout.count("out of memory; micro-batches are cut in halves") == 1
     assert_equal_to_rounding(one_run, tmp_path / "short")

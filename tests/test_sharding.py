@@ -53,7 +53,7 @@ def assert_halved(printed):
 def test_shards_make_the_run_of_one_process_and_its_model_folder(one_run, tiny_backbones, tmp_path):
     (one, more), folder = one_run, tmp_path / "two"
     command = words(tiny_backbones["mistral"], tmp_path, "two", *more, "training.gradient_accumulation_steps=2")
-    first, second = run_processes(*command, port=29681, **SHARDED)
+    first, second = run_processes(*command, port=29690 + list(FORMS.values()).index(more), **SHARDED)
     assert first.returncode == second.returncode == 0, first.stderr
     assert_halved(first.stdout)
     assert_equal_to_rounding(one, folder)

@@ -77,20 +77,22 @@ class NumpyPredictor(LightPredictor):
     def load(cls, location: str) -> "NumpyPredictor":
         """Return the predictor of a run or model folder.
 
-        Raises: ModelError if it is no full model of a known family, or damaged.
+        Raises: ModelError if it is no full float32 model of a known family, or damaged.
         """
         from safetensors.numpy import load_file
 
         folder = Path(find_model_folder(location))
         if not has_numpy(folder):
-            raise ModelError(f"{location}: only full BERT and DistilBERT classifiers answer by numpy; leave --backend out")
+            raise ModelError(f"{location}: only full BERT and DistilBERT classifiers in float32 answer by numpy; leave --backend out")
         sidecar, rule = read_sidecar(str(folder))
         try:
             config, weights = _read_config(folder), load_file(folder / WEIGHTS)
             tokenizer = load_tokenizer(folder, sidecar.max_length)
+            predictor = cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, "numpy", config["pad_token_id"], weights, config)
+            predictor.predict_logits(["a"])  # all weights are there, and of their shapes
         except Exception as error:  # safetensors and tokenizers raise kinds of their own
             raise ModelError(f"{folder}: cannot be read ({str(error).splitlines()[0]}): the folder is not complete") from None
-        return cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, "numpy", config["pad_token_id"], weights, config)
+        return predictor
 
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         family, kind = FAMILIES[self.config["model_type"]], self.config["model_type"]
@@ -148,10 +150,14 @@ def has_numpy(folder: Path) -> bool:
     """Whether a model folder holds a full model of a known family, with all that it takes to answer."""
     if not all((folder / name).is_file() for name in (SIDECAR, "config.json", WEIGHTS, TOKENIZER)):
         return False
-    config = _read_config(folder)
+    try:
+        config = _read_config(folder)
+    except (ValueError, TypeError):
+        return False  # torch's loader says what is wrong with it
     family = FAMILIES.get(config.get("model_type", ""))
     is_plain = not config.get("is_decoder", False) and config.get("position_embedding_type", "absolute") == "absolute"
-    return family is not None and is_plain and config.get(family.activation) == "gelu"
+    is_float32 = config.get("dtype", config.get("torch_dtype")) == "float32"
+    return family is not None and is_plain and is_float32 and config.get(family.activation) == "gelu"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The same model in fewer operations: small encoders without what their head does not read, cheap dropout masks on a CPU.
 
-What a model computes stays what transformers would compute, up to rounding; its weights keep their names, so a saved folder knows
-nothing of this. What each part gains is in `benchmarks/NOTES.md`.
+A model's logits stay what transformers would compute, up to rounding (its last hidden state is the first token's alone, and it gives no
+attentions); its weights keep their names, so a saved folder knows nothing of this. What each part gains is in `benchmarks/NOTES.md`.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,25 +76,17 @@ def attend(attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: 
     return attended.transpose(1, 2).flatten(2)
 
 
-def project(states: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
-    """Return what linear layers make of the same states, by one product where they are plain: several small ones are slower."""
-    if any(type(layer) is not nn.Linear for layer in layers):
-        return tuple(layer(states) for layer in layers)
-    weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-    return functional.linear(states, weight, bias).chunk(len(layers), dim=-1)
-
-
 class _BertAttention:
     def forward(
         self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, None]:
-        return attend(self, attention_mask, *project(states, self.query, self.key, self.value)), None
+        return attend(self, attention_mask, self.query(states), self.key(states), self.value(states)), None
 
 
 class _LastBertLayer:
     def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
         first, attention = states[:, :1], self.attention.self
-        attended = attend(attention, attention_mask, attention.query(first), *project(states, attention.key, attention.value))
+        attended = attend(attention, attention_mask, attention.query(first), attention.key(states), attention.value(states))
         return self.feed_forward_chunk(self.attention.output(attended, first))
 
 
@@ -101,17 +94,23 @@ class _DistilBertAttention:
     def forward(
         self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, None]:
-        return self.out_lin(attend(self, attention_mask, *project(states, self.q_lin, self.k_lin, self.v_lin))), None
+        return self.out_lin(attend(self, attention_mask, self.q_lin(states), self.k_lin(states), self.v_lin(states))), None
 
 
 class _LastDistilBertLayer:
     def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
         first, attention = states[:, :1], self.attention
-        attended = attend(attention, attention_mask, attention.q_lin(first), *project(states, attention.k_lin, attention.v_lin))
+        attended = attend(attention, attention_mask, attention.q_lin(first), attention.k_lin(states), attention.v_lin(states))
         attended = self.sa_layer_norm(attention.out_lin(attended) + first)
         return self.output_layer_norm(self.ffn(attended) + attended)
 
 
 def _mix_in(mixin: type, module: nn.Module) -> None:
     """Give a module the mixin's forward; it stays an instance of its own class, and transformers need not be imported for that."""
-    module.__class__ = type(mixin.__name__, (mixin, type(module)), {})
+    owner: Any = type(module)
+    module.__class__ = _mix(mixin, owner)
+
+
+@cache
+def _mix(mixin: Any, owner: Any) -> Any:
+    return type(mixin.__name__, (mixin, owner), {})

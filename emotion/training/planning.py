@@ -68,6 +68,7 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
 def format_plan(plan: Plan) -> str:
     """Return the plan as text."""
     config, footprint, training = plan.config, plan.footprint, plan.config.training
+    is_nf4 = config.model.quantization == "nf4"
     batch_rows, batch_tokens = plan.longest_batch
     if plan.lengths is None:
         tokens = f"not known without the texts; {config.data.max_length} a text assumed for the memory"
@@ -76,9 +77,7 @@ def format_plan(plan: Plan) -> str:
             f"{plan.lengths.mean():.1f} a text, at most {plan.lengths.max()}, {_padding_share(plan):.1%} padding ({plan.length_source})"
         )
     share = footprint.trained_parameters / footprint.parameters
-    form = (
-        "full fine-tuning" if not config.lora.r else f"LoRA r={config.lora.r}" + (" on NF4" if config.model.quantization == "nf4" else "")
-    )
+    form = "full fine-tuning" if not config.lora.r else f"LoRA r={config.lora.r}" + (" on NF4" if is_nf4 else "")
     precision = (
         f"{plan.precision} (as this device would; training.precision=bf16 plans for a GPU)" if plan.precision == "fp32" else plan.precision
     )
@@ -95,6 +94,10 @@ def format_plan(plan: Plan) -> str:
         f"activations {_gib(footprint.activations)} ({batch_rows} x {batch_tokens} tokens)",
         "": f"about {_gib(footprint.total)} on each device, and what the libraries take"
         + (f"; one of {plan.num_shards} shards, so a layer in one piece comes on top" if plan.num_shards > 1 else ""),
+        "loading": f"{_gib(footprint.weights * plan.num_shards)}, all weights, "
+        f"{'on each device' if is_nf4 else 'in main memory for each process'}, before they are cut into shards"
+        if plan.num_shards > 1
+        else "",
     }
     return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value)
 

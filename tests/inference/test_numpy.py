@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
@@ -67,9 +68,11 @@ def test_others_are_left_to_torch(tiny_backbones, tmp_path):
     assert load_predictor(str(known), "auto", is_brief=True).form == "numpy"
     config = known / "config.json"
     plain = json.loads(config.read_text())
-    for change in ({"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}):
+    for change in ({"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}, {"dtype": "float16"}):
         config.write_text(json.dumps(plain | change))
         assert not has_numpy(known)
+    config.write_text("{")
+    assert not has_numpy(known)
     with pytest.raises(ModelError, match="only full BERT and DistilBERT classifiers answer by numpy"):
         load_predictor(str(decoder), "numpy")
 
@@ -77,9 +80,15 @@ def test_others_are_left_to_torch(tiny_backbones, tmp_path):
 def test_a_damaged_folder_is_one_line(tiny_run, tmp_path):
     folder = shutil.copytree(tiny_run / "model", tmp_path / "model")
     weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    lacking = load_file(weights)
+    del lacking["classifier.weight"]
+    for damage in (lambda: save_file(lacking, weights), lambda: weights.write_bytes(weights.read_bytes()[:1000])):
+        damage()
+        result = run_script("infer.py", "--model", str(folder), "--text", "a")
+        assert result.returncode == 2 and result.stderr.count("\n") == 1 and "cannot be read" in result.stderr
+    (folder / "config.json").write_text("{")
     result = run_script("infer.py", "--model", str(folder), "--text", "a")
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "cannot be read" in result.stderr
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "config.json" in result.stderr
 
 
 def test_infer_answers_a_text_without_torch(tiny_run):

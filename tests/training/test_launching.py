@@ -54,7 +54,7 @@ def test_launch_files_ask_for_shards_and_accelerate_hears_nothing_of_it(path, tm
         "import os\nfrom emotion.training.launching import take_sharding\n"
         "print(os.environ['WORLD_SIZE'], take_sharding(), [name for name in os.environ if name == 'ACCELERATE_USE_FSDP'])\n"
     )
-    result = run_script(*ACCELERATE, "--config_file", str(path), "--main_process_port", "29688", str(probe), warm=0)
+    result = run_script(*ACCELERATE, "--config_file", str(path), "--main_process_port", str(29693 + FILES.index(path)), str(probe), warm=0)
     assert result.stdout.splitlines() == ["2 True []"] * 2, result.stderr
 
 
