@@ -73,7 +73,7 @@ def test_others_are_left_to_torch(tiny_backbones, tmp_path):
         assert not has_numpy(known)
     config.write_text("{")
     assert not has_numpy(known)
-    with pytest.raises(ModelError, match="only full BERT and DistilBERT classifiers answer by numpy"):
+    with pytest.raises(ModelError, match="only full BERT and DistilBERT classifiers in float32 answer by numpy"):
         load_predictor(str(decoder), "numpy")
 
 
