@@ -104,9 +104,15 @@ def main() -> int:
 
 
 def run_alone(contender: str, *words: str) -> dict[str, Any]:
-    """Run a contender once in a process of its own, and return its figures."""
+    """Run a contender once in a process of its own, and return its figures.
+
+    Raises: SystemExit if it fails.
+    """
     command = [sys.executable, "-m", "benchmarks.training_speed", *words, "--contender", contender]
-    return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]))
+    result = subprocess.run(command, stdout=subprocess.PIPE)
+    if result.returncode:
+        raise SystemExit(result.returncode)  # it has said why
+    return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 def share_time(parts: dict[str, float]) -> dict[str, float]:
