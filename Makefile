@@ -31,9 +31,9 @@ FEWER := data.train_fraction=0.0625
 endif
 RUNS := tfidf full full-seed1 full-fewer lora nf4
 tfidf := --config configs/tfidf.yaml $(ROWS)
-full := --config configs/minilm.yaml $(ROWS)
+full := --config configs/minilm.yaml distillation.num_teachers=0 $(ROWS)
 full-seed1 := $(full) training.seed=1
-full-fewer := --config configs/minilm.yaml $(FEWER)
+full-fewer := --config configs/minilm.yaml distillation.num_teachers=0 $(FEWER)
 lora := $(full) $(LORA)
 nf4 := $(full) $(LORA) model.quantization=nf4
 

@@ -45,8 +45,10 @@ from emotion.training.checkpointing import (
     Progress,
     TrainState,
     capture_loss_scale,
+    check_unchanged,
     find_state,
     fingerprint_run,
+    fingerprint_settings,
     write_state,
 )
 from emotion.training.interruption import Interruption
@@ -74,9 +76,22 @@ def main() -> int:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))
         return 0
     run = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
+    status = 0
+    for lesson, lesson_config in run.list_lessons(config):  # teachers that it is to train for itself, and then its own
+        accelerator.wait_for_everyone()  # the main process may still have been writing the one before
+        if lesson.is_finished:
+            before, after = fingerprint_settings(lesson.read_config()), fingerprint_settings(lesson_config)
+            check_unchanged(lesson.path, before, after, arguments.resume_anyway, accelerator)
+        elif status := train(lesson_config, accelerator, lesson, num_shards, arguments):
+            break
+    accelerator.end_training()
+    return status
+
+
+def train(config: Config, accelerator: Accelerator, run: RunFolder, num_shards: int, arguments: argparse.Namespace) -> int:
+    """Train one model, from its data to its finished run; return 0, or the exit status of a run that was interrupted."""
     accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
     meter = EfficiencyMeter(accelerator.num_processes)
-
     dataset, teachers = read_dataset(config.data), config.distillation.teachers or ()
     for remark in dataset.remarks:
         accelerator.print(f"data: {remark}")
@@ -115,7 +130,7 @@ def main() -> int:
     outcome = fit(config, accelerator, run, meter, dataset, targets, tokens, model, tokenizer, state, fingerprint, tracking)
     if accelerator.is_main_process:
         finish(config, run, meter, dataset, model, outcome, tracking)
-    accelerator.end_training()
+    accelerator.free_memory()
     return 128 + outcome.signal if outcome.signal else 0
 
 

@@ -66,6 +66,13 @@ def test_value_out_of_bounds_is_refused(key):
         load_config(None, [f"{key}=-1"])
 
 
+def test_teachers_are_named_or_trained_and_not_for_the_baseline():
+    with pytest.raises(ConfigError, match=r"distillation.teachers with num_teachers: name teachers or have them trained"):
+        load_config(None, ["distillation.teachers=runs/a", "distillation.num_teachers=2"])
+    with pytest.raises(ConfigError, match=r"model.backbone=tfidf with distillation: .* num_teachers=0"):
+        load_config(ROOT / "configs" / "minilm.yaml", ["model.backbone=tfidf"])
+
+
 def test_missing_file_and_broken_yaml_are_one_line(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("training: [\n")

@@ -202,3 +202,24 @@ def test_started_on_two_processes_and_resumed_on_one(places, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     ours, theirs = ([row["loss"] for row in RunFolder(tmp_path / name).read_metrics()] for name in ("whole", "cut"))
     assert len(ours) == len(theirs) > 5 and theirs == pytest.approx(ours, abs=1e-6)
+
+
+def test_teachers_that_a_run_trains_for_itself_are_those_trained_by_hand(places, tmp_path):
+    own = ["distillation.num_teachers=2", "distillation.weight=1"]
+    given = words("full", places, tmp_path, "own", *own, "--resume")
+    teachers = [tmp_path / "own" / "teachers" / f"own-teacher-{number}" for number in (1, 2)]
+    for run in (teachers[1], tmp_path / "own"):  # killed in the second teacher, and in the student
+        assert kill_when(given, lambda run=run: len(list_states(run / "state")) > 0) == -signal.SIGKILL
+    changed = run_script(*given, "training.weight_decay=0.1")
+    assert changed.returncode == 2, changed.stderr
+    assert "own-teacher-1: cannot be resumed as it was, changed are training.weight_decay: 0.01 -> 0.1" in changed.stderr
+    last = run_script(*given)
+    assert last.returncode == 0 and last.stdout.count("resumed after step") == 1, last.stderr
+    for number, teacher in enumerate(teachers, start=1):
+        alone = run_script(*words("full", places, tmp_path, f"teacher-{number}", f"training.seed={1000 * number}"))
+        assert alone.returncode == 0, alone.stderr
+        assert_same(tmp_path / f"teacher-{number}", teacher)
+    by_hand = f"distillation.teachers={tmp_path / 'teacher-1'},{tmp_path / 'teacher-2'}"
+    student = run_script(*words("full", places, tmp_path, "student", by_hand, "distillation.weight=1"))
+    assert student.returncode == 0, student.stderr
+    assert_same(tmp_path / "student", tmp_path / "own")

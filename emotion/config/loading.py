@@ -42,8 +42,11 @@ def load_config(path: str | Path | None, overrides: list[str] | tuple[str, ...] 
             faults.append("hub.push=true without hub.repo: say where to, as hub.repo=USER/NAME")
         if config.model.backbone == BASELINE and config.lora.r > 0:
             faults.append(f"model.backbone={BASELINE} with lora.r: the baseline has no layers to adapt; set lora.r=0")
-        if config.model.backbone == BASELINE and config.distillation.teachers:
-            faults.append(f"model.backbone={BASELINE} with distillation.teachers: the baseline learns from gold labels only")
+        if config.distillation.teachers and config.distillation.num_teachers:
+            faults.append("distillation.teachers with num_teachers: name teachers or have them trained; set the other to null or 0")
+        if config.model.backbone == BASELINE and (config.distillation.teachers or config.distillation.num_teachers):
+            remedy = "set distillation.teachers=null, num_teachers=0"
+            faults.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")
     if faults:
         raise ConfigError(f"{path or 'config'}: " + "; ".join(faults))
     return config

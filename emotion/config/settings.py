@@ -135,6 +135,8 @@ class TrainingConfig:
 class DistillationConfig:
     teachers: tuple[str, ...] | None = None
     """Trained models (run folders, model folders, Hub ids) whose mean probabilities stand beside the gold labels in the loss."""
+    num_teachers: int = 0
+    """Teachers that the run trains for itself first, by its own settings from other seeds, in place of `teachers`; 0 trains none."""
     weight: float = 0.5
     """Share of the teachers' probabilities in the targets, in (0, 1]; the gold labels have the rest."""
 
@@ -218,6 +220,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "distillation.num_teachers": ("at least 0", lambda x: x >= 0),
     "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
 }

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emotion.config import TOKEN, Config, load_config, to_dict
+from emotion.config import TOKEN, Config, DistillationConfig, HubConfig, RunConfig, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
 from emotion.files import append_line, without_nan, write_json, written_beside
 from emotion.labels import LabelSet
 
 GOLD = "gold:"
 """What the columns of gold labels begin with in a file of predictions."""
+SEED_STRIDE = 1_000
+"""From a run's seed to those of the teachers that it trains for itself: runs from seeds close by have none in common."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
 
 
@@ -58,6 +60,11 @@ class RunFolder:
     def quarantine(self) -> Path:
         return self.path / "quarantine.tsv"
 
+    @property
+    def teachers(self) -> Path:
+        """The folder of the teachers that the run trained for itself, runs like any other."""
+        return self.path / "teachers"
+
     def report(self, split: str) -> Path:
         return self.path / "report" / split
 
@@ -85,13 +92,29 @@ class RunFolder:
             raise ConfigError(folder._explain_taken())
         return folder
 
+    def list_lessons(self, config: Config) -> "list[tuple[RunFolder, Config]]":
+        """Return the runs to be made for a config, one after another: `distillation.num_teachers` teachers, by its settings from other
+        seeds, and then its own, which learns from them.
+        """
+        lessons = []
+        for number in range(1, config.distillation.num_teachers + 1):
+            name, seed = f"{self.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
+            inside = RunConfig(folder=str(self.teachers), name=name)
+            training = replace(config.training, seed=seed)
+            teacher = replace(config, training=training, distillation=DistillationConfig(), hub=HubConfig(), run=inside)
+            lessons.append((RunFolder(self.teachers / name), teacher))
+        if lessons:
+            paths = tuple(str(run.path) for run, _ in lessons)
+            config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
+        return [*lessons, (self, config)]
+
     def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
         """Make the folder, with config.yaml and environment.json; a resumed run may find it there, and starts its log anew.
 
         Raises: ConfigError if it cannot be made.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=is_resumed)
+            self.path.mkdir(parents=True, exist_ok=is_resumed or self.teachers.is_dir())
             self.metrics.unlink(missing_ok=True)
         except FileExistsError:
             raise ConfigError(self._explain_taken()) from None

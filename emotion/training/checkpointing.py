@@ -43,8 +43,8 @@ FREE_KEYS = {
         "num_states",
         "timeout_minutes",
     )
-} | {f"data.{name}" for name in ("source", "train", "validation", "test")}
-"""Settings that change nothing of the result: the window keeps its size, and data is compared by its content."""
+} | {f"data.{name}" for name in ("source", "train", "validation", "test")} | {"distillation.num_teachers"}
+"""Settings that change nothing of the result: the window keeps its size, data is compared by its content, teachers by their runs."""
 
 
 @dataclass(frozen=True)
@@ -189,30 +189,42 @@ def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accel
     if state is None:
         accelerator.print(f"{states.parent}: no state to resume, starting from the beginning")
         return None
-    if changes := describe_changes(state.progress.fingerprint, fingerprint):
-        if not is_forced:
-            raise ConfigError(
-                f"{states.parent}: cannot be resumed as it was, changed are {'; '.join(changes)}: give the old ones, or --resume-anyway"
-            )
-        accelerator.print(f"resumed although changed: {'; '.join(changes)}")
+    check_unchanged(states.parent, state.progress.fingerprint, fingerprint, is_forced, accelerator)
     accelerator.print(f"{states.parent}: resumed after step {state.progress.step:,}")
     return state
 
 
 def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
     """Return what a resumed run must have in common with the one before: its settings, and a SHA-256 of (ids, texts, labels) by split."""
-    settings = {
-        f"{section}.{key}": value
-        for section, values in to_dict(config).items()
-        for key, value in values.items()
-        if f"{section}.{key}" not in FREE_KEYS and section not in INERT_SECTIONS
-    }
     digests = {}
     for split, (ids, texts, labels) in examples.items():
         digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
         digest.update(np.packbits(labels).tobytes())
         digests[f"rows of {split}"] = digest.hexdigest()[:16]
-    return {**settings, **digests}
+    return {**fingerprint_settings(config), **digests}
+
+
+def fingerprint_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that have a say in what comes out of training, by `section.key`."""
+    return {
+        f"{section}.{key}": value
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if f"{section}.{key}" not in FREE_KEYS and section not in INERT_SECTIONS
+    }
+
+
+def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> None:
+    """Hold a run that is gone on with to the fingerprint it had, or say what has changed if that is forced.
+
+    Raises: ConfigError naming each change.
+    """
+    if changes := describe_changes(before, after):
+        if not is_forced:
+            raise ConfigError(
+                f"{run}: cannot be resumed as it was, changed are {'; '.join(changes)}: give the old ones, or --resume-anyway"
+            )
+        accelerator.print(f"resumed although changed: {'; '.join(changes)}")
 
 
 def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -69,6 +69,7 @@ def format_plan(plan: Plan) -> str:
     """Return the plan as text."""
     config, footprint, training = plan.config, plan.footprint, plan.config.training
     is_nf4 = config.model.quantization == "nf4"
+    num_own = config.distillation.num_teachers
     batch_rows, batch_tokens = plan.longest_batch
     if plan.lengths is None:
         tokens = f"not known without the texts; {config.data.max_length} a text assumed for the memory"
@@ -85,7 +86,8 @@ def format_plan(plan: Plan) -> str:
         "backbone": f"{config.model.backbone}, {form}",
         "parameters": f"{footprint.parameters:,}, of which {footprint.trained_parameters:,} are trained ({share:.2%})",
         "data": f"{config.data.name}, {plan.rows:,} training rows ({plan.row_source})",
-        "teachers": ", ".join(config.distillation.teachers or ()),
+        "teachers": ", ".join(config.distillation.teachers or ())
+        or (f"{num_own}, trained first; what follows is of each, and of the run itself" if num_own else ""),
         "tokens": tokens,
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.window_size} rows each: {plan.num_processes} process(es) x "
         f"{training.gradient_accumulation_steps} micro-batch(es) x {training.per_device_batch_size}",
