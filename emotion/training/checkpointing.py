@@ -33,17 +33,21 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
     "best.safetensors",
 )
 CHECKSUMS = "checksums.json"
-FREE_KEYS = {
-    f"training.{name}"
-    for name in (
-        "per_device_batch_size",
-        "gradient_accumulation_steps",
-        "save_every_minutes",
-        "save_every_steps",
-        "num_states",
-        "timeout_minutes",
-    )
-} | {f"data.{name}" for name in ("source", "train", "validation", "test")} | {"distillation.num_teachers"}
+FREE_KEYS = (
+    {
+        f"training.{name}"
+        for name in (
+            "per_device_batch_size",
+            "gradient_accumulation_steps",
+            "save_every_minutes",
+            "save_every_steps",
+            "num_states",
+            "timeout_minutes",
+        )
+    }
+    | {f"data.{name}" for name in ("source", "train", "validation", "test")}
+    | {"distillation.num_teachers"}
+)
 """Settings that change nothing of the result: the window keeps its size, data is compared by its content, teachers by their runs."""
 
 
