@@ -164,7 +164,7 @@ def whole_weights(model: Any, accelerator: Accelerator) -> Iterator[None]:
     kept: list[tuple[nn.Module, str, nn.Parameter]] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            is_left = isinstance(module, nn.Linear) and parameter.ndim > 1 and not parameter.requires_grad
+            is_left = isinstance(module, nn.Linear) and len(whole_shape(parameter)) > 1 and not parameter.requires_grad
             if is_in_shards(parameter) and not is_left:
                 kept.append((module, name, parameter))
     try:

@@ -130,6 +130,6 @@ def _configure(max_grad_norm: float) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,  # has to be given; the loop divides by its window's rows itself
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm,
-        # Small parameters are not kept whole: it would keep a tiny model whole, and what prediction has gathered from the backward pass.
+        # DeepSpeed would keep parameters below 100,000 elements whole once gathered: a tiny model would not be in shards.
         "zero_optimization": {"stage": 3, "reduce_bucket_size": BUCKET, "stage3_param_persistence_threshold": 0},
     }
