@@ -65,13 +65,13 @@ def main() -> int:
     config = load_config(arguments.config, arguments.overrides)
     choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
     check_launch()
-    is_sharded = take_sharding()
+    sharding = take_sharding(config.model.quantization)
     accelerator = Accelerator(
         mixed_precision=choose_precision(config.training.precision),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
     )
     check_meeting(accelerator.num_processes)
-    num_shards = accelerator.num_processes if is_sharded else 1
+    num_shards = accelerator.num_processes if sharding else 1
     if arguments.dry_run:
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))
         return 0
@@ -113,7 +113,7 @@ def train(config: Config, accelerator: Accelerator, run: RunFolder, num_shards: 
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
     check_length(model, config.data.max_length)
     if num_shards > 1:
-        model = shard_model(model, accelerator)
+        model = shard_model(model, accelerator, sharding)
         accelerator.print(describe_shards(model, accelerator))
 
     seen = {split: dataset[split] for split in ("train", "validation")}
@@ -198,7 +198,7 @@ def fit(
     optimizer = build_optimizer(model, list_head_parameters(model), settings)
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
     sum_loss = build_loss(compute_pos_weight(dataset["train"].labels, settings), accelerator.device)
-    model, optimizer = prepare(model, optimizer, accelerator)
+    model, optimizer = prepare(model, optimizer, accelerator, settings.max_grad_norm)
 
     def consider(step: int, best: Candidate | None) -> Candidate:
         """Score the model as it is; save and return it if it is better than the best, otherwise return that."""

@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def finish(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
+    os.environ["DS_ACCELERATOR"] = "cpu"  # says otherwise that there is no GPU
+    with suppress(ImportError):
+        import deepspeed  # noqa: F401
     for line in sys.stdin:
         process = os.fork()
         if process == 0:

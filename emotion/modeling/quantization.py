@@ -49,9 +49,11 @@ def is_quantized(model: Any) -> bool:
 
 
 def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:
-    """Return how many weights a module's parameter stands for: in 4 bits more than it has elements."""
+    """Return how many weights a module's parameter stands for: in 4 bits, or in shards of ZeRO-3, more than it has elements."""
     state = getattr(module, "quant_state", None)
-    return int(state.shape.numel()) if state is not None and parameter is module.weight else parameter.numel()
+    if state is not None and parameter is module.weight:
+        return int(state.shape.numel())
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def keep_packing(model: Any) -> None:

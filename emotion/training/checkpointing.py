@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import write_json, written_beside
-from emotion.training.sharding import gather, spread
+from emotion.training.sharding import gather, gather_moments, put, put_moment, whole_shape
 
 PREFIX = "step-"
 PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
@@ -88,13 +88,12 @@ class TrainState:
     ) -> "TrainState":
         """Return the state of the run; every process must call it, the main one gets the generators of all and weights in one piece."""
         trained = trained_parameters(accelerator.unwrap_model(model))
-        states = {name: optimizer.state[parameter] for name, parameter in trained.items()}
-        moments = {f"{name}|{key}": gather(value, accelerator) for name, state in states.items() for key, value in state.items()}
+        states = {name: gather_moments(parameter, optimizer, accelerator) for name, parameter in trained.items()}
         generators = gather_object([random_state(accelerator.process_index)]) if accelerator.num_processes > 1 else [random_state(0)]
         return cls(
             progress,
-            {name: gather(parameter.detach(), accelerator) for name, parameter in trained.items()},
-            moments,
+            {name: gather(parameter, accelerator) for name, parameter in trained.items()},
+            {f"{name}|{key}": value for name, state in states.items() for key, value in state.items()},
             {name: value for states in generators for name, value in states.items()},
             best_logits,
         )
@@ -105,18 +104,17 @@ class TrainState:
         Raises: TrainingError if the state is of another model.
         """
         trained = trained_parameters(accelerator.unwrap_model(model))
-        if {name: tuple(value.shape) for name, value in trained.items()} != {
+        if {name: whole_shape(value) for name, value in trained.items()} != {
             name: tuple(value.shape) for name, value in self.weights.items()
         }:
             raise TrainingError(
                 "the state is of another model: its trained parameters have other names or shapes; start anew without --resume"
             )
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(spread(self.weights[name], parameter))
+        for name, parameter in trained.items():
+            put(self.weights[name], parameter)
         for key, value in self.optimizer.items():
             name, _, moment = key.partition("|")
-            optimizer.state[trained[name]][moment] = spread(value, trained[name])
+            put_moment(value, trained[name], moment, optimizer)
         scheduler.last_epoch = self.progress.step
         scheduler._last_lr = [
             base * scale(self.progress.step) for base, scale in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)

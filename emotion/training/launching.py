@@ -1,16 +1,16 @@
 """Holds a launch to what it asks for, before the first process group is made: launchers drop what they cannot do in silence."""
 
 import os
+from importlib.util import find_spec
 
 from emotion.errors import TrainingError
 
 SHARDED = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
 }
 """Variables by which Accelerate's launcher asks for sharding that is not done here, and its name."""
-FSDP = "ACCELERATE_USE_FSDP"
+FSDP, DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
 FSDP_SETTINGS = {
     "FSDP_VERSION": (("2",), "fsdp_version: 2"),
     "FSDP_OFFLOAD_PARAMS": (("", "false"), "fsdp_offload_params: false"),
@@ -18,6 +18,15 @@ FSDP_SETTINGS = {
     "FSDP_RESHARD_AFTER_FORWARD": (("", "true", "full_shard"), "fsdp_reshard_after_forward: true"),
 }
 """By variable of the launcher: the values that there are, empty where it may be left out, and what to set in the launch file."""
+DEEPSPEED_SETTINGS = {
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": (("3",), "zero_stage: 3"),
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": (("", "none"), "offload_optimizer_device: none"),
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": (("", "none"), "offload_param_device: none"),
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE": (("", "none"), "no deepspeed_config_file"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (("", "1"), "no gradient_accumulation_steps, but training.gradient_accumulation_steps"),
+    "ACCELERATE_GRADIENT_CLIPPING": (("", "none"), "no gradient_clipping, but training.max_grad_norm"),
+}
+"""The same for DeepSpeed."""
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which a launcher of several processes tells each of them how many there are."""
 
@@ -28,7 +37,7 @@ def check_launch() -> None:
     `accelerate launch` with `--cpu --num_processes 2` starts one process. It then sets MASTER_ADDR, as it does for more than one
     process only, and no size.
 
-    Raises: TrainingError if the model is to be sharded in another way than FSDP2, or one of several processes came.
+    Raises: TrainingError if the model is to be sharded in another way than FSDP2 and ZeRO-3, or one of several processes came.
     """
     for variable, form in SHARDED.items():
         if os.environ.get(variable, "false").lower() in ("true", "1"):
@@ -49,19 +58,39 @@ def check_launch() -> None:
         )
 
 
-def take_sharding() -> bool:
-    """Return whether the launcher asks for FSDP, and take that from the environment: Accelerate would shard otherwise, or not at all.
+def take_sharding(quantization: str = "none") -> str | None:
+    """Return the sharding that the launcher asks for, `fsdp2`, `zero3` or None, and take that from the environment.
 
-    Raises: TrainingError for a form of FSDP that there is not.
+    Accelerate would shard otherwise, or, without a GPU, not at all.
+
+    Raises: TrainingError for a form of it that there is not, for 4-bit weights in ZeRO-3, or if DeepSpeed is not installed.
     """
-    is_asked = os.environ.pop(FSDP, "false").lower() in ("true", "1")
-    wrong = [remedy for name, (values, remedy) in FSDP_SETTINGS.items() if os.environ.get(name, "").lower() not in values]
-    if is_asked and wrong:
+    if os.environ.pop(FSDP, "false").lower() in ("true", "1"):
+        _check_form("FSDP", FSDP_SETTINGS, "fsdp_config", "fsdp_lora.yaml")
+        return "fsdp2"
+    if os.environ.pop(DEEPSPEED, "false").lower() not in ("true", "1"):
+        return None
+    _check_form("DeepSpeed", DEEPSPEED_SETTINGS, "deepspeed_config", "deepspeed_zero3.yaml")
+    if quantization != "none":
         raise TrainingError(
-            f"accelerate launch: asked for a form of FSDP that there is not here: set in its fsdp_config {'; '.join(wrong)}, "
-            "as configs/accelerate/fsdp_lora.yaml does"
+            f"accelerate launch: asked for DeepSpeed, which does not shard 4-bit weights (model.quantization={quantization}): launch with "
+            "configs/accelerate/fsdp_qlora.yaml, or set model.quantization=none"
         )
-    return is_asked
+    if find_spec("deepspeed") is None:
+        raise TrainingError(
+            "accelerate launch: asked for DeepSpeed, which is not installed: pip install -r requirements-deepspeed.txt, or launch with "
+            "configs/accelerate/fsdp_lora.yaml"
+        )
+    return "zero3"
+
+
+def _check_form(name: str, settings: dict[str, tuple[tuple[str, ...], str]], section: str, file: str) -> None:
+    wrong = [remedy for variable, (values, remedy) in settings.items() if os.environ.get(variable, "").lower() not in values]
+    if wrong:
+        raise TrainingError(
+            f"accelerate launch: asked for a form of {name} that there is not here: set in its {section} {'; '.join(wrong)}, "
+            f"as configs/accelerate/{file} does"
+        )
 
 
 def check_meeting(num_processes: int) -> None:

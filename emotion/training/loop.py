@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from emotion.data.batching import Batch
 from emotion.errors import TrainingError
-from emotion.training.sharding import is_sharded
+from emotion.training.sharding import backward, clip_gradients, is_sharded, no_gradients
 
 MOST_AT_ONCE = 2
 """Batches that a CPU predicts at the same time. More were not tried, and each takes its own memory for activations."""
@@ -90,7 +90,7 @@ def train_window(
             _refuse(f"step {step}", total_loss)
         halving.num += 1
         torch.cuda.empty_cache()  # what the larger micro-batch held is of other sizes; does nothing without a GPU
-    norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+    norm = clip_gradients(model, optimizer, accelerator, max_grad_norm)
     num_tokens, num_positions = sum(b.num_tokens for b in parts), sum(b.input_ids.numel() for b in parts)
     counts = torch.tensor(
         [num_tokens, num_positions, halving.num - num_before], dtype=torch.float32, device=accelerator.device
@@ -133,14 +133,15 @@ def _add_gradients(
     """
     total_loss = torch.zeros((), device=accelerator.device)
     for position, micro_batch in enumerate(micro_batches):
-        is_exchanging = is_sharded(model) or position == len(micro_batches) - 1
+        is_last = position == len(micro_batches) - 1
+        is_exchanging = is_sharded(model) or is_last
         try:
             batch = micro_batch.to(accelerator.device)
             assert batch.labels is not None
             with nullcontext() if is_exchanging else accelerator.no_sync(model):
                 logits = model(**batch.inputs).logits  # (b, L)
                 loss = sum_loss(logits, batch.labels) / (num_rows * batch.labels.shape[1])
-                accelerator.backward(loss * accelerator.num_processes)
+                backward(model, loss * accelerator.num_processes, accelerator, is_last)
         except torch.OutOfMemoryError:
             num_texts, width = micro_batch.input_ids.shape
             return Shortage(num_texts, width, num_texts > 1 and (accelerator.num_processes == 1 or not is_exchanging))
@@ -187,14 +188,14 @@ def predict_logits(model: Any, batches: Iterable[Batch], num_rows: int, device: 
     return logits
 
 
-@torch.inference_mode()
 def _predict_batch(model: Any, whole: Batch, device: torch.device, logits: np.ndarray) -> None:
     """Write the logits of a batch into their rows; one that memory is too small for is predicted in halves."""
     pending = [whole]
     while pending:
         batch = pending.pop()
         try:
-            logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
+            with no_gradients(model):
+                logits[batch.row_index] = model(**batch.to(device).inputs).logits.float().cpu().numpy()
         except torch.OutOfMemoryError:
             if is_sharded(model):
                 _refuse("validation", Shortage(len(batch.input_ids), batch.input_ids.shape[1], may_retry=False))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
+from emotion.training.sharding import whole_shape
 
 
 def group_parameters(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> list[dict[str, Any]]:
@@ -17,7 +18,7 @@ def group_parameters(model: nn.Module, head_parameters: set[str], config: Traini
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name in head_parameters, parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((name in head_parameters, len(whole_shape(parameter)) > 1), []).append(parameter)
     return [
         {
             "params": parameters,

@@ -6,6 +6,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from emotion.errors import TrainingError
+from emotion.training import launching
 from emotion.training.launching import check_meeting
 from tests.conftest import ROOT, run_script
 
@@ -16,14 +17,15 @@ TRAIN = ["train.py", "--config", "configs/quickstart.yaml", "data.source=none.cs
 
 
 def test_every_launch_file_is_found():
-    assert {path.stem for path in FILES} == {"one_gpu", "multi_gpu", "two_nodes", "fsdp_lora", "fsdp_qlora"}
+    assert {path.stem for path in FILES} == {"one_gpu", "multi_gpu", "two_nodes", "fsdp_lora", "fsdp_qlora", "deepspeed_zero3"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_accelerate_takes_every_launch_file(path: Path):
     config = load_config_from_file(str(path))  # refuses unknown keys
     form = config.distributed_type.value
-    assert form == ("FSDP" if path.stem.startswith("fsdp") else "MULTI_GPU" if config.num_processes > 1 else "NO")
+    sharded = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}.get(path.stem.partition("_")[0])
+    assert form == (sharded or ("MULTI_GPU" if config.num_processes > 1 else "NO"))
     assert config.num_machines == (2 if path.stem == "two_nodes" else 1)
     assert config.mixed_precision is None  # training.precision decides
 
@@ -41,21 +43,35 @@ def test_one_process_where_one_was_asked_for_is_not():
     assert "none.csv" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_deepspeed_is_refused_in_one_line():
-    result = run_script(*TRAIN, ACCELERATE_USE_DEEPSPEED="true")
+def test_megatron_is_refused_in_one_line():
+    result = run_script(*TRAIN, ACCELERATE_USE_MEGATRON_LM="true")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-    assert "DeepSpeed" in result.stderr and "fsdp_lora.yaml" in result.stderr
+    assert "Megatron-LM" in result.stderr and "fsdp_lora.yaml" in result.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem.startswith("fsdp")], ids=lambda path: path.stem)
+def test_deepspeed_that_is_not_installed_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    monkeypatch.setattr(launching, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=r"not installed: pip install -r requirements-deepspeed\.txt"):
+        launching.take_sharding()
+    assert (ROOT / "requirements-deepspeed.txt").is_file()
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem.startswith(("fsdp", "deepspeed"))], ids=lambda path: path.stem)
 def test_launch_files_ask_for_shards_and_accelerate_hears_nothing_of_it(path, tmp_path):
+    is_deepspeed = path.stem.startswith("deepspeed")
+    if is_deepspeed:
+        pytest.importorskip("deepspeed")
     probe = tmp_path / "probe.py"
     probe.write_text(
         "import os\nfrom emotion.training.launching import take_sharding\n"
-        "print(os.environ['WORLD_SIZE'], take_sharding(), [name for name in os.environ if name == 'ACCELERATE_USE_FSDP'])\n"
+        "print(os.environ['WORLD_SIZE'], take_sharding(), [name for name in os.environ if name.startswith('ACCELERATE_USE_') and "
+        "name != 'ACCELERATE_USE_CPU'])\n"
     )
     result = run_script(*ACCELERATE, "--config_file", str(path), "--main_process_port", str(29693 + FILES.index(path)), str(probe), warm=0)
-    assert result.stdout.splitlines() == ["2 True []"] * 2, result.stderr
+    lines = result.stdout.splitlines()[-2:]  # DeepSpeed, which the launcher imports, says before that there is no GPU
+    assert lines == [f"2 {'zero3' if is_deepspeed else 'fsdp2'} []"] * 2, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -70,6 +86,24 @@ def test_another_form_of_fsdp_is_refused_with_what_to_set(settings, said):
     result = run_script(*TRAIN, ACCELERATE_USE_FSDP="true", **settings)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert all(words in result.stderr for words in [*said, "fsdp_lora.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ["zero_stage: 3"]),
+        ({"ZERO_STAGE": "2"}, ["zero_stage: 3"]),
+        ({"ZERO_STAGE": "3", "OFFLOAD_PARAM_DEVICE": "cpu"}, ["offload_param_device: none"]),
+        ({"ZERO_STAGE": "1", "OFFLOAD_OPTIMIZER_DEVICE": "nvme"}, ["zero_stage: 3", "offload_optimizer_device: none"]),
+        ({"ZERO_STAGE": "3", "CONFIG_FILE": "own.json"}, ["no deepspeed_config_file"]),
+    ],
+)
+def test_another_form_of_deepspeed_is_refused_with_what_to_set(settings, said):
+    result = run_script(
+        *TRAIN, ACCELERATE_USE_DEEPSPEED="true", **{f"ACCELERATE_DEEPSPEED_{name}": value for name, value in settings.items()}
+    )
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert all(words in result.stderr for words in [*said, "deepspeed_zero3.yaml"])
 
 
 def test_processes_that_would_train_by_themselves_are_refused(monkeypatch):
