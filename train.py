@@ -71,8 +71,8 @@ def main() -> int:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
     )
     check_meeting(accelerator.num_processes)
-    num_shards = accelerator.num_processes if sharding else 1
     if arguments.dry_run:
+        num_shards = accelerator.num_processes if sharding is not None else 1
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))
         return 0
     run = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
@@ -82,13 +82,13 @@ def main() -> int:
         if lesson.is_finished:
             before, after = fingerprint_settings(lesson.read_config()), fingerprint_settings(lesson_config)
             check_unchanged(lesson.path, before, after, arguments.resume_anyway, accelerator)
-        elif status := train(lesson_config, accelerator, lesson, num_shards, arguments):
+        elif status := train(lesson_config, accelerator, lesson, sharding, arguments):
             break
     accelerator.end_training()
     return status
 
 
-def train(config: Config, accelerator: Accelerator, run: RunFolder, num_shards: int, arguments: argparse.Namespace) -> int:
+def train(config: Config, accelerator: Accelerator, run: RunFolder, sharding: str | None, arguments: argparse.Namespace) -> int:
     """Train one model, from its data to its finished run; return 0, or the exit status of a run that was interrupted."""
     accelerator.print(f"{run.path}: {accelerator.device}, {accelerator.num_processes} process(es), precision {name_precision(accelerator)}")
     meter = EfficiencyMeter(accelerator.num_processes)
@@ -112,7 +112,7 @@ def train(config: Config, accelerator: Accelerator, run: RunFolder, num_shards: 
     )
     set_seed(config.training.seed, device_specific=True)  # ... and draws its own dropout
     check_length(model, config.data.max_length)
-    if num_shards > 1:
+    if sharding is not None and accelerator.num_processes > 1:
         model = shard_model(model, accelerator, sharding)
         accelerator.print(describe_shards(model, accelerator))
 
