@@ -2,7 +2,7 @@
 
     python -m benchmarks.kill_and_resume --kills 200 --output kill_and_resume.json
 
-Tiny random models on the CPU: full fine-tuning (dropout drawn), LoRA, and LoRA on NF4 in one process, full fine-tuning in two.
+Tiny random models on the CPU: full fine-tuning (dropout drawn), LoRA, and LoRA on NF4, each in one process and in two.
 A start is a fork of a process that has the imports done; SIGKILL is a real one, at a moment drawn uniformly over most of what
 an uninterrupted run takes, loading included; for every fourth the next save is waited for. On two processes one is killed and up
 to 50 ms later the other, as a launcher would.
@@ -36,11 +36,14 @@ from tests.test_resume import assert_same
 SHARE = 0.6
 """Kills fall into this share of an uninterrupted run's time: most do not let it end, some come before its first state."""
 MOST_SECONDS = 300
+HALF = "training.per_device_batch_size=16"
 WAYS: dict[str, tuple[str, list[str], int]] = {
     "full": ("bert", [], 1),
     "LoRA": ("bert", ["lora.r=4"], 1),
     "NF4 + LoRA": ("mistral", ["lora.r=4", "model.quantization=nf4"], 1),
-    "full, two processes": ("bert", ["training.per_device_batch_size=16"], 2),
+    "full, two processes": ("bert", [HALF], 2),
+    "LoRA, two processes": ("bert", ["lora.r=4", HALF], 2),
+    "NF4 + LoRA, two processes": ("mistral", ["lora.r=4", "model.quantization=nf4", HALF], 2),
 }
 """Backbone, settings and number of processes."""
 SETTINGS = ["training.per_device_batch_size=32", "training.epochs=2", "training.save_every_steps=2", "training.log_every=5"]
