@@ -41,6 +41,7 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
             f"lora.target_modules={config.target_modules}: {' '.join(str(error).split())[:200]}; the backbone's linear layers are {names}"
         ) from None
     settings.base_model_name_or_path, settings.revision = base_name, revision
+    settings.target_modules = sorted(settings.target_modules)  # peft makes a set of it, which saves in another order each time
     return adapted
 
 

@@ -143,6 +143,7 @@ def test_adapter_names_its_base_for_other_tools(tiny_backbones, tmp_path):
     model, tokenizer = build(tiny_backbones["gemma"], "lora")
     save(model, tokenizer, tmp_path / "model", tiny_backbones["gemma"], "lora")
     settings = json.loads((tmp_path / "model" / "adapter_config.json").read_text())
+    assert len(settings["target_modules"]) > 3 and settings["target_modules"] == sorted(settings["target_modules"])
     assert settings["base_model_name_or_path"] == str(tiny_backbones["gemma"]) and settings["task_type"] == "SEQ_CLS"
 
 
