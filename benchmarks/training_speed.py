@@ -69,12 +69,14 @@ def main() -> int:
     parser.add_argument("--backbone", default="bundled:all-MiniLM-L6-v2")
     parser.add_argument("--rows", type=int, default=2_048)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens kept of a text (default: 128)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", default="training_speed.json", help="where the figures go as JSON")
     parser.add_argument("--contender", choices=CONTENDERS, help="run this one once, in this process, and print its figures as JSON")
     arguments = parser.parse_args()
     if arguments.contender:
-        workload = prepare(arguments.backbone, read_texts(Path(arguments.texts), arguments.rows), arguments.batch_size)
+        texts = read_texts(Path(arguments.texts), arguments.rows)
+        workload = prepare(arguments.backbone, texts, arguments.batch_size, arguments.max_length)
         rate = CONTENDERS[arguments.contender](workload)
         figures = {
             "texts": len(workload.labels),
@@ -121,7 +123,7 @@ def share_time(parts: dict[str, float]) -> dict[str, float]:
     return shares | {"outside": 1 - sum(shares.values())}
 
 
-def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:
+def prepare(backbone: str, texts: list[str], batch_size: int, max_length: int = MAX_LENGTH) -> Workload:
     label_set = LabelSet(tuple(f"label {column}" for column in range(NUM_LABELS)))
     set_seed(0)
     model, tokenizer = build_model(ModelConfig(backbone), LoraConfig(), label_set, np.full(NUM_LABELS, 0.05))
@@ -129,7 +131,7 @@ def prepare(backbone: str, texts: list[str], batch_size: int) -> Workload:
     settings = TrainingConfig(per_device_batch_size=batch_size, learning_rate=1e-6, head_learning_rate=1e-6)
     if len(texts) < 2 * WARMUP_STEPS * batch_size:
         raise ConfigError(f"--rows: {len(texts):,} different texts, at least {2 * WARMUP_STEPS * batch_size} are needed to time windows")
-    return Workload(tokenize(tokenizer, texts, MAX_LENGTH), labels, settings, model, tokenizer)
+    return Workload(tokenize(tokenizer, texts, max_length), labels, settings, model, tokenizer)
 
 
 def run_ours(work: Workload) -> float:
