@@ -320,7 +320,9 @@ def finish(
         run.report("validation"), dataset["validation"].labels, best.probabilities, best.rule, dataset.label_set, "validation"
     )
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
-    efficiency = meter.summarize(model, run.model) | {"interrupted_after_step": outcome.num_steps if outcome.signal else None}
+    efficiency = meter.summarize(model, run.model, run.sum_teachers_seconds()) | {
+        "interrupted_after_step": outcome.num_steps if outcome.signal else None
+    }
     write_json(run.efficiency, efficiency)
     tracking.finish(run, report, efficiency, config.tracking.log_model)
     if outcome.signal is None:

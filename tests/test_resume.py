@@ -219,6 +219,9 @@ def test_teachers_that_a_run_trains_for_itself_are_those_trained_by_hand(places,
         alone = run_script(*words("full", places, tmp_path, f"teacher-{number}", f"training.seed={1000 * number}"))
         assert alone.returncode == 0, alone.stderr
         assert_same(tmp_path / f"teacher-{number}", teacher)
+    seconds, *taught = (json.loads(RunFolder(run).efficiency.read_text()) for run in (tmp_path / "own", *teachers))
+    assert seconds["teachers_seconds"] == pytest.approx(sum(row["total_seconds"] for row in taught)) and taught[0]["teachers_seconds"] == 0
+    assert seconds["total_seconds"] > seconds["teachers_seconds"] + seconds["training_seconds"]
     by_hand = f"distillation.teachers={tmp_path / 'teacher-1'},{tmp_path / 'teacher-2'}"
     student = run_script(*words("full", places, tmp_path, "student", by_hand, "distillation.weight=1"))
     assert student.returncode == 0, student.stderr

@@ -63,8 +63,8 @@ class EfficiencyMeter:
             rates["padding_share"] = 1 - self.num_tokens / self.num_positions
         return rates
 
-    def summarize(self, model: Any, model_folder: Path) -> dict[str, Any]:
-        """Return the content of efficiency.json; memory and sizes in bytes, times in seconds."""
+    def summarize(self, model: Any, model_folder: Path, teachers_seconds: float = 0.0) -> dict[str, Any]:
+        """Return the content of efficiency.json; memory and sizes in bytes, times in seconds, those of own teachers in the total too."""
         parameters, trainable = count_parameters(model)
         return {
             "parameters": parameters,
@@ -73,7 +73,8 @@ class EfficiencyMeter:
             "examples_seen": self.num_examples,
             "training_seconds": self.step_seconds,
             "saving_seconds": self.saving_seconds,
-            "total_seconds": time.perf_counter() - self.started,
+            "teachers_seconds": teachers_seconds,
+            "total_seconds": time.perf_counter() - self.started + teachers_seconds,
             "peak_memory": measure_peak_memory(),
             "model_size": sum(path.stat().st_size for path in model_folder.rglob("*") if path.is_file()),
             "num_processes": self.num_processes,

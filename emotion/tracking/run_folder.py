@@ -108,6 +108,11 @@ class RunFolder:
             config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
         return [*lessons, (self, config)]
 
+    def sum_teachers_seconds(self) -> float:
+        """Return the seconds that the teachers took which the run trained for itself."""
+        files = self.teachers.glob("*/efficiency.json")
+        return float(sum(json.loads(path.read_text(encoding="utf-8"))["total_seconds"] for path in files))
+
     def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
         """Make the folder, with config.yaml and environment.json; a resumed run may find it there, and starts its log anew.
 
