@@ -18,6 +18,7 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json, written_beside
 from emotion.inference.model_folder import save_model
+from emotion.inference.numpy_predictor import NumpyPredictor, has_numpy
 from emotion.inference.onnx_predictor import ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, has_onnx
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder
@@ -128,7 +129,8 @@ def _compare(rule: DecisionRule, gold: np.ndarray, reference: np.ndarray, logits
 def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[str], labels: np.ndarray) -> Agreement:
     """Write the ONNX form of a model into its folder, in float32 or with int8 weights and activations, if it answers alike.
 
-    int8 is dynamic, its weights scaled per output channel: per tensor is worse. `texts` and `labels` are validation rows.
+    Full BERT and DistilBERT models have a graph of their own (`encoder_graph.py`), all others torch's exporter and, for int8, ONNX
+    Runtime's dynamic quantisation, weights scaled per output channel. `texts` and `labels` are validation rows.
 
     Raises: ModelError if the packages are missing, the model is no transformer or cannot be exported, or the answers are too far
         off; nothing is written then.
@@ -144,7 +146,10 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
     reference = predictor.predict_logits(texts, description="torch")
     with written_beside(folder / ONNX_FOLDER) as partial:
         partial.mkdir()
-        _write_onnx(predictor, partial / ONNX_FILE, is_int8)
+        if has_numpy(folder):
+            _write_encoder(location, partial / ONNX_FILE, texts if is_int8 else None)
+        else:
+            _write_onnx(predictor, partial / ONNX_FILE, is_int8)
         about = {"form": form, "pad_token_id": predictor.tokenizer.pad_token_id}
         write_json(partial / ONNX_ABOUT, about)
         found = OnnxPredictor.open(folder, partial).predict_logits(texts, "ONNX")
@@ -160,12 +165,25 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
     return agreement
 
 
+def _write_encoder(location: str, path: Path, texts: list[str] | None) -> None:
+    from emotion.inference.encoder_graph import write_encoder
+
+    try:
+        write_encoder(NumpyPredictor.load(location), path, texts)
+    except ImportError as error:
+        raise _explain_missing(error) from None
+
+
+def _explain_missing(error: ImportError) -> ModelError:
+    return ModelError(f"--export onnx: {error.name} is not installed: pip install -r requirements-onnx.txt")
+
+
 def _write_onnx(predictor: Predictor, path: Path, is_int8: bool) -> None:
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
-        raise ModelError(f"--export onnx: {error.name} is not installed: pip install -r requirements-onnx.txt") from None
+        raise _explain_missing(error) from None
     model = _LogitsOnly(predictor.model.float().to("cpu"))
     input_ids = torch.full((2, 8), predictor.tokenizer.pad_token_id)
     attention_mask = torch.ones_like(input_ids)

@@ -4,9 +4,10 @@ What they share with `Predictor`: `label_set`, `rule`, `sidecar`, `form`, `predi
 """
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,8 +17,6 @@ from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 
 TOKENIZER = "tokenizer.json"
-BATCH_TOKENS = 1_024
-"""Tokens of a batch, padding included: enough for the matrix products to be fast, few enough for the caches."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class LightPredictor(ABC):
     sidecar: Sidecar
     form: str
     pad_token_id: int
+
+    batch_tokens: ClassVar[int]
+    """Tokens of a batch, padding included: enough for the matrix products to be fast, few enough for the caches."""
+    num_at_once: ClassVar[int] = 1
+    """Batches that are answered at the same time."""
 
     @abstractmethod
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -46,10 +50,18 @@ class LightPredictor(ABC):
 
         token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
         logits = np.zeros((len(texts), len(self.label_set)), dtype=np.float32)
-        with tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress:
-            for rows in batch_by_tokens(np.array([len(ids) for ids in token_ids]), BATCH_TOKENS):
-                logits[rows] = self.answer(*pad_rows(token_ids, rows, self.pad_token_id))
-                progress.update(len(rows))
+        batches = list(batch_by_tokens(np.array([len(ids) for ids in token_ids]), self.batch_tokens))
+
+        def answer(rows: np.ndarray) -> int:
+            logits[rows] = self.answer(*pad_rows(token_ids, rows, self.pad_token_id))
+            return len(rows)
+
+        with (
+            tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress,
+            ThreadPoolExecutor(self.num_at_once) as pool,
+        ):
+            for number in (pool.map if len(batches) > 1 else map)(answer, batches):
+                progress.update(number)
         return logits
 
 

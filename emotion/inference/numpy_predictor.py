@@ -73,6 +73,8 @@ class NumpyPredictor(LightPredictor):
     weights: dict[str, np.ndarray]
     config: dict[str, Any]
 
+    batch_tokens = 1_024
+
     @classmethod
     def load(cls, location: str) -> "NumpyPredictor":
         """Return the predictor of a run or model folder.

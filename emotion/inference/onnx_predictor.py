@@ -1,6 +1,7 @@
 """The same answers without torch: a model's ONNX form on ONNX Runtime, ready in a second. The only user of onnxruntime."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ class OnnxPredictor(LightPredictor):
     """A trained model in its ONNX form."""
 
     session: Any
+
+    batch_tokens = 384
+    num_at_once = 2
 
     @classmethod
     def load(cls, location: str) -> "OnnxPredictor":
@@ -43,7 +47,10 @@ class OnnxPredictor(LightPredictor):
         try:
             about = json.loads((onnx_folder / ONNX_ABOUT).read_text(encoding="utf-8"))
             form, pad_token_id = f"ONNX {about['form']}", about["pad_token_id"]
-            session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            # Those that ask compute as well; all together they are as many as may.
+            options.intra_op_num_threads = max(count_threads() - cls.num_at_once + 1, 1)
+            session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
             tokenizer = load_tokenizer(folder, sidecar.max_length)
         except Exception as error:  # onnxruntime and tokenizers raise kinds of their own
             raise ModelError(f"{onnx_folder}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
@@ -51,6 +58,13 @@ class OnnxPredictor(LightPredictor):
 
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+
+
+def count_threads() -> int:
+    """Return how many threads may compute: OMP_NUM_THREADS, as torch has it, or the cores that this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given.isdigit() and int(given) > 0 else cores
 
 
 def has_onnx(folder: Path, form: str | None = None) -> bool:

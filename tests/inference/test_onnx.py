@@ -36,6 +36,28 @@ def test_verify_holds_the_onnx_form_to_the_others(exported):
     assert result.returncode == 0 and "ONNX fp32" in result.stdout and "EXCEEDED" not in result.stdout, result.stderr
 
 
+@pytest.fixture(scope="module")
+def by_torch(tiny_run, tmp_path_factory):
+    """The same by torch's exporter, as for models whose operators are not known here."""
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("onnx") / "run")
+    predictor = Predictor.load(str(run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "has_numpy", lambda folder: False)
+        export.export_onnx(predictor, str(run), False, TEXTS, predictor.rule.decide(predictor.predict(TEXTS)))
+    return run
+
+
+def test_a_graph_of_our_own_is_that_of_the_exporter(exported, by_torch):
+    import onnx
+
+    ours, theirs = (onnx.load(run / "model" / "onnx" / "model.onnx") for run in (exported, by_torch))
+    onnx.checker.check_model(ours)
+    kinds = [{node.op_type for node in model.graph.node} for model in (ours, theirs)]
+    assert "MultiHeadAttention" in kinds[0] and "MultiHeadAttention" not in kinds[1]
+    logits = [OnnxPredictor.load(str(run)).predict_logits(TEXTS) for run in (exported, by_torch)]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+
+
 def test_int8_is_made_only_if_validation_stays(exported, tiny_run, tmp_path, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
