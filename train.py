@@ -52,7 +52,7 @@ from emotion.training.checkpointing import (
     write_state,
 )
 from emotion.training.interruption import Interruption
-from emotion.training.launching import check_launch, check_meeting, take_sharding
+from emotion.training.launching import check_launch, check_meeting, free_threads, take_sharding
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, mix_targets
 from emotion.training.planning import format_plan, plan_run
@@ -71,6 +71,8 @@ def main() -> int:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.training.timeout_minutes))],
     )
     check_meeting(accelerator.num_processes)
+    if accelerator.device.type == "cpu" and (remark := free_threads()):
+        accelerator.print(remark)
     if arguments.dry_run:
         num_shards = accelerator.num_processes if sharding is not None else 1
         accelerator.print(format_plan(plan_run(config, accelerator.num_processes, name_precision(accelerator), num_shards)))

@@ -3,6 +3,8 @@
 import os
 from importlib.util import find_spec
 
+import torch
+
 from emotion.errors import TrainingError
 
 SHARDED = {
@@ -103,6 +105,27 @@ def check_meeting(num_processes: int) -> None:
         raise TrainingError(
             f"{num_started} processes were started, but each would train by itself: without a GPU they meet if ACCELERATE_USE_CPU=1 is set"
         )
+
+
+def free_threads() -> str | None:
+    """Give the only process of `accelerate launch` all cores of a CPU, and return a sentence on it; None if there is nothing to undo.
+
+    The launcher gives each process one thread unless it is told `--cpu`, a number of threads, or OMP_NUM_THREADS.
+    """
+    import psutil
+
+    is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ or os.environ.get("OMP_NUM_THREADS") != "1" or not is_alone:
+        return None
+    launcher = _read_launcher()
+    if launcher is None or "OMP_NUM_THREADS" in launcher[1] or _find_option(launcher[0], "--num_cpu_threads_per_process"):
+        return None
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    if num_threads == 1:
+        return None
+    torch.set_num_threads(num_threads)
+    return f"accelerate launch set one thread where none was asked for; {num_threads} are used (OMP_NUM_THREADS chooses)"
 
 
 def _read_launcher() -> tuple[list[str], dict[str, str]] | None:

@@ -111,3 +111,27 @@ def test_processes_that_would_train_by_themselves_are_refused(monkeypatch):
     with pytest.raises(TrainingError, match="ACCELERATE_USE_CPU=1"):
         check_meeting(1)
     check_meeting(2)
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "number"),
+    [
+        ([], {}, 4),
+        (["--num_cpu_threads_per_process", "1"], {}, None),
+        ([], {"OMP_NUM_THREADS": "1"}, None),  # the user's own
+    ],
+)
+def test_one_thread_that_nobody_asked_for_becomes_all_cores(monkeypatch, words, environment, number):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(launching, "_read_launcher", lambda: (["accelerate", "launch", *words, "train.py"], environment))
+    monkeypatch.setattr(launching.os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 8 if logical else 6)
+    taken = []
+    monkeypatch.setattr(launching.torch, "set_num_threads", taken.append)
+    remark = launching.free_threads()
+    assert taken == ([number] if number else [])
+    assert (remark is None) == (number is None) and (remark is None or "4 are used" in remark)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launching.free_threads() is None
