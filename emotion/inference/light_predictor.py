@@ -32,8 +32,11 @@ class LightPredictor(ABC):
 
     batch_tokens: ClassVar[int]
     """Tokens of a batch, padding included: enough for the matrix products to be fast, few enough for the caches."""
-    num_at_once: ClassVar[int] = 1
-    """Batches that are answered at the same time."""
+
+    @property
+    def num_at_once(self) -> int:
+        """Batches that are answered at the same time."""
+        return 1
 
     @abstractmethod
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

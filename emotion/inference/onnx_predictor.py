@@ -13,6 +13,8 @@ from emotion.inference.light_predictor import LightPredictor, load_tokenizer
 from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
 
+MOST_AT_ONCE = 2
+"""Batches that are answered at the same time."""
 ONNX_FOLDER, ONNX_FILE, ONNX_ABOUT = "onnx", "model.onnx", "about.json"
 
 
@@ -23,7 +25,10 @@ class OnnxPredictor(LightPredictor):
     session: Any
 
     batch_tokens = 384
-    num_at_once = 2
+
+    @property
+    def num_at_once(self) -> int:
+        return min(MOST_AT_ONCE, count_threads())
 
     @classmethod
     def load(cls, location: str) -> "OnnxPredictor":
@@ -49,7 +54,7 @@ class OnnxPredictor(LightPredictor):
             form, pad_token_id = f"ONNX {about['form']}", about["pad_token_id"]
             options = onnxruntime.SessionOptions()
             # Those that ask compute as well; all together they are as many as may.
-            options.intra_op_num_threads = max(count_threads() - cls.num_at_once + 1, 1)
+            options.intra_op_num_threads = max(count_threads() - MOST_AT_ONCE + 1, 1)
             session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
             tokenizer = load_tokenizer(folder, sidecar.max_length)
         except Exception as error:  # onnxruntime and tokenizers raise kinds of their own
