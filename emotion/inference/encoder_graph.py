@@ -25,6 +25,8 @@ SMOOTHING = 0.8
 NUM_TEXTS = 256
 """Texts that show how large activations are."""
 OPSET, OWN_OPSET, IR_VERSION = 18, 1, 9
+FLOAT32, INT32 = 1, 6
+"""ONNX's numbers of the types."""
 
 
 def write_encoder(predictor: NumpyPredictor, path: Path, texts: list[str] | None = None) -> None:
@@ -98,7 +100,7 @@ class _Encoder:
 
     def build(self) -> None:
         graph, family = self._graph, self._family
-        mask = graph.add("Cast", "attention_mask", to=6)  # int32
+        mask = graph.add("Cast", "attention_mask", to=INT32)
         states = self._embed()
         for number in range(self._config[family.num_layers]):
             is_last = number == self._config[family.num_layers] - 1
@@ -118,7 +120,7 @@ class _Encoder:
             states = graph.add("Gather", graph.constant(words), "input_ids")
         else:
             values, scales = _quantize(words.T)
-            states = graph.add("Cast", graph.add("Gather", graph.constant(values.T), "input_ids"), to=1)  # float32
+            states = graph.add("Cast", graph.add("Gather", graph.constant(values.T), "input_ids"), to=FLOAT32)
             states = graph.add("Mul", states, graph.add("Gather", graph.constant(scales[:, None]), "input_ids"))
         length = graph.add("Shape", "input_ids", start=1)
         states = graph.add("Add", states, graph.add("Slice", graph.constant(positions), self._zero, length, self._zero))

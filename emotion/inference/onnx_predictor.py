@@ -12,6 +12,7 @@ from emotion.errors import ModelError
 from emotion.inference.light_predictor import LightPredictor, load_tokenizer
 from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
+from emotion.training.cores import count_cores
 
 MOST_AT_ONCE = 2
 """Batches that are answered at the same time."""
@@ -68,8 +69,7 @@ class OnnxPredictor(LightPredictor):
 def count_threads() -> int:
     """Return how many threads may compute: OMP_NUM_THREADS, as torch has it, or the cores that this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(given) if given.isdigit() and int(given) > 0 else cores
+    return int(given) if given.isdigit() and int(given) > 0 else count_cores()
 
 
 def has_onnx(folder: Path, form: str | None = None) -> bool:

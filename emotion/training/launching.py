@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import torch
 
 from emotion.errors import TrainingError
+from emotion.training.cores import count_cores
 
 SHARDED = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
@@ -120,8 +121,7 @@ def free_threads() -> str | None:
     launcher = _read_launcher()
     if launcher is None or "OMP_NUM_THREADS" in launcher[1] or _find_option(launcher[0], "--num_cpu_threads_per_process"):
         return None
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_threads = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    num_threads = min(psutil.cpu_count(logical=False) or count_cores(), count_cores())
     if num_threads == 1:
         return None
     torch.set_num_threads(num_threads)

@@ -126,7 +126,7 @@ def test_one_thread_that_nobody_asked_for_becomes_all_cores(monkeypatch, words, 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(launching, "_read_launcher", lambda: (["accelerate", "launch", *words, "train.py"], environment))
-    monkeypatch.setattr(launching.os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr(launching, "count_cores", lambda: 4)
     monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 8 if logical else 6)
     taken = []
     monkeypatch.setattr(launching.torch, "set_num_threads", taken.append)
