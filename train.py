@@ -51,6 +51,7 @@ from emotion.training.checkpointing import (
     fingerprint_settings,
     write_state,
 )
+from emotion.training.deferral import settle
 from emotion.training.interruption import Interruption
 from emotion.training.launching import check_launch, check_meeting, free_threads, take_sharding
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
@@ -197,13 +198,15 @@ def fit(
     num_steps = sampler.num_windows * settings.epochs
     checks = list_validation_steps(num_steps, settings.epochs * settings.validations_per_epoch)
 
-    optimizer = build_optimizer(model, list_head_parameters(model), settings)
+    is_alone = num_processes == 1 and accelerator.device.type == "cpu"
+    optimizer = build_optimizer(model, list_head_parameters(model), settings, may_defer=is_alone)
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
     sum_loss = build_loss(compute_pos_weight(dataset["train"].labels, settings), accelerator.device)
     model, optimizer = prepare(model, optimizer, accelerator, settings.max_grad_norm)
 
     def consider(step: int, best: Candidate | None) -> Candidate:
         """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
+        settle(optimizer)
         candidate = judge(gold, validate(model, tokens["validation"], config, accelerator), config)
         is_best = candidate.is_better_than(best, settings.select_by)
         history.add_validation(step, candidate, is_best)

@@ -37,6 +37,7 @@ from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.factory import build_model, list_head_parameters
 from emotion.tracking.efficiency import measure_peak_memory
+from emotion.training import loop
 from emotion.training.allocation import keep_freed_memory
 from emotion.training.loop import train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
@@ -139,12 +140,12 @@ def run_ours(work: Workload) -> float:
     keep_freed_memory()
     accelerator = Accelerator()
     sampler = WindowSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
-    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings)
+    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings, may_defer=accelerator.device.type == "cpu")
     scheduler = build_scheduler(optimizer, sampler.num_windows, work.settings.warmup_ratio)
     model, optimizer = accelerator.prepare(work.model, optimizer)
     sum_loss = build_loss(None, accelerator.device)
     watches = ((model, "forward", "forward"), (accelerator, "backward", "backward"))
-    watches += ((accelerator, "clip_grad_norm_", "clipping"), (optimizer, "step", "optimizer"))
+    watches += ((loop, "clip_gradients", "clipping"), (optimizer, "step", "optimizer"))
     for owner, method, name in watches:
         watch(owner, method, name, work.parts)
     num_done = 0

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import write_json, written_beside
+from emotion.training.deferral import find_deferring, settle_tensors
 from emotion.training.sharding import gather, gather_moments, put, put_moment, whole_shape
 
 PREFIX = "step-"
@@ -110,6 +111,8 @@ class TrainState:
             raise TrainingError(
                 "the state is of another model: its trained parameters have other names or shapes; start anew without --resume"
             )
+        if find_deferring(optimizer) is None:
+            settle_tensors(self.weights, self.optimizer, optimizer.param_groups[0]["eps"])
         for name, parameter in trained.items():
             put(self.weights[name], parameter)
         for key, value in self.optimizer.items():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
+from emotion.training.deferral import DeferringAdamW, find_embedding
 from emotion.training.sharding import whole_shape
 
 
@@ -29,9 +30,16 @@ def group_parameters(model: nn.Module, head_parameters: set[str], config: Traini
     ]
 
 
-def build_optimizer(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> torch.optim.AdamW:
-    """Return a fused AdamW: 4x the speed of the plain one for 22M parameters on a CPU thread."""
-    return torch.optim.AdamW(group_parameters(model, head_parameters, config), fused=True)
+def build_optimizer(
+    model: nn.Module, head_parameters: set[str], config: TrainingConfig, may_defer: bool = False
+) -> torch.optim.AdamW | DeferringAdamW:
+    """Return a fused AdamW: 4x the speed of the plain one for 22M parameters on a CPU thread.
+
+    `may_defer` is for one process on a CPU: a word embedding that is trained is then brought up to date in the rows that are read.
+    """
+    groups = group_parameters(model, head_parameters, config)
+    embedding = find_embedding(model) if may_defer else None
+    return torch.optim.AdamW(groups, fused=True) if embedding is None else DeferringAdamW(groups, embedding)
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, num_steps: int, warmup_ratio: float) -> torch.optim.lr_scheduler.LambdaLR:

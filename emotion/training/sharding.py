@@ -16,6 +16,7 @@ from torch import nn
 
 from emotion.errors import TrainingError
 from emotion.training import zero
+from emotion.training.deferral import find_deferring
 
 
 def shard_model(model: Any, accelerator: Accelerator, form: str | None) -> Any:
@@ -92,7 +93,10 @@ def clip_gradients(model: Any, optimizer: Any, accelerator: Accelerator, max_gra
     """Return the norm of the window's gradients, and clip them; DeepSpeed clips in its step, by the norm it was prepared with."""
     if isinstance(optimizer, zero.ZeroOptimizer):
         return optimizer.measure_norm()
-    norm: torch.Tensor = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+    bound = max_grad_norm or float("inf")
+    if (deferring := find_deferring(optimizer)) is not None:
+        return deferring.clip_gradients(bound)
+    norm: torch.Tensor = accelerator.clip_grad_norm_(model.parameters(), bound)
     return norm
 
 
