@@ -5,22 +5,21 @@ attentions); its weights keep their names, so a saved folder knows nothing of th
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from emotion.modeling.dropout import CheapDropout, draw_mask
+from emotion.modeling.encoder_layer import Sublayers, run_layer
 from emotion.modeling.lora import strip_adapters
-
-LEVELS = 2**16
-"""A dropout probability is rounded to a multiple of one over this."""
 
 
 def take_shortcuts(model: Any) -> Any:
     """Change a model's modules in place and return it: all dropout, and of a BERT or DistilBERT classifier attention and last layer.
 
-    Their heads read the first token only, so the last layer computes keys and values of all tokens but nothing else of the rest.
+    Their heads read the first token only, so the last layer computes nothing for the others.
     An encoder with another attention kernel than sdpa keeps its layers as they are.
     """
     for module in model.modules():
@@ -34,29 +33,17 @@ def take_shortcuts(model: Any) -> Any:
         *layers, last_layer = plain.base_model.encoder.layer
         for layer in layers:
             _mix_in(_BertAttention, layer.attention.self)
+            if plain.config.hidden_act == "gelu":
+                _mix_in(_BertLayer, layer)
         _mix_in(_LastBertLayer, last_layer)
     else:
         *layers, last_layer = plain.base_model.transformer.layer
         for layer in layers:
             _mix_in(_DistilBertAttention, layer.attention)
+            if plain.config.activation == "gelu":
+                _mix_in(_DistilBertLayer, layer)
         _mix_in(_LastDistilBertLayer, last_layer)
     return model
-
-
-class CheapDropout(nn.Dropout):
-    """Dropout whose masks on a CPU are 16-bit pieces of 64-bit draws: a fifth of the time of torch's own."""
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0 or values.device.type != "cpu":
-            return super().forward(values)
-        return values * draw_mask(values, self.p)
-
-
-def draw_mask(values: torch.Tensor, p: float) -> torch.Tensor:
-    """Return a dropout mask of the shape and dtype of `values`: 0 with probability `p`, otherwise 1 / (1 - p)."""
-    num_values, num_dropped = values.numel(), min(round(p * LEVELS), LEVELS - 1)
-    bits = torch.empty(-(-num_values // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:num_values]
-    return (bits >= num_dropped - LEVELS // 2).view(values.shape).to(values.dtype).mul_(LEVELS / (LEVELS - num_dropped))
 
 
 def attend(attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -76,6 +63,29 @@ def attend(attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: 
     return attended.transpose(1, 2).flatten(2)
 
 
+def attend_first(
+    attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: nn.Module, value: nn.Module, states: torch.Tensor
+) -> torch.Tensor:
+    """Return what `attend` would for the first token's query, (b, 1, h), to keys and values of the states, (b, t, h).
+
+    One query a head: it is projected back to score the states, and their mean is projected, not each of the states twice.
+    """
+    if not (_is_plain(key) and _is_plain(value)):
+        return attend(attention, mask, query, key(states), value(states))
+    size = attention.attention_head_size
+    heads = (query * attention.scaling).unflatten(-1, (-1, size)).squeeze(1)  # (b, H, d)
+    to_states = torch.einsum("bHd,Hdh->bHh", heads, key.weight.unflatten(0, (-1, size)))
+    scores = to_states @ states.transpose(1, 2) + (heads * key.bias.unflatten(0, (-1, size))).sum(-1, keepdim=True)  # (b, H, t)
+    weights = attention.dropout(functional.softmax(scores if mask is None else scores.masked_fill(~mask[:, :, 0], float("-inf")), dim=-1))
+    attended = torch.einsum("bHh,Hdh->bHd", weights @ states, value.weight.unflatten(0, (-1, size)))
+    return (attended + weights.sum(-1, keepdim=True) * value.bias.unflatten(0, (-1, size))).flatten(1).unsqueeze(1)
+
+
+def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
+    """Return whether a layer is its weights and no more: it has no adapter, is not quantised, and not gathered for its own forward."""
+    return type(linear) is nn.Linear and not hasattr(linear.weight, "ds_id")
+
+
 class _BertAttention:
     def forward(
         self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
@@ -83,10 +93,22 @@ class _BertAttention:
         return attend(self, attention_mask, self.query(states), self.key(states), self.value(states)), None
 
 
+class _BertLayer:
+    def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *rest: Any, **options: Any) -> torch.Tensor:
+        attention, output = self.attention, self.attention.output
+        result = None
+        if self.training:
+            projections = (attention.self.query, attention.self.key, attention.self.value, output.dense)
+            parts = Sublayers(*projections, output.LayerNorm, self.intermediate.dense, self.output.dense, self.output.LayerNorm)
+            dropouts = (attention.self.dropout.p, output.dropout.p, self.output.dropout.p)
+            result = run_layer(states, attention_mask, attention.self.num_attention_heads, dropouts, parts)
+        return super().forward(states, attention_mask, *rest, **options) if result is None else result  # type: ignore[misc]
+
+
 class _LastBertLayer:
     def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
         first, attention = states[:, :1], self.attention.self
-        attended = attend(attention, attention_mask, attention.query(first), attention.key(states), attention.value(states))
+        attended = attend_first(attention, attention_mask, attention.query(first), attention.key, attention.value, states)
         return self.feed_forward_chunk(self.attention.output(attended, first))
 
 
@@ -97,10 +119,20 @@ class _DistilBertAttention:
         return self.out_lin(attend(self, attention_mask, self.q_lin(states), self.k_lin(states), self.v_lin(states))), None
 
 
+class _DistilBertLayer:
+    def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *rest: Any, **options: Any) -> torch.Tensor:
+        attention, ffn, result = self.attention, self.ffn, None
+        if self.training:
+            projections = (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin)
+            parts = Sublayers(*projections, self.sa_layer_norm, ffn.lin1, ffn.lin2, self.output_layer_norm)
+            result = run_layer(states, attention_mask, attention.n_heads, (attention.dropout.p, 0.0, ffn.dropout.p), parts)
+        return super().forward(states, attention_mask, *rest, **options) if result is None else result  # type: ignore[misc]
+
+
 class _LastDistilBertLayer:
     def forward(self: Any, states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
         first, attention = states[:, :1], self.attention
-        attended = attend(attention, attention_mask, attention.q_lin(first), attention.k_lin(states), attention.v_lin(states))
+        attended = attend_first(attention, attention_mask, attention.q_lin(first), attention.k_lin, attention.v_lin, states)
         attended = self.sa_layer_norm(attention.out_lin(attended) + first)
         return self.output_layer_norm(self.ffn(attended) + attended)
 

@@ -101,6 +101,9 @@ def save(model, tokenizer, folder, backbone, way):
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_saves_and_comes_back_equal(tiny_backbones, tmp_path, kind, way):
     model, tokenizer = build(tiny_backbones[kind], way)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # with it, a model this small leaves the plateau of predicting frequencies at some seeds only
     losses = train_steps(model.train(), tokenizer, num_steps=200)
     assert losses[-1] < losses[0] / 2
     save(model, tokenizer, tmp_path / "model", tiny_backbones[kind], way)

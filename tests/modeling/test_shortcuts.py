@@ -5,8 +5,9 @@ from transformers import AutoModelForSequenceClassification
 
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
+from emotion.modeling.dropout import CheapDropout, draw_mask
+from emotion.modeling.encoder_layer import run_layer
 from emotion.modeling.factory import build_model
-from emotion.modeling.shortcuts import CheapDropout, draw_mask
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 TEXTS = ["so happy", "what a day that was, and how it went on and on", "no"]
@@ -43,6 +44,28 @@ def test_gradients_are_those_of_the_plain_model(pair):
     expected = dict(plain.named_parameters())
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_layers_by_hand_are_taken_where_they_are_right(pair, monkeypatch):
+    ours, _, inputs = pair
+    answers = []
+    monkeypatch.setattr("emotion.modeling.shortcuts.run_layer", lambda *given: answers.append(run_layer(*given)) or answers[-1])
+
+    def count():
+        answers.clear()
+        ours(**inputs)
+        return [answer is not None for answer in answers]
+
+    num_layers = ours.config.num_hidden_layers - 1  # the last one has a way of its own
+    assert num_layers > 0 and count() == []
+    ours.train()
+    assert count() == [True] * num_layers
+    with torch.autocast("cpu", torch.bfloat16):
+        assert count() == [False] * num_layers
+    next(ours.base_model.children()).requires_grad_(False)  # the embeddings: nothing before the first layer asks for a gradient
+    assert count() == [False] + [True] * (num_layers - 1)
+    ours.base_model.requires_grad_(False)
+    assert count() == [False] * num_layers
 
 
 def test_last_layer_leaves_out_what_the_head_does_not_read(pair):
