@@ -16,7 +16,8 @@ from emotion.data.padding import pad_rows
 from emotion.errors import DataError
 
 BUCKET_WINDOWS = 128
-"""Windows cut from one length-sorted bucket: 32 windows of 32 rows pad GoEmotions by 4 %, and still mix 1,024 random rows."""
+"""Windows cut from one length-sorted bucket: 128 windows of 32 rows pad GoEmotions by 1.8 % (32 windows by 4.6 %), and still mix 4,096
+random rows."""
 TOKENIZE_ROWS = 1_000
 """Texts given to the tokenizer at once, so that the progress bar moves."""
 
