@@ -206,7 +206,7 @@ def fit(
 
     def consider(step: int, best: Candidate | None) -> Candidate:
         """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
-        settle(optimizer)
+        settle(optimizer)  # the embeddings of words that training has not read of late
         candidate = judge(gold, validate(model, tokens["validation"], config, accelerator), config)
         is_best = candidate.is_better_than(best, settings.select_by)
         history.add_validation(step, candidate, is_best)

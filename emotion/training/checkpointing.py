@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
+from emotion.data.batching import BUCKET_WINDOWS
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import write_json, written_beside
 from emotion.training.deferral import find_deferring, settle_tensors
@@ -200,13 +201,14 @@ def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accel
 
 
 def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one before: its settings, and a SHA-256 of (ids, texts, labels) by split."""
+    """Return what a resumed run must have in common with the one before: its settings, how windows are laid out, and a SHA-256 of
+    (ids, texts, labels) by split."""
     digests = {}
     for split, (ids, texts, labels) in examples.items():
         digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
         digest.update(np.packbits(labels).tobytes())
         digests[f"rows of {split}"] = digest.hexdigest()[:16]
-    return {**fingerprint_settings(config), **digests}
+    return {**fingerprint_settings(config), "windows of a bucket": BUCKET_WINDOWS, **digests}
 
 
 def fingerprint_settings(config: Config) -> dict[str, Any]:

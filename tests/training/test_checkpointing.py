@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.training.checkpointing import Progress, TrainState, list_states, read_newest_state, write_state
+from emotion.config import load_config
+from emotion.training.checkpointing import (
+    Progress,
+    TrainState,
+    describe_changes,
+    fingerprint_run,
+    list_states,
+    read_newest_state,
+    write_state,
+)
+from tests.conftest import ROOT
 
 
 def make_state(step):
@@ -65,3 +75,11 @@ def test_without_a_good_state_there_is_none(tmp_path):
     truncate(write_state(tmp_path, make_state(1), num_kept=1))
     state, remarks = read_newest_state(tmp_path)
     assert state is None and len(remarks) == 1
+
+
+def test_windows_laid_out_otherwise_are_another_run(monkeypatch):
+    """A state says how many windows were taken: of another layout those would be other rows."""
+    config = load_config(str(ROOT / "configs" / "quickstart.yaml"), [])
+    before = fingerprint_run(config, {})
+    monkeypatch.setattr("emotion.training.checkpointing.BUCKET_WINDOWS", 7)
+    assert describe_changes(before, fingerprint_run(config, {})) == ["windows of a bucket: 128 -> 7"]
