@@ -11,7 +11,7 @@ import argparse
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from emotion.training.checkpointing import (
     fingerprint_settings,
     write_state,
 )
-from emotion.training.deferral import settle
+from emotion.training.deferral import may_defer, settle
 from emotion.training.interruption import Interruption
 from emotion.training.launching import check_launch, check_meeting, free_threads, take_sharding
 from emotion.training.loop import Halving, choose_precision, name_precision, predict_logits, train_window
@@ -130,11 +130,27 @@ def train(config: Config, accelerator: Accelerator, run: RunFolder, sharding: st
         split: tokenize(tokenizer, dataset[split].texts, config.data.max_length, f"tokenize {split}") for split in ("train", "validation")
     }
     tracking = start_tracking(config, run) if accelerator.is_main_process else Tracking()
-    outcome = fit(config, accelerator, run, meter, dataset, targets, tokens, model, tokenizer, state, fingerprint, tracking)
+    training = Training(config, accelerator, run, meter, dataset, model, tokenizer, tokens)
+    outcome = fit(training, targets, state, fingerprint, tracking)
     if accelerator.is_main_process:
-        finish(config, run, meter, dataset, model, outcome, tracking)
+        finish(training, outcome, tracking)
     accelerator.free_memory()
     return 128 + outcome.signal if outcome.signal else 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one run works with; every process has its own."""
+
+    config: Config
+    accelerator: Accelerator
+    run: RunFolder
+    meter: EfficiencyMeter
+    dataset: Dataset
+    model: Any
+    tokenizer: Any
+    tokens: dict[str, TokenizedTexts]
+    """By split."""
 
 
 @dataclass(frozen=True)
@@ -173,23 +189,10 @@ def build_targets(config: Config, accelerator: Accelerator, run: RunFolder, data
     return mix_targets(rows.labels, soft_labels, settings.weight)
 
 
-def fit(
-    config: Config,
-    accelerator: Accelerator,
-    run: RunFolder,
-    meter: EfficiencyMeter,
-    dataset: Dataset,
-    targets: np.ndarray,
-    tokens: dict[str, TokenizedTexts],
-    model: Any,
-    tokenizer: Any,
-    state: TrainState | None,
-    fingerprint: dict[str, Any],
-    tracking: Tracking,
-) -> Outcome:
+def fit(training: Training, targets: np.ndarray, state: TrainState | None, fingerprint: dict[str, Any], tracking: Tracking) -> Outcome:
     """Train from the start or from a state, and save the model whenever validation is better."""
-    settings, gold = config.training, dataset["validation"].labels
-    num_processes = accelerator.num_processes
+    config, accelerator, model, run, tokens = training.config, training.accelerator, training.model, training.run, training.tokens
+    settings, num_processes = config.training, accelerator.num_processes
     window_size = settings.per_device_batch_size * settings.gradient_accumulation_steps * num_processes
     if state is not None:
         window_size = state.progress.window_size
@@ -198,25 +201,11 @@ def fit(
     num_steps = sampler.num_windows * settings.epochs
     checks = list_validation_steps(num_steps, settings.epochs * settings.validations_per_epoch)
 
-    is_alone = num_processes == 1 and accelerator.device.type == "cpu"
-    optimizer = build_optimizer(model, list_head_parameters(model), settings, may_defer=is_alone)
+    optimizer = build_optimizer(model, list_head_parameters(model), settings, may_defer(accelerator))
     scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
-    sum_loss = build_loss(compute_pos_weight(dataset["train"].labels, settings), accelerator.device)
+    sum_loss = build_loss(compute_pos_weight(training.dataset["train"].labels, settings), accelerator.device)
     model, optimizer = prepare(model, optimizer, accelerator, settings.max_grad_norm)
-
-    def consider(step: int, best: Candidate | None) -> Candidate:
-        """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
-        settle(optimizer)  # the embeddings of words that training has not read of late
-        candidate = judge(gold, validate(model, tokens["validation"], config, accelerator), config)
-        is_best = candidate.is_better_than(best, settings.select_by)
-        history.add_validation(step, candidate, is_best)
-        if not is_best:
-            assert best is not None
-            return best
-        with whole_weights(model, accelerator):
-            if accelerator.is_main_process:
-                save(config, run, accelerator, model, tokenizer, candidate, dataset)
-        return candidate
+    training = replace(training, model=model)
 
     best: Candidate | None = None
     step = num_worse = 0
@@ -224,12 +213,13 @@ def fit(
     is_silent = not accelerator.is_main_process
     with (
         Interruption() as interruption,
-        History(run, meter, num_steps, sampler.num_windows, settings.log_every, is_silent, tracking) as history,
+        History(run, training.meter, num_steps, sampler.num_windows, settings.log_every, is_silent, tracking) as history,
     ):
         if state is not None:
             state.restore(model, optimizer, scheduler, accelerator)
             step, num_worse, halving.num = state.progress.step, state.progress.num_worse, state.progress.num_halvings
-            best = judge(gold, state.best_logits, config) if state.best_logits is not None else None
+            if state.best_logits is not None:
+                best = judge(training.dataset["validation"].labels, state.best_logits, config)
             history.restore(state.progress.history, step)
         windows = enumerate(sampler.windows(settings.epochs, num_done=step), start=step + 1)
         for step, window in windows:
@@ -243,26 +233,41 @@ def fit(
 
             is_interrupted, is_save_due = interruption.agree(accelerator, autosave.is_due(step))
             if step in checks:
-                kept = consider(step, best)
+                kept = consider(training, optimizer, history, step, best)
                 num_worse = num_worse + 1 if kept is best else 0
                 best = kept
             if is_interrupted or is_save_due:
                 progress = Progress(
                     step, num_worse, window_size, history.capture(), capture_loss_scale(accelerator), fingerprint, halving.num
                 )
-                with meter.saving():
+                with training.meter.saving():
                     captured = TrainState.capture(progress, model, optimizer, accelerator, best.logits if best else None)
                     if accelerator.is_main_process:
                         write_state(run.states, captured, settings.num_states)
             if is_interrupted:
                 history.say(f"interrupted after step {step} of {num_steps}; --resume goes on from there")
                 # Something usable in any case; a resumed run, not knowing of it, validates at its own time.
-                return Outcome(best or consider(step, None), step, interruption.signal)
+                return Outcome(best or consider(training, optimizer, history, step, None), step, interruption.signal)
             if settings.patience and num_worse >= settings.patience:
                 history.say(f"stopped early: no better {settings.select_by} in {num_worse} validations")
                 break
     assert best is not None
     return Outcome(best, step, None)
+
+
+def consider(training: Training, optimizer: Any, history: History, step: int, best: Candidate | None) -> Candidate:
+    """Score the model as it is; save and return it if it is better than the best, otherwise return that."""
+    settle(optimizer)  # the embeddings of words that training has not read of late
+    candidate = judge(training.dataset["validation"].labels, validate(training), training.config)
+    is_best = candidate.is_better_than(best, training.config.training.select_by)
+    history.add_validation(step, candidate, is_best)
+    if not is_best:
+        assert best is not None
+        return best
+    with whole_weights(training.model, training.accelerator):
+        if training.accelerator.is_main_process:
+            save(training, candidate)
+    return candidate
 
 
 def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset) -> None:
@@ -272,14 +277,15 @@ def fit_without_steps(config: Config, accelerator: Accelerator, run: RunFolder, 
     model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed)
     seconds = time.perf_counter() - started
     tokens = tokenize(tokenizer, validation.texts, config.data.max_length, "tokenize validation")
-    best = judge(validation.labels, validate(model, tokens, config, accelerator), config)
-    save(config, run, accelerator, model, tokenizer, best, dataset)
+    training = Training(config, accelerator, run, meter, dataset, model, tokenizer, {"validation": tokens})
+    best = judge(validation.labels, validate(training), config)
+    save(training, best)
     meter.num_examples, meter.step_seconds = len(train), seconds
     row = {"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds, **best.scores, "is_best": True}
     run.log(row)
     tracking = start_tracking(config, run)
     tracking.log(row)
-    finish(config, run, meter, dataset, model, Outcome(best, 1, None), tracking)
+    finish(training, Outcome(best, 1, None), tracking)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -300,32 +306,32 @@ def list_validation_steps(num_steps: int, num_validations: int) -> set[int]:
     return {round(num_steps * (check + 1) / num_validations) for check in range(num_validations)}
 
 
-def validate(model: Any, tokens: TokenizedTexts, config: Config, accelerator: Accelerator) -> np.ndarray:
+def validate(training: Training) -> np.ndarray:
     """Return the logits of all validation rows, float32 (n, L), on every process."""
-    batches = batch_by_length(tokens, 2 * config.training.per_device_batch_size, accelerator.process_index, accelerator.num_processes)
+    accelerator, tokens = training.accelerator, training.tokens["validation"]
+    batch_size = 2 * training.config.training.per_device_batch_size
+    batches = batch_by_length(tokens, batch_size, accelerator.process_index, accelerator.num_processes)
     # Unwrapped: DDP may wait for the others in any forward, and where memory runs out one has more of them than another.
-    logits = predict_logits(accelerator.unwrap_model(model), batches, len(tokens.token_ids), accelerator.device)
+    logits = predict_logits(accelerator.unwrap_model(training.model), batches, len(tokens.token_ids), accelerator.device)
     return add_shares(logits, accelerator)
 
 
-def save(config: Config, run: RunFolder, accelerator: Accelerator, model: Any, tokenizer: Any, best: Candidate, dataset: Dataset) -> None:
+def save(training: Training, best: Candidate) -> None:
     """Write the model folder and its validation predictions."""
-    sidecar = Sidecar(dataset.label_set.names, config.model, config.data.max_length, name_precision(accelerator), best.scores)
-    card = write_card(config, dataset.label_set, best.scores, run.path.name)
-    save_model(run.model, accelerator.unwrap_model(model), tokenizer, best.rule, sidecar, card)
-    run.write_predictions("validation", dataset["validation"].ids, dataset["validation"].labels, best.probabilities, dataset.label_set)
+    config, run, label_set, rows = training.config, training.run, training.dataset.label_set, training.dataset["validation"]
+    sidecar = Sidecar(label_set.names, config.model, config.data.max_length, name_precision(training.accelerator), best.scores)
+    card = write_card(config, label_set, best.scores, run.path.name)
+    save_model(run.model, training.accelerator.unwrap_model(training.model), training.tokenizer, best.rule, sidecar, card)
+    run.write_predictions("validation", rows.ids, rows.labels, best.probabilities, label_set)
 
 
-def finish(
-    config: Config, run: RunFolder, meter: EfficiencyMeter, dataset: Dataset, model: Any, outcome: Outcome, tracking: Tracking
-) -> None:
+def finish(training: Training, outcome: Outcome, tracking: Tracking) -> None:
     """Write the validation report, the curves and efficiency.json, and say what to do next; a finished run needs its states no more."""
-    best = outcome.best
-    report = write_report(
-        run.report("validation"), dataset["validation"].labels, best.probabilities, best.rule, dataset.label_set, "validation"
-    )
+    config, run, dataset, best = training.config, training.run, training.dataset, outcome.best
+    gold = dataset["validation"].labels
+    report = write_report(run.report("validation"), gold, best.probabilities, best.rule, dataset.label_set, "validation")
     plot_training(run.read_metrics(), run.path / "report" / "training.png")
-    efficiency = meter.summarize(model, run.model, run.sum_teachers_seconds()) | {
+    efficiency = training.meter.summarize(training.model, run.model, run.sum_teachers_seconds()) | {
         "interrupted_after_step": outcome.num_steps if outcome.signal else None
     }
     write_json(run.efficiency, efficiency)

@@ -39,7 +39,7 @@ from emotion.modeling.factory import build_model, list_head_parameters
 from emotion.tracking.efficiency import measure_peak_memory
 from emotion.training import loop
 from emotion.training.allocation import keep_freed_memory
-from emotion.training.loop import train_window
+from emotion.training.deferral import may_defer
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
 
 NUM_LABELS = 28
@@ -140,7 +140,7 @@ def run_ours(work: Workload) -> float:
     keep_freed_memory()
     accelerator = Accelerator()
     sampler = WindowSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
-    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings, may_defer=accelerator.device.type == "cpu")
+    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings, may_defer(accelerator))
     scheduler = build_scheduler(optimizer, sampler.num_windows, work.settings.warmup_ratio)
     model, optimizer = accelerator.prepare(work.model, optimizer)
     sum_loss = build_loss(None, accelerator.device)
@@ -154,7 +154,7 @@ def run_ours(work: Workload) -> float:
             started, num_done = time.perf_counter(), 0
             work.parts.clear()
         batches = [work.tokens.collate(rows, work.labels) for rows in share_window(window, 1)]
-        train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
+        loop.train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
         num_done += len(window)
     work.parts["all"] = time.perf_counter() - started
     return num_done / work.parts["all"]

@@ -20,6 +20,8 @@ class CheapDropout(nn.Dropout):
 def draw_mask(values: torch.Tensor, p: float) -> torch.Tensor:
     """Return a dropout mask of the shape and dtype of `values`: 0 with probability `p`, otherwise 1 / (1 - p)."""
     num_values, num_dropped = values.numel(), min(round(p * LEVELS), LEVELS - 1)
+    if not num_dropped:
+        return torch.ones_like(values)
     seed = int(torch.randint(2**63 - 1, ()))  # torch's own generator draws each number in 4x the time
     bits = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-num_values // 4)).view(np.int16)[:num_values])
     kept = bits.to(torch.float32).ge_(num_dropped - LEVELS // 2)  # 1 or 0; torch compares float32 in a fifth of the time of int16

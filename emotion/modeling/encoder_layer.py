@@ -29,11 +29,16 @@ class Sublayers(NamedTuple):
     last_norm: nn.Module
 
     def list_weights(self) -> list[torch.Tensor] | None:
-        """Return weight and bias of each, if that is all there is to them: no adapter, nothing quantised, frozen or in shards."""
-        if any(type(module) is not (nn.LayerNorm if name.endswith("norm") else nn.Linear) for name, module in self._asdict().items()):
+        """Return weight and bias of each, if that is all there is to them and they are trained."""
+        if not all(is_plain(module) for module in self):
             return None
         weights: list[Any] = [weight for module in self for weight in (module.weight, module.bias)]
-        return weights if all(weight.requires_grad and not hasattr(weight, "ds_id") for weight in weights) else None
+        return weights if all(weight.requires_grad for weight in weights) else None
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Return whether a module is its weights and no more: it has no adapter, is not quantised, and not gathered for its own forward."""
+    return type(module) in (nn.Linear, nn.LayerNorm) and not hasattr(module.weight, "ds_id")
 
 
 def run_layer(
@@ -53,6 +58,8 @@ def run_layer(
 
 
 class _Layer(torch.autograd.Function):
+    """The layer by its weights; in the backward `to_x` is the gradient that comes to x."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -5,14 +5,14 @@ attentions); its weights keep their names, so a saved folder knows nothing of th
 """
 
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from emotion.modeling.dropout import CheapDropout, draw_mask
-from emotion.modeling.encoder_layer import Sublayers, run_layer
+from emotion.modeling.encoder_layer import Sublayers, is_plain, run_layer
 from emotion.modeling.lora import strip_adapters
 
 
@@ -64,13 +64,13 @@ def attend(attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: 
 
 
 def attend_first(
-    attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: nn.Module, value: nn.Module, states: torch.Tensor
+    attention: Any, mask: torch.Tensor | None, query: torch.Tensor, key: Any, value: Any, states: torch.Tensor
 ) -> torch.Tensor:
     """Return what `attend` would for the first token's query, (b, 1, h), to keys and values of the states, (b, t, h).
 
     One query a head: it is projected back to score the states, and their mean is projected, not each of the states twice.
     """
-    if not (_is_plain(key) and _is_plain(value)):
+    if not (is_plain(key) and is_plain(value)):
         return attend(attention, mask, query, key(states), value(states))
     size = attention.attention_head_size
     heads = (query * attention.scaling).unflatten(-1, (-1, size)).squeeze(1)  # (b, H, d)
@@ -79,11 +79,6 @@ def attend_first(
     weights = attention.dropout(functional.softmax(scores if mask is None else scores.masked_fill(~mask[:, :, 0], float("-inf")), dim=-1))
     attended = torch.einsum("bHh,Hdh->bHd", weights @ states, value.weight.unflatten(0, (-1, size)))
     return (attended + weights.sum(-1, keepdim=True) * value.bias.unflatten(0, (-1, size))).flatten(1).unsqueeze(1)
-
-
-def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether a layer is its weights and no more: it has no adapter, is not quantised, and not gathered for its own forward."""
-    return type(linear) is nn.Linear and not hasattr(linear.weight, "ds_id")
 
 
 class _BertAttention:

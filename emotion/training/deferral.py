@@ -8,6 +8,7 @@ touches neither the other rows nor a gradient full of zeros. For one process on 
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 PENDING = "pending"
@@ -130,6 +131,11 @@ def settle(optimizer: Any) -> None:
     """Bring the weights up to date for others than the training loop, if the optimizer defers any."""
     if (deferring := find_deferring(optimizer)) is not None:
         deferring.settle()
+
+
+def may_defer(accelerator: Accelerator) -> bool:
+    """Return whether there is one process, on a CPU."""
+    return accelerator.num_processes == 1 and accelerator.device.type == "cpu"
 
 
 def find_embedding(model: Any) -> nn.Embedding | None:

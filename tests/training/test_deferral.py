@@ -93,7 +93,7 @@ def deferred():
     return Training(may_defer=True).run()
 
 
-def test_settled_weights_and_moments_are_those_of_adamw(plain, deferred):
+def test_settled_weights_and_moments_are_those_of_adamw(plain):
     assert_close(Training(may_defer=True).run().collect(), plain)
 
 
