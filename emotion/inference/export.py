@@ -19,7 +19,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json, written_beside
 from emotion.inference.model_folder import save_model
 from emotion.inference.numpy_predictor import NumpyPredictor, has_numpy
-from emotion.inference.onnx_predictor import ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, has_onnx
+from emotion.inference.onnx_predictor import CHECK_TEXTS, ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, has_onnx, make_self_check
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder
 from emotion.modeling.factory import load_merged
@@ -152,7 +152,8 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
             _write_onnx(predictor, partial / ONNX_FILE, is_int8)
         about = {"form": form, "pad_token_id": predictor.tokenizer.pad_token_id}
         write_json(partial / ONNX_ABOUT, about)
-        found = OnnxPredictor.open(folder, partial).predict_logits(texts, "ONNX")
+        exported = OnnxPredictor.open(folder, partial)
+        found = exported.predict_logits(texts, "ONNX")
         bound = float("inf") if is_int8 else MAX_LOGIT_DIFFERENCE["fp32"]
         agreement = _compare(predictor.rule, labels, reference, found, f"ONNX {form}", bound)
         if not agreement.is_within or agreement.macro_f1_difference > MAX_F1_DIFFERENCE:
@@ -160,8 +161,9 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
                 f"--export onnx: refused, on {len(texts):,} validation rows macro-F1 moves by {agreement.macro_f1_difference:.4f} (at most "
                 f"{MAX_F1_DIFFERENCE}) and a logit by {agreement.logit_difference:.4f}" + ("; export without --int8" if is_int8 else "")
             )
+        check = make_self_check(exported, predictor.predict_logits(list(CHECK_TEXTS)), None if is_int8 else bound)
         moved = {"logit_difference": agreement.logit_difference, "macro_f1_difference": agreement.macro_f1_difference}
-        write_json(partial / ONNX_ABOUT, about | {"num_rows": len(texts), "num_flipped": agreement.num_flipped, **moved})
+        write_json(partial / ONNX_ABOUT, about | {"num_rows": len(texts), "num_flipped": agreement.num_flipped, **moved, "self_check": check})
     return agreement
 
 
@@ -208,7 +210,8 @@ def _write_onnx(predictor: Predictor, path: Path, is_int8: bool) -> None:
         if is_int8:
             whole = path.with_name("fp32.onnx")
             path.rename(whole)
-            quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QInt8)
+            # Unsigned: signed weights saturate on x86 CPUs without VNNI, see `encoder_graph.py`.
+            quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QUInt8)
             whole.unlink()
 
 

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from emotion.inference import encoder_graph
-from emotion.inference.encoder_graph import measure_inputs, write_encoder
+from emotion.inference.encoder_graph import ZERO_POINT, measure_inputs, write_encoder
 from emotion.inference.numpy_predictor import NumpyPredictor
 from emotion.inference.onnx_predictor import OnnxPredictor
 from tests.inference.test_numpy import TEXTS, save
@@ -32,6 +33,47 @@ def test_graph_computes_the_model(kind, tiny_backbones, tmp_path):
     small, small_size = answer(predictor, folder, tmp_path / "int8", TEXTS, TEXTS)
     error = np.abs(small - expected).max() / np.ptp(expected)
     assert 1e-5 < error < 0.05 and small_size < 0.5 * size
+
+
+def find_products(path):
+    """Return (weights, zero points) of each int8 matrix product of a graph."""
+    graph = onnx.load(path).graph
+    constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
+    return [(constants[node.input[1]], constants[node.input[3]]) for node in graph.node if node.op_type == "DynamicQuantizeMatMul"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_int8_sums_cannot_overflow_on_any_cpu(kind, tiny_backbones, tmp_path):
+    """Unsigned weights: x86 adds two u8 x s8 products in 16 bits, which saturates, and has no such instruction for u8 x u8."""
+    assert 2 * 255 * 127 > np.iinfo(np.int16).max  # what signed weights come to
+    folder = save(tiny_backbones[kind], tmp_path / "model")
+    write_encoder(NumpyPredictor.load(str(folder)), tmp_path / "model.onnx", TEXTS)
+    products = find_products(tmp_path / "model.onnx")
+    assert len(products) == 12  # query, key, value, output and two of the feed-forward part, in two layers
+    for weights, zeros in products:
+        assert weights.dtype == zeros.dtype == np.uint8 and (zeros == ZERO_POINT).all()
+        assert weights.min() >= 1  # as far below the zero point as above it: 0 is exact
+        assert 255 * 255 * len(weights) < 2**31
+
+
+@pytest.mark.parametrize("size", [64, 1_536])
+def test_int8_product_is_exact_where_16_bits_would_saturate(size):
+    """On this CPU, all weights and activations at their largest: the integer sum comes out, not 32,767 for each pair."""
+    weights = np.full((size, 8), 255, dtype=np.uint8)
+    graph = encoder_graph._Graph()
+    constants = (weights, np.ones(8, np.float32), np.full(8, ZERO_POINT, np.uint8))
+    graph.add("DynamicQuantizeMatMul", "x", *(graph.constant(array) for array in constants), name="y")
+    session = onnxruntime.InferenceSession(build_model(graph, size).SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": np.full((3, size), 255, dtype=np.float32)})[0]  # scale 1: all activations are stored as 255
+    np.testing.assert_array_equal(found, np.full((3, 8), 255.0 * (255 - ZERO_POINT) * size))
+
+
+def build_model(graph, size):
+    """Return the ONNX model of a graph from x, float32 (b, size), to y, float32 (b, 8)."""
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["b", width]) for name, width in (("x", size), ("y", 8))]
+    opsets = [onnx.helper.make_opsetid("", encoder_graph.OPSET), onnx.helper.make_opsetid("com.microsoft", encoder_graph.OWN_OPSET)]
+    whole = onnx.helper.make_graph(graph.nodes, "product", values[:1], values[1:], graph.constants)
+    return onnx.helper.make_model(whole, opset_imports=opsets, ir_version=encoder_graph.IR_VERSION)
 
 
 def test_large_channels_do_not_spoil_int8(tiny_backbones, tmp_path, monkeypatch):

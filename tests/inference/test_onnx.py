@@ -76,6 +76,81 @@ def test_int8_is_made_only_if_validation_stays(exported, tiny_run, tmp_path, mon
     assert load_predictor(str(run), "auto").form == "torch on cpu" and load_predictor(str(run), "onnx").form == "ONNX int8"
 
 
+@pytest.fixture(scope="module")
+def int8(tiny_run, tmp_path_factory):
+    """A copy of the tiny run with an int8 form."""
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("int8") / "run")
+    predictor = Predictor.load(str(run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "MAX_F1_DIFFERENCE", 1.0)
+        export.export_onnx(predictor, str(run), True, TEXTS, predictor.rule.decide(predictor.predict(TEXTS)))
+    return run
+
+
+def test_a_form_that_is_opened_where_it_was_made_passes_its_self_check(int8, exported):
+    for run, form in ((int8, "int8"), (exported, "fp32")):
+        about = json.loads((run / "model" / "onnx" / "about.json").read_text())
+        assert OnnxPredictor.load(str(run)).form == f"ONNX {form}"
+        stored = about["self_check"]
+        assert len(stored["texts"]) == len(stored["logits"]) == 4 and len(stored["logits"][0]) == 28
+        assert 0 < stored["max_logit_difference"] < 0.5 and (form == "int8" or stored["max_logit_difference"] == 1e-3)
+
+
+def double_weights(path):
+    """Write an int8 graph whose weights are twice as far from their zero point, cut at 0 and 255."""
+    import onnx
+
+    model = onnx.load(path)
+    for constant in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(constant)
+        if values.dtype == np.uint8 and values.ndim == 2:
+            doubled = np.clip(2 * (values.astype(int) - 128) + 128, 0, 255).astype(np.uint8)
+            constant.CopyFrom(onnx.numpy_helper.from_array(doubled, constant.name))
+    onnx.save(model, path)
+
+
+def take_other_model(path):
+    """Write the graph of a model of the same shape and vocabulary with other weights in its place."""
+    import onnx
+
+    model = onnx.load(path)
+    generator = np.random.default_rng(0)
+    for constant in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(constant)
+        if values.ndim == 2 and values.dtype != np.int64:
+            constant.CopyFrom(onnx.numpy_helper.from_array(generator.permuted(values, axis=0), constant.name))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(("form", "damage"), [("int8", double_weights), ("int8", take_other_model), ("fp32", take_other_model)])
+def test_a_form_that_answers_otherwise_is_refused_where_it_is_opened(form, damage, int8, exported, tmp_path):
+    run = shutil.copytree(int8 if form == "int8" else exported, tmp_path / "run")
+    damage(run / "model" / "onnx" / "model.onnx")
+    result = run_script("infer.py", "--model", str(run), "--backend", "onnx", "--text", "a")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    for part in ("a logit differs by", "at most", "on this CPU (", "export it again", "--backend torch"):
+        assert part in result.stderr
+    if form == "fp32":  # which auto takes for lines
+        result = run_script("infer.py", "--model", str(run), "--json", stdin="I love it\n")
+        assert result.returncode == 0 and "torch answers instead" in result.stderr and "(torch on cpu)" in result.stderr
+        assert json.loads(result.stdout)["labels"] is not None
+
+
+def test_forms_of_older_versions(int8, exported, tmp_path):
+    """Without a self-check an fp32 form still answers; an int8 form, whose weights may be signed, does not."""
+    for source, is_taken in ((exported, True), (int8, False)):
+        run = shutil.copytree(source, tmp_path / source.parent.name)
+        path = run / "model" / "onnx" / "about.json"
+        about = json.loads(path.read_text())
+        del about["self_check"]
+        path.write_text(json.dumps(about))
+        if is_taken:
+            assert OnnxPredictor.load(str(run)).form == "ONNX fp32"
+        else:
+            with pytest.raises(ModelError, match="holds no self-check; export it again with .* --int8"):
+                OnnxPredictor.load(str(run))
+
+
 def test_infer_takes_the_fp32_form_for_lines_by_itself_and_imports_no_torch(exported):
     record, said = infer_cold(exported, "--explain", stdin="I love it\n")
     expected = Predictor.load(str(exported)).predict(["I love it"])[0]
