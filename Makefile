@@ -79,6 +79,6 @@ clean:
 	$(VENV)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-onnx.txt requirements-deepspeed.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-onnx.txt .venv/installed
 	$(VENV)/pip install --quiet -r requirements-dev.txt
 	touch $@

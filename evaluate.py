@@ -28,9 +28,9 @@ from emotion.errors import ConfigError, DataError, exit_on_error
 
 if TYPE_CHECKING:
     from emotion.data.reading import Examples
-    from emotion.inference.ledger import ScoringJob
     from emotion.inference.predictor import Predictor
-    from emotion.inference.scoring import Tally
+    from emotion.scoring.manifest import ScoringJob
+    from emotion.scoring.scoring import Tally
     from emotion.tracking.run_folder import RunFolder
 
 
@@ -68,16 +68,16 @@ def main() -> int:
     if arguments.input is None:
         dataset = read_dataset(config.data)
         predictor = Predictor.load(model)
-        examples, label_set, remarks, bad_rows = dataset[split], dataset.label_set, dataset.remarks, dataset.bad_rows
+        examples, label_set, messages, bad_rows = dataset[split], dataset.label_set, dataset.messages, dataset.bad_rows
         if label_set != predictor.label_set:
             raise DataError(f"{config.data.name}: has the labels {label_set.names}, the model {predictor.label_set.names}")
     else:
         predictor = Predictor.load(model)
         split, label_set = Path(arguments.input[0]).stem, predictor.label_set
         columns = load_config(None, arguments.overrides).data  # the file need not look like the training data
-        examples, remarks, bad_rows = read_examples(Path(arguments.input[0]), columns, label_set)
-    for remark in remarks:
-        print(f"data: {remark}", file=sys.stderr)
+        examples, messages, bad_rows = read_examples(Path(arguments.input[0]), columns, label_set)
+    for message in messages:
+        print(f"data: {message}", file=sys.stderr)
     if bad_rows:
         print(f"data: {len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}", file=sys.stderr)
 
@@ -104,9 +104,9 @@ def is_scored_file(output: str | None) -> bool:
 def score(arguments: argparse.Namespace, model: str, process: int) -> int:
     """Score the input files into one file, alone or as one of several processes, and say what came of it."""
     from emotion.data.reading.streams import expand_patterns
-    from emotion.inference.ledger import PART_ROWS, ScoringJob
     from emotion.inference.loading import load_predictor
-    from emotion.inference.scoring import score_files
+    from emotion.scoring.manifest import PART_ROWS, ScoringJob
+    from emotion.scoring.scoring import score_files
 
     columns = load_config(None, arguments.overrides).data
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -143,7 +143,7 @@ def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> str:
 
 def push(run: "RunFolder | None", model: str, name: str, is_dry_run: bool) -> int:
     """Upload the run's model folder to the Hub, or say what would go up."""
-    from emotion.tracking.hub import format_files, push_model
+    from emotion.export.hub import format_files, push_model
 
     if run is None:
         raise ConfigError(f"--push: {model} is not in a run folder, so its scores and settings for the model card are not known")
@@ -159,10 +159,10 @@ def refit(run: "RunFolder | None", model: str, overrides: list[str]) -> int:
     """
     from emotion.evaluation.decision import refit_rule
     from emotion.evaluation.reporting import format_report, write_report
-    from emotion.files import written_beside
+    from emotion.export.model_card import write_card
+    from emotion.files import atomic_write
     from emotion.inference.model_folder import write_sidecar
     from emotion.inference.sidecar import read_sidecar
-    from emotion.tracking.publishing import write_card
 
     if run is None or not run.predictions("validation").is_file():
         raise ConfigError(f"--refit: {model} is not in a run folder, so the rows to fit the rule on are not known")
@@ -177,7 +177,7 @@ def refit(run: "RunFolder | None", model: str, overrides: list[str]) -> int:
         _, _, test_labels, test_probabilities = run.read_predictions("test")
         write_report(run.report("test"), test_labels, test_probabilities, rule, label_set, "test")
     scores = sidecar.validation | {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
-    with written_beside(run.model / "README.md") as partial:
+    with atomic_write(run.model / "README.md") as partial:
         partial.write_text(write_card(config, label_set, scores, run.path.name), encoding="utf-8")
     run.write_config(config)
     write_sidecar(run.model, replace(sidecar, validation=scores), rule)
@@ -190,9 +190,9 @@ def check_forms(
     arguments: argparse.Namespace, model: str, split: str, run: "RunFolder | None", predictor: "Predictor", examples: "Examples"
 ) -> int:
     """Compare the model's forms on the rows, write the table into its card, and return 1 if a bound is exceeded."""
-    from emotion.inference.export import export_onnx, format_agreements, merge_model, verify, write_merged
+    from emotion.export.forms import export_onnx, format_agreements, merge_model, verify, write_merged
+    from emotion.export.model_card import add_verification, write_card
     from emotion.inference.sidecar import find_model_folder
-    from emotion.tracking.publishing import add_verification, write_card
 
     if arguments.export is not None:
         agreement = export_onnx(predictor, model, arguments.int8, examples.texts, examples.labels)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from emotion.training.loop import predict_logits, train_window
 
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.data.batching import TokenizedTexts, batch_by_length
@@ -27,9 +28,8 @@ from emotion.errors import TrainingError
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
-from emotion.modeling.factory import keep_trained_in_float32, list_head_modules, list_head_parameters, load_with_head, strip_adapters
+from emotion.modeling.build import keep_trained_in_float32, list_head_modules, list_head_parameters, load_with_head, strip_adapters
 from emotion.modeling.lora import attach_lora, count_parameters
-from emotion.training.loop import predict_logits, train_window
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
 
 BACKBONES = ("mistralai/Mistral-7B-v0.1", "google/gemma-1.1-2b-it")

@@ -28,7 +28,7 @@ import torch
 
 from emotion.files import write_json
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.checkpointing import list_states
+from emotion.training.state import list_states
 from tests import warm
 from tests.conftest import ROOT, make_backbone
 from tests.test_resume import assert_same

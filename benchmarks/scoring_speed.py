@@ -25,12 +25,12 @@ from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import Row
 from emotion.errors import exit_on_error
 from emotion.files import write_json
-from emotion.inference.ledger import ScoringJob
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.inference.predictor import Predictor
-from emotion.inference.scoring import score_files
 from emotion.inference.sidecar import find_model_folder
+from emotion.scoring.manifest import ScoringJob
+from emotion.scoring.scoring import score_files
 
 PORTION = 2_000
 

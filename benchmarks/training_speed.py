@@ -31,15 +31,15 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from benchmarks.full_size import measure_matrix_peak
 from benchmarks.scoring_speed import read_texts
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
-from emotion.data.batching import TokenizedTexts, WindowSampler, share_window, tokenize
+from emotion.cpu.deferred_adamw import may_defer
+from emotion.cpu.machine import disable_malloc_trim
+from emotion.data.batching import LengthBucketSampler, TokenizedTexts, split_batch, tokenize
 from emotion.errors import ConfigError, exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
-from emotion.modeling.factory import build_model, list_head_parameters
+from emotion.modeling.build import build_model, list_head_parameters
 from emotion.tracking.efficiency import measure_peak_memory
 from emotion.training import loop
-from emotion.training.allocation import keep_freed_memory
-from emotion.training.deferral import may_defer
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
 
 NUM_LABELS = 28
@@ -137,11 +137,11 @@ def prepare(backbone: str, texts: list[str], batch_size: int, max_length: int = 
 
 def run_ours(work: Workload) -> float:
     """Train for one epoch in this project's loop and return examples per second."""
-    keep_freed_memory()
+    disable_malloc_trim()
     accelerator = Accelerator()
-    sampler = WindowSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
+    sampler = LengthBucketSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
     optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings, may_defer(accelerator))
-    scheduler = build_scheduler(optimizer, sampler.num_windows, work.settings.warmup_ratio)
+    scheduler = build_scheduler(optimizer, sampler.num_batches, work.settings.warmup_ratio)
     model, optimizer = accelerator.prepare(work.model, optimizer)
     sum_loss = build_loss(None, accelerator.device)
     watches = ((model, "forward", "forward"), (accelerator, "backward", "backward"))
@@ -153,7 +153,7 @@ def run_ours(work: Workload) -> float:
         if step == WARMUP_STEPS + 1:
             started, num_done = time.perf_counter(), 0
             work.parts.clear()
-        batches = [work.tokens.collate(rows, work.labels) for rows in share_window(window, 1)]
+        batches = [work.tokens.collate(rows, work.labels) for rows in split_batch(window, 1)]
         loop.train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
         num_done += len(window)
     work.parts["all"] = time.perf_counter() - started

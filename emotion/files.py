@@ -22,7 +22,7 @@ FULL_WORDS = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.E
 
 
 @contextmanager
-def written_beside(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; it takes the name when the block ends well.
 
     A folder that has the name already is replaced. `num_bytes`, where the caller knows it, is how much there will be to write.
@@ -47,7 +47,7 @@ def written_beside(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
             raise
         raise StorageError(f"{path}: cannot be written ({error.strerror}); give another place") from None
     except Exception as error:
-        if (reason := _explain_full(error)) is None:
+        if (reason := _find_full_reason(error)) is None:
             raise
         _remove(partial)
         raise StorageError(_describe_full(path, reason, num_bytes)) from None
@@ -65,14 +65,14 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
     except OSError as error:
-        if (reason := _explain_full(error)) is None:
+        if (reason := _find_full_reason(error)) is None:
             raise
         raise StorageError(_describe_full(path, reason, len(line) + 1)) from None
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON with `null` for nan, as JSON has no nan."""
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(without_nan(values), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -87,10 +87,10 @@ def without_nan(values: Any) -> Any:
 
 def is_full(error: Exception) -> bool:
     """Whether an error says that there is no room for what is to be written."""
-    return _explain_full(error) is not None
+    return _find_full_reason(error) is not None
 
 
-def _explain_full(error: Exception) -> str | None:
+def _find_full_reason(error: Exception) -> str | None:
     number = getattr(error, "errno", None) or next((number for words, number in FULL_WORDS.items() if words in str(error)), None)
     return FULL.get(number) if number is not None else None
 

@@ -5,13 +5,13 @@ import pytest
 from safetensors import SafetensorError
 
 from emotion.errors import StorageError
-from emotion.files import write_json, written_beside
+from emotion.files import atomic_write, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), written_beside(path) as partial:
+    with pytest.raises(RuntimeError), atomic_write(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -20,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_a_folder_is_replaced_whole(tmp_path):
     path = tmp_path / "model"
     for content in ("one", "two"):
-        with written_beside(path) as partial:
+        with atomic_write(path) as partial:
             partial.mkdir()
             (partial / content).touch()
     assert [child.name for child in path.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [path]
@@ -45,7 +45,7 @@ def test_full_device_is_one_line_and_what_was_there_stays(writer, tmp_path):
     path = tmp_path / "scores.json"
     path.write_text("old")
     said = r"scores\.json: .*(space|larger|quota).* \(needed are 2\.00 MiB, .* MiB free without it\): make room"
-    with pytest.raises(StorageError, match=said), written_beside(path, 2 << 20) as partial:
+    with pytest.raises(StorageError, match=said), atomic_write(path, 2 << 20) as partial:
         partial.write_text("new")
         raise FULL[writer]
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["scores.json"]

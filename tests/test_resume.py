@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.checkpointing import list_states
+from emotion.training.state import list_states
 from tests.conftest import as_process, run_script, start_script
 
 TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}

@@ -24,7 +24,7 @@ LAYERS = {
     "tracking": 2,
 }
 MODULES = sorted((ROOT / "emotion").rglob("*.py"))
-LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "matplotlib", "datasets", "deepspeed"}
+LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "matplotlib", "datasets"}
 
 
 def imports(path: Path, only_top_level: bool = False) -> list[str]:

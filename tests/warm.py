@@ -9,7 +9,6 @@ import json
 import os
 import runpy
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +76,6 @@ def finish(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    os.environ["DS_ACCELERATOR"] = "cpu"  # says otherwise that there is no GPU
-    with suppress(ImportError):
-        import deepspeed  # noqa: F401
     for line in sys.stdin:
         process = os.fork()
         if process == 0:

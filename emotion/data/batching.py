@@ -1,7 +1,7 @@
-"""Tokenise once; lay out length-bucketed windows and batches as a pure function of (seed, epoch, lengths).
+"""Tokenize once; lay out length-bucketed batches as a pure function of (seed, epoch, lengths).
 
-A window is what one optimizer step sees over all processes. Its layout does not depend on the number of processes,
-so any position of a run can be computed again from (epoch, window).
+A batch is the rows of one optimizer step over all processes; each process cuts its part into micro-batches, and a `Batch` holds the tensors
+of one of those. The layout does not depend on the number of processes, so any position of a run can be computed from (epoch, batch).
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from tqdm import tqdm
 from emotion.data.padding import pad_rows
 from emotion.errors import DataError
 
-BUCKET_WINDOWS = 128
-"""Windows cut from one length-sorted bucket: 128 windows of 32 rows pad GoEmotions by 1.8 % (32 windows by 4.6 %), and still mix 4,096
+BUCKET_BATCHES = 128
+"""Batches cut from one length-sorted bucket: 128 batches of 32 rows pad GoEmotions by 1.8 % (32 batches by 4.6 %), and still mix 4,096
 random rows."""
 TOKENIZE_ROWS = 1_000
 """Texts given to the tokenizer at once, so that the progress bar moves."""
@@ -91,53 +91,53 @@ def tokenize(tokenizer: Any, texts: list[str], max_length: int, description: str
 
 
 @dataclass(frozen=True)
-class WindowSampler:
-    """Lays out the windows of an epoch: every row once, rows of similar length together.
+class LengthBucketSampler:
+    """Lays out the batches of an epoch: every row once, rows of similar length together.
 
-    `window_size` is the most rows of a window; sizes differ by at most one, so there is no short last window.
+    `batch_size` is the most rows of a batch; sizes differ by at most one, so there is no short last batch.
     """
 
     lengths: np.ndarray
-    window_size: int
+    batch_size: int
     seed: int
 
     @property
-    def num_windows(self) -> int:
+    def num_batches(self) -> int:
         """Optimizer steps of an epoch."""
-        return -(-len(self.lengths) // self.window_size)
+        return -(-len(self.lengths) // self.batch_size)
 
     def lay_out(self, epoch: int) -> list[np.ndarray]:
-        """Return the windows of an epoch (from 0), each an array of row numbers sorted by length."""
+        """Return the batches of an epoch (from 0), each an array of row numbers sorted by length."""
         generator = np.random.default_rng([self.seed, epoch])
-        drawn = np.array_split(generator.permutation(len(self.lengths)), self.num_windows)
-        windows: list[np.ndarray] = []
-        for start in range(0, len(drawn), BUCKET_WINDOWS):
-            bucket = drawn[start : start + BUCKET_WINDOWS]
+        drawn = np.array_split(generator.permutation(len(self.lengths)), self.num_batches)
+        batches: list[np.ndarray] = []
+        for start in range(0, len(drawn), BUCKET_BATCHES):
+            bucket = drawn[start : start + BUCKET_BATCHES]
             rows = np.concatenate(bucket)
             by_length = rows[np.argsort(self.lengths[rows], kind="stable")]
-            windows += np.split(by_length, np.cumsum([len(window) for window in bucket])[:-1])
-        return [windows[position] for position in generator.permutation(len(windows))]
+            batches += np.split(by_length, np.cumsum([len(batch) for batch in bucket])[:-1])
+        return [batches[position] for position in generator.permutation(len(batches))]
 
-    def windows(self, num_epochs: int, num_done: int = 0) -> Iterator[np.ndarray]:
-        """Yield the windows of all epochs in turn, from the one after the first `num_done`."""
-        first_epoch, first_window = divmod(num_done, self.num_windows)
+    def batches(self, num_epochs: int, num_done: int = 0) -> Iterator[np.ndarray]:
+        """Yield the batches of all epochs in turn, from the one after the first `num_done`."""
+        first_epoch, first_batch = divmod(num_done, self.num_batches)
         for epoch in range(first_epoch, num_epochs):
-            yield from self.lay_out(epoch)[first_window if epoch == first_epoch else 0 :]
+            yield from self.lay_out(epoch)[first_batch if epoch == first_epoch else 0 :]
 
 
-def share_window(window: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:
+def split_batch(batch: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:
     """Return the micro-batches of one process, longest texts first: the same number on each, of sizes that differ by at most one.
 
     The last is the one that DDP exchanges gradients in; where memory runs out, it should do so before.
 
-    Raises: DataError if the window has fewer rows than micro-batches.
+    Raises: DataError if the batch has fewer rows than micro-batches.
     """
-    if len(window) < num_micro_batches * num_processes:
+    if len(batch) < num_micro_batches * num_processes:
         raise DataError(
-            f"a window of {len(window)} rows cannot be cut into {num_processes} x {num_micro_batches} micro-batches: "
+            f"a batch of {len(batch)} rows cannot be cut into {num_processes} x {num_micro_batches} micro-batches: "
             "give more training rows or lower training.gradient_accumulation_steps"
         )
-    return np.array_split(window[process::num_processes], num_micro_batches)[::-1]
+    return np.array_split(batch[process::num_processes], num_micro_batches)[::-1]
 
 
 def batch_by_length(tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:

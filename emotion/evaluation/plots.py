@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion.files import written_beside
+from emotion.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -216,5 +216,5 @@ def make_subplots(
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=DPI, format="png")

@@ -9,7 +9,7 @@ import pandas as pd
 from emotion.evaluation import metrics, plots
 from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.uncertainty import bootstrap_intervals, label_intervals
-from emotion.files import write_json, written_beside
+from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
 
 
@@ -33,7 +33,7 @@ def write_report(
         "confusion_matrices": {name: matrix.tolist() for name, matrix in zip(label_set.names, matrices, strict=True)},
     }
     write_json(folder / "metrics.json", report)
-    with written_beside(folder / "per_label.csv") as partial:
+    with atomic_write(folder / "per_label.csv") as partial:
         pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f")
     plots.plot_precision_recall(labels, probabilities, predictions, label_set.names, folder / "precision_recall.png")
     plots.plot_thresholds(labels, probabilities, rule.thresholds, label_set.names, folder / "thresholds.png")

@@ -25,7 +25,7 @@ class Candidate:
         return other is None or self.scores[select_by] > other.scores[select_by]
 
 
-def judge(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
+def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
     """Fit the decision rule on validation logits, float (n, L), and score them by it."""
     rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows")
     probabilities = expit(logits / rule.temperature)

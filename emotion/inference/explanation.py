@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion.inference.light_predictor import LightPredictor
+from emotion.inference.torch_free import TorchFreePredictor
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -34,7 +34,7 @@ class Explanation:
         return [self.text[start:end] for start, end in self.spans]
 
 
-def explain(predictor: "Predictor | LightPredictor", text: str) -> Explanation:
+def explain(predictor: "Predictor | TorchFreePredictor", text: str) -> Explanation:
     """Return what each word of a text contributes to each label."""
     spans = [match.span() for match in WORD.finditer(text)][:MAX_WORDS]
     variants = [text[:start] + text[end:] for start, end in spans]

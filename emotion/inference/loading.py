@@ -11,11 +11,11 @@ from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.sidecar import find_model_folder
 
 if TYPE_CHECKING:
-    from emotion.inference.light_predictor import LightPredictor
     from emotion.inference.predictor import Predictor
+    from emotion.inference.torch_free import TorchFreePredictor
 
 
-def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Predictor | LightPredictor":
+def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Predictor | TorchFreePredictor":
     """Return the predictor of a run folder, model folder or Hub id; `backend` is `torch`, `onnx`, `numpy` or `auto`.
 
     `auto` takes numpy where it knows the model and `is_brief` says that a few texts are all; otherwise an ONNX form, if there is one

@@ -6,9 +6,9 @@ from typing import Any
 
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
-from emotion.files import write_json, written_beside
+from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import FORMAT_VERSION, SIDECAR, Sidecar
-from emotion.modeling.factory import divided_head, fingerprint_backbone
+from emotion.modeling.build import divided_head, fingerprint_backbone
 from emotion.modeling.lora import is_adapted
 
 
@@ -30,7 +30,7 @@ def save_model(
         sidecar = replace(sidecar, fingerprint=None)
     saved = [value for value in model.parameters() if value.requires_grad or not sidecar.is_adapter]
     with (
-        written_beside(folder, sum(value.nbytes for value in saved)) as partial,
+        atomic_write(folder, sum(value.nbytes for value in saved)) as partial,
         divided_head(model, 1.0 if is_calibrated else rule.temperature),
     ):
         partial.mkdir()

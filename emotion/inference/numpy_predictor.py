@@ -12,62 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from emotion.cpu.encoder_family import FAMILIES, EncoderFamily, LayerNames, find_family
 from emotion.errors import ModelError
-from emotion.inference.light_predictor import TOKENIZER, LightPredictor, load_tokenizer
 from emotion.inference.sidecar import SIDECAR, find_model_folder, read_sidecar
+from emotion.inference.torch_free import TOKENIZER, TorchFreePredictor, load_tokenizer
 from emotion.labels import LabelSet
 
 WEIGHTS = "model.safetensors"
 
 
-@dataclass(frozen=True)
-class Family:
-    """Where an architecture keeps its numbers in `config.json`, and its weights."""
-
-    num_layers: str
-    num_heads: str
-    activation: str
-    layer: str
-    """Prefix of layer `{}`; the parts below stand behind it."""
-    attention: tuple[str, str, str, str]
-    """Query, key, value, output."""
-    attention_norm: str
-    feed_forward: tuple[str, str]
-    output_norm: str
-    pooler: str
-    pool: Callable[[np.ndarray], np.ndarray]
-
-
-FAMILIES = {
-    "bert": Family(
-        "num_hidden_layers",
-        "num_attention_heads",
-        "hidden_act",
-        "bert.encoder.layer.{}.",
-        ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
-        "attention.output.LayerNorm",
-        ("intermediate.dense", "output.dense"),
-        "output.LayerNorm",
-        "bert.pooler.dense",
-        np.tanh,
-    ),
-    "distilbert": Family(
-        "n_layers",
-        "n_heads",
-        "activation",
-        "distilbert.transformer.layer.{}.",
-        ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
-        "sa_layer_norm",
-        ("ffn.lin1", "ffn.lin2"),
-        "output_layer_norm",
-        "pre_classifier",
-        lambda values: np.maximum(values, 0),
-    ),
-}
+POOLER_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0)}
 
 
 @dataclass(frozen=True)
-class NumpyPredictor(LightPredictor):
+class NumpyPredictor(TorchFreePredictor):
     """A trained encoder, its weights as arrays."""
 
     weights: dict[str, np.ndarray]
@@ -97,30 +55,30 @@ class NumpyPredictor(LightPredictor):
         return predictor
 
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        family, kind = FAMILIES[self.config["model_type"]], self.config["model_type"]
-        embeddings = f"{kind}.embeddings."
+        family = FAMILIES[self.config["model_type"]]
+        embeddings = f"{family.model_type}.embeddings."
         states = self.weights[embeddings + "word_embeddings.weight"][input_ids]
         states = states + self.weights[embeddings + "position_embeddings.weight"][: input_ids.shape[1]]
-        if kind == "bert":
+        if embeddings + "token_type_embeddings.weight" in self.weights:
             states += self.weights[embeddings + "token_type_embeddings.weight"][0]
         states = self._normalize(states, embeddings + "LayerNorm")
         bias = np.where(attention_mask, 0, -np.inf).astype(np.float32)[:, None, None]  # (b, 1, 1, t)
         for number in range(self.config[family.num_layers]):
             is_last = number == self.config[family.num_layers] - 1
-            states = self._pass_layer(states, bias, family, family.layer.format(number), is_last)
-        return self._project(family.pool(self._project(states[:, 0], family.pooler)), "classifier")
+            states = self._run_layer(states, bias, family, family.prefix(number), is_last)
+        pooled = POOLER_ACTIVATIONS[family.pooler_activation](self._project(states[:, 0], family.pooler))
+        return self._project(pooled, "classifier")
 
-    def _pass_layer(self, states: np.ndarray, bias: np.ndarray, family: Family, layer: str, is_last: bool) -> np.ndarray:
+    def _run_layer(self, states: np.ndarray, bias: np.ndarray, family: EncoderFamily, prefix: str, is_last: bool) -> np.ndarray:
         """Return a layer's hidden states, (b, t, h); of the last one only the first token's, (b, 1, h): the head reads no other."""
-        asking = states[:, :1] if is_last else states
-        query, key, value, output = (layer + name for name in family.attention)
-        attended = self._attend(self._project(asking, query), self._project(states, key), self._project(states, value), bias, family)
-        states = self._normalize(asking + self._project(attended, output), layer + family.attention_norm)
-        inner, outer = (layer + name for name in family.feed_forward)
-        return self._normalize(states + self._project(gelu(self._project(states, inner)), outer), layer + family.output_norm)
+        names = LayerNames(*(prefix + name for name in family.names))
+        queries = states[:, :1] if is_last else states
+        projected = self._project(queries, names.query), self._project(states, names.key), self._project(states, names.value)
+        context = self._attend(*projected, bias, self.config[family.num_heads])
+        attended = self._normalize(queries + self._project(context, names.attention_output), names.attention_norm)
+        return self._normalize(attended + self._project(gelu(self._project(attended, names.up)), names.down), names.output_norm)
 
-    def _attend(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray, family: Family) -> np.ndarray:
-        num_heads = self.config[family.num_heads]
+    def _attend(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray, num_heads: int) -> np.ndarray:
         query, key, value = (part.reshape(*part.shape[:2], num_heads, -1).swapaxes(1, 2) for part in (query, key, value))
         scores = query @ key.swapaxes(2, 3) * np.float32(query.shape[-1] ** -0.5) + bias  # (b, heads, q, t)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -156,10 +114,9 @@ def has_numpy(folder: Path) -> bool:
         config = _read_config(folder)
     except (ValueError, TypeError):
         return False  # torch's loader says what is wrong with it
-    family = FAMILIES.get(config.get("model_type", ""))
-    is_plain = not config.get("is_decoder", False) and config.get("position_embedding_type", "absolute") == "absolute"
+    family = find_family(config)
     is_float32 = config.get("dtype", config.get("torch_dtype")) == "float32"
-    return family is not None and is_plain and is_float32 and config.get(family.activation) == "gelu"
+    return family is not None and is_float32 and config.get(family.activation) == "gelu"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -6,18 +6,17 @@ how far it may be from those. A CPU that computes int8 otherwise, a damaged file
 
 import json
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotion.cpu.machine import count_cores, name_cpu
 from emotion.errors import ModelError
-from emotion.inference.light_predictor import LightPredictor, load_tokenizer
 from emotion.inference.sidecar import find_model_folder, read_sidecar
+from emotion.inference.torch_free import TorchFreePredictor, load_tokenizer
 from emotion.labels import LabelSet
-from emotion.training.cores import count_cores
 
 MOST_AT_ONCE = 2
 """Batches that are answered at the same time."""
@@ -32,7 +31,7 @@ ONNX_FOLDER, ONNX_FILE, ONNX_ABOUT = "onnx", "model.onnx", "about.json"
 
 
 @dataclass(frozen=True)
-class OnnxPredictor(LightPredictor):
+class OnnxPredictor(TorchFreePredictor):
     """A trained model in its ONNX form."""
 
     session: Any
@@ -94,9 +93,9 @@ class OnnxPredictor(LightPredictor):
             raise ModelError(f"{location}: its ONNX form fails its self-check ({str(error).splitlines()[0][:200]}); {again}") from None
         if not difference <= bound:
             raise ModelError(
-                f"{location}: its {self.form} form answers otherwise than when it was accepted: a logit differs by {difference:.4f} (at most "
-                f"{bound:.4f}) on this CPU ({name_cpu()}); the files do not belong together, or int8 is computed otherwise here: {again}, or "
-                "use --backend torch"
+                f"{location}: its {self.form} form answers otherwise than when it was accepted: a logit differs by {difference:.4f} (at "
+                f"most {bound:.4f}) on this CPU ({name_cpu()}); its files do not belong together, or this CPU computes int8 otherwise: "
+                f"{again}, or use --backend torch"
             )
 
     def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -123,19 +122,6 @@ def make_self_check(predictor: OnnxPredictor, reference: np.ndarray, max_differe
 def read_about(onnx_folder: Path) -> dict[str, Any]:
     """Return what an ONNX form says about itself: `form`, `pad_token_id`, `self_check`."""
     return dict(json.loads((onnx_folder / ONNX_ABOUT).read_text(encoding="utf-8")))
-
-
-def name_cpu() -> str:
-    """Return the CPU's name, and on x86 whether it has VNNI."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    name = found.get("model name", platform.machine())
-    if "flags" not in found:
-        return name
-    return f"{name}, {'with' if {'avx512_vnni', 'avx_vnni'} & set(found['flags'].split()) else 'without'} VNNI"
 
 
 def has_onnx(folder: Path, form: str | None = None) -> bool:

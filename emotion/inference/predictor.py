@@ -10,14 +10,15 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
+from emotion.cpu import fast_path
 from emotion.data.batching import Batch, tokenize
 from emotion.data.padding import batch_by_tokens
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
 from emotion.labels import LabelSet
-from emotion.modeling.factory import load_trained
-from emotion.training.loop import predict_logits
+from emotion.modeling.build import load_trained
+from emotion.modeling.prediction import predict_logits
 
 BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
 """Tokens of a batch with its padding: enough for the matrix products to be fast, few enough for a CPU's caches."""
@@ -48,11 +49,11 @@ class Predictor:
         precision = sidecar.precision if device.type == "cuda" else "fp32"
         model, tokenizer = load_trained(folder, sidecar.model, label_set, precision, sidecar.is_adapter, revision)
         check_fingerprint(model, sidecar, location)
-        return cls(model.to(device), tokenizer, label_set, rule, sidecar, device)
+        return cls(fast_path.optimize_encoder(model.to(device), device), tokenizer, label_set, rule, sidecar, device)
 
     @property
     def form(self) -> str:
-        """What else than the model decides the bits of an answer, in a word."""
+        """Backend and device, e.g. `torch on cpu`."""
         return f"torch on {self.device.type}"
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:

@@ -80,7 +80,7 @@ def _find_sidecar(location: str, revision: str | None) -> Path:
         return path
     from huggingface_hub import hf_hub_download
 
-    from emotion.modeling.backbones import explain_loading
+    from emotion.modeling.backbones import translate_loading_errors
 
-    with explain_loading(location):
+    with translate_loading_errors(location):
         return Path(hf_hub_download(location, SIDECAR, revision=revision))

@@ -52,7 +52,7 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with explain_loading(location):
+    with translate_loading_errors(location):
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
@@ -94,7 +94,7 @@ def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, p
     }
     if config.random_weights and location in ARCHITECTURES:
         return AutoConfig.for_model(**ARCHITECTURES[location], **head)
-    with explain_loading(location):
+    with translate_loading_errors(location):
         return AutoConfig.from_pretrained(location, revision=config.revision or "main", **head)
 
 
@@ -107,7 +107,7 @@ def without_deprecations() -> Iterator[None]:
 
 
 @contextmanager
-def explain_loading(location: str) -> Iterator[None]:
+def translate_loading_errors(location: str) -> Iterator[None]:
     """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do.
 
     Their own progress bars and reports are silenced: that a new head is new is no news.

@@ -18,7 +18,7 @@ from torch import nn
 
 from emotion.config import BASELINE
 from emotion.errors import DataError
-from emotion.modeling.backbones import explain_loading
+from emotion.modeling.backbones import translate_loading_errors
 
 WORD = re.compile(r"\w+|[^\w\s]")
 """Words, and signs one by one: `!` and emoji say as much as a word."""
@@ -116,7 +116,7 @@ def load_baseline(location: str, num_labels: int, revision: str | None = None) -
     """
     from safetensors.torch import load_file
 
-    with explain_loading(location):
+    with translate_loading_errors(location):
         vocabulary, weights = (_find_file(location, name, revision) for name in (VOCABULARY, WEIGHTS))
         tokenizer = NgramTokenizer(json.loads(vocabulary.read_text(encoding="utf-8")))
         model = TfidfClassifier(len(tokenizer.ngrams), num_labels)

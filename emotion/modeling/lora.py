@@ -9,7 +9,7 @@ from torch import nn
 
 from emotion.config import LoraConfig
 from emotion.errors import ModelError
-from emotion.modeling.backbones import explain_loading, without_deprecations
+from emotion.modeling.backbones import translate_loading_errors, without_deprecations
 from emotion.modeling.quantization import count_weights, is_quantized
 
 
@@ -52,7 +52,7 @@ def load_adapter(model: Any, folder: str, revision: str | None) -> Any:
     """
     import peft
 
-    with explain_loading(folder), without_deprecations():
+    with translate_loading_errors(folder), without_deprecations():
         return peft.PeftModel.from_pretrained(prepare_frozen(model), folder, revision=revision)
 
 

@@ -49,14 +49,14 @@ def is_quantized(model: Any) -> bool:
 
 
 def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:
-    """Return how many weights a module's parameter stands for: in 4 bits, or in shards of ZeRO-3, more than it has elements."""
+    """Return how many weights a module's parameter stands for: in 4 bits more than it has elements."""
     state = getattr(module, "quant_state", None)
     if state is not None and parameter is module.weight:
         return int(state.shape.numel())
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    return parameter.numel()
 
 
-def keep_packing(model: Any) -> None:
+def disable_avx512_repacking(model: Any) -> None:
     """Hold 4-bit layers to the form they are trained in.
 
     On a CPU with AVX512-BF16 bitsandbytes would lay them out anew at the first prediction, for products in bf16, and stay with that in

@@ -12,7 +12,22 @@ from typing import Any
 import torch
 
 from emotion.modeling.lora import count_parameters
-from emotion.training.loop import StepResult
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did over all processes: mean loss per row and label, gradient norm before clipping, rate, counts."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    num_examples: int
+    num_tokens: int
+    num_positions: int
+    """Tokens and padding together."""
+    num_halvings: int = 0
+    """How often a process ran out of memory in this step, and halved its micro-batches."""
+
 
 COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds", "saving_seconds")
 

@@ -8,10 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from emotion.evaluation.selection import Candidate
-from emotion.tracking.efficiency import EfficiencyMeter, measure_peak_memory
+from emotion.tracking.efficiency import EfficiencyMeter, StepResult, measure_peak_memory
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking
-from emotion.training.loop import StepResult
 
 
 class History:
@@ -62,7 +61,7 @@ class History:
         self._losses.append(result.loss)
         self._progress.update()
         if result.num_halvings:
-            self.say(f"step {step}: out of memory; micro-batches are cut in halves from here on, the windows stay what they are")
+            self.say(f"step {step}: out of memory; micro-batches are halved from here on; the batches stay the same")
         if self._is_silent or (step % self._log_every and step != self._num_steps):
             return
         loss = float(np.mean(self._losses))

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emotion.config import TOKEN, Config, DistillationConfig, HubConfig, RunConfig, load_config, to_dict
+from emotion.config import TOKEN, Config, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
-from emotion.files import append_line, without_nan, write_json, written_beside
+from emotion.files import append_line, atomic_write, without_nan, write_json
 from emotion.labels import LabelSet
 
 GOLD = "gold:"
 """What the columns of gold labels begin with in a file of predictions."""
-SEED_STRIDE = 1_000
-"""From a run's seed to those of the teachers that it trains for itself: runs from seeds close by have none in common."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
 
 
@@ -89,29 +87,8 @@ class RunFolder:
             if folder.is_finished:
                 raise ConfigError(f"{folder.path}: is finished, there is nothing to resume")
         elif folder.path.exists():
-            raise ConfigError(folder._explain_taken())
+            raise ConfigError(folder._describe_taken())
         return folder
-
-    def list_lessons(self, config: Config) -> "list[tuple[RunFolder, Config]]":
-        """Return the runs to be made for a config, one after another: `distillation.num_teachers` teachers, by its settings from other
-        seeds, and then its own, which learns from them.
-        """
-        lessons = []
-        for number in range(1, config.distillation.num_teachers + 1):
-            name, seed = f"{self.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
-            inside = RunConfig(folder=str(self.teachers), name=name)
-            training = replace(config.training, seed=seed)
-            teacher = replace(config, training=training, distillation=DistillationConfig(), hub=HubConfig(), run=inside)
-            lessons.append((RunFolder(self.teachers / name), teacher))
-        if lessons:
-            paths = tuple(str(run.path) for run, _ in lessons)
-            config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
-        return [*lessons, (self, config)]
-
-    def sum_teachers_seconds(self) -> float:
-        """Return the seconds that the teachers took which the run trained for itself."""
-        files = self.teachers.glob("*/efficiency.json")
-        return float(sum(json.loads(path.read_text(encoding="utf-8"))["total_seconds"] for path in files))
 
     def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
         """Make the folder, with config.yaml and environment.json; a resumed run may find it there, and starts its log anew.
@@ -122,7 +99,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=is_resumed or self.teachers.is_dir())
             self.metrics.unlink(missing_ok=True)
         except FileExistsError:
-            raise ConfigError(self._explain_taken()) from None
+            raise ConfigError(self._describe_taken()) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
@@ -130,7 +107,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Write the config that the run has."""
-        with written_beside(self.config) as partial:
+        with atomic_write(self.config) as partial:
             partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def read_config(self) -> Config:
@@ -152,7 +129,7 @@ class RunFolder:
         columns: dict[str, Any] = {"id": ids}
         columns |= {f"{GOLD}{name}": labels[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
-        with written_beside(self.predictions(split)) as partial:
+        with atomic_write(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False)
 
     def read_probabilities(self, split: str, ids: list[str], label_set: LabelSet) -> np.ndarray | None:
@@ -173,7 +150,7 @@ class RunFolder:
         labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
         return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
 
-    def _explain_taken(self) -> str:
+    def _describe_taken(self) -> str:
         return f"{self.path}: exists already; go on with it by --resume, choose another run.name=NAME, or remove it"
 
 
@@ -197,24 +174,6 @@ def find_run_of_model(location: str) -> RunFolder | None:
         if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
             return RunFolder(candidate)
     return None
-
-
-def check_validated_alike(models: tuple[str, ...], ids: list[str], label_set: LabelSet) -> list[str]:
-    """Hold models that teach another to have been validated on its rows; return a remark on each of which that is not known.
-
-    Raises: ConfigError for one with other validation rows: it may have been trained on those that judge its student.
-    """
-    remarks = []
-    for model in models:
-        run = find_run_of_model(model)
-        if run is None:
-            remarks.append(f"teacher {model}: is not in a run folder; see to it that it was not trained on validation or test rows")
-        elif run.read_probabilities("validation", ids, label_set) is None:
-            raise ConfigError(
-                f"distillation.teachers: {model} was validated on other rows, so it may have been trained on those that judge this run; "
-                "train it with the same data settings"
-            )
-    return remarks
 
 
 def _describe_environment(command: list[str]) -> dict[str, Any]:

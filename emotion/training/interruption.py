@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first lets the window finish and what is done be saved, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first lets the step finish and saves a state, the second stops at once."""
 
 import signal
 from types import FrameType

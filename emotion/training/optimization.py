@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups, AdamW, linear warm-up and decay, the targets and the window's loss."""
+"""What moves the weights: parameter groups, AdamW, linear warm-up and decay, and the loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
-from emotion.training.deferral import DeferringAdamW, find_embedding
-from emotion.training.sharding import whole_shape
+from emotion.cpu import fast_path
+from emotion.modeling.build import list_head_parameters
 
 
 def group_parameters(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def group_parameters(model: nn.Module, head_parameters: set[str], config: Traini
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name in head_parameters, len(whole_shape(parameter)) > 1), []).append(parameter)
+            groups.setdefault((name in head_parameters, parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -30,14 +30,9 @@ def group_parameters(model: nn.Module, head_parameters: set[str], config: Traini
     ]
 
 
-def build_optimizer(model: nn.Module, head_parameters: set[str], config: TrainingConfig, may_defer: bool = False) -> torch.optim.AdamW:
-    """Return a fused AdamW: 4x the speed of the plain one for 22M parameters on a CPU thread.
-
-    Where it `may_defer`, a word embedding that is trained is brought up to date in the rows that are read only.
-    """
-    groups = group_parameters(model, head_parameters, config)
-    embedding = find_embedding(model) if may_defer else None
-    return torch.optim.AdamW(groups, fused=True) if embedding is None else DeferringAdamW(groups, embedding)
+def build_optimizer(model: nn.Module, config: TrainingConfig, is_single_cpu: bool = False) -> torch.optim.AdamW:
+    """Return AdamW for the trained parameters of a model; `is_single_cpu`: there is one process, on a CPU."""
+    return fast_path.build_adamw(group_parameters(model, list_head_parameters(model), config), model, is_single_cpu)
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, num_steps: int, warmup_ratio: float) -> torch.optim.lr_scheduler.LambdaLR:
@@ -64,17 +59,8 @@ def compute_pos_weight(labels: np.ndarray, config: TrainingConfig) -> torch.Tens
     return torch.tensor(np.clip(ratio, 1, config.pos_weight_cap), dtype=torch.float32)
 
 
-def mix_targets(labels: np.ndarray, soft_labels: np.ndarray, weight: float) -> np.ndarray:
-    """Return the targets, float32 (n, L): gold labels, bool (n, L), drawn to teachers' probabilities by `weight`, in (0, 1].
-
-    Cross-entropy is linear in its target, so the loss is the weighted sum of both. Source: Hinton et al. 2015,
-    "Distilling the Knowledge in a Neural Network", section 2.
-    """
-    return ((1 - weight) * labels + weight * soft_labels).astype(np.float32)
-
-
 def build_loss(pos_weight: torch.Tensor | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return BCE-with-logits summed over rows and labels, so that a window's loss is exact however it is split."""
+    """Return BCE-with-logits summed over rows and labels, so that a batch's loss is exact however it is split."""
     weight = None if pos_weight is None else pos_weight.to(device)
 
     def sum_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.data.batching import TokenizedTexts, WindowSampler, batch_by_length, share_window
+from emotion.data.batching import LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
 from emotion.errors import DataError
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=1_003)
@@ -10,17 +10,17 @@ LENGTHS = np.random.default_rng(0).integers(3, 60, size=1_003)
 
 @pytest.mark.parametrize("size", [1, 7, 32, 1_003, 5_000])
 def test_an_epoch_holds_every_row_once(size):
-    sampler = WindowSampler(LENGTHS, size, seed=3)
+    sampler = LengthBucketSampler(LENGTHS, size, seed=3)
     windows = sampler.lay_out(epoch=2)
     assert sorted(np.concatenate(windows)) == list(range(1_003))
-    assert len(windows) == sampler.num_windows == -(-1_003 // size)
+    assert len(windows) == sampler.num_batches == -(-1_003 // size)
     sizes = [len(window) for window in windows]
     assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
 
 
 def test_layout_is_a_function_of_seed_and_epoch():
     def flat(seed, epoch):
-        return np.concatenate(WindowSampler(LENGTHS, 32, seed).lay_out(epoch)).tolist()
+        return np.concatenate(LengthBucketSampler(LENGTHS, 32, seed).lay_out(epoch)).tolist()
 
     assert flat(1, 0) == flat(1, 0)
     assert len({tuple(flat(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
@@ -30,7 +30,7 @@ def test_buckets_leave_little_padding():
     def padding(windows):
         return 1 - LENGTHS.sum() / sum(LENGTHS[window].max() * len(window) for window in windows)
 
-    bucketed = padding(WindowSampler(LENGTHS, 16, 0).lay_out(0))
+    bucketed = padding(LengthBucketSampler(LENGTHS, 16, 0).lay_out(0))
     random = padding(np.array_split(np.random.default_rng(0).permutation(len(LENGTHS)), 63))
     assert bucketed < 0.06 < 0.3 < random
 
@@ -38,7 +38,7 @@ def test_buckets_leave_little_padding():
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
 def test_processes_share_a_window_without_loss(num_processes):
     window = np.arange(100, 131)
-    shares = [share_window(window, 2, process, num_processes) for process in range(num_processes)]
+    shares = [split_batch(window, 2, process, num_processes) for process in range(num_processes)]
     assert {len(share) for share in shares} == {2}
     assert sorted(np.concatenate([rows for share in shares for rows in share])) == window.tolist()
     assert all(longer.min() > shorter.max() for longer, shorter in shares)  # windows are sorted by length
@@ -46,7 +46,7 @@ def test_processes_share_a_window_without_loss(num_processes):
 
 def test_window_too_small_to_share_is_refused():
     with pytest.raises(DataError, match="gradient_accumulation_steps"):
-        share_window(np.arange(3), 4)
+        split_batch(np.arange(3), 4)
 
 
 def make_tokens(num_rows=25):

@@ -60,12 +60,12 @@ def test_goemotions_as_released_needs_no_setting(goemotions):
         ["label27"],
         ["label0", "label27"],
     ]
-    assert "text from column '0'" in dataset.remarks[0]
+    assert "text from column '0'" in dataset.messages[0]
 
 
 def test_texts_in_two_splits_are_counted(goemotions):
-    remarks = read(f"data.source={goemotions}").remarks
-    assert "4 rows of validation have a text that also stands in train" in remarks
+    messages = read(f"data.source={goemotions}").messages
+    assert "4 rows of validation have a text that also stands in train" in messages
 
 
 SEMEVAL_HEADER = "ID\tTweet\tanger\tjoy\ttrust\n"
@@ -79,7 +79,7 @@ def test_semeval_as_shipped_needs_no_setting(tmp_path):
     assert dataset["train"].texts == ['"Worry is a down payment', 'plain "']
     assert dataset["train"].ids == ["2017-1", "2017-2"]
     np.testing.assert_array_equal(dataset["train"].labels, [[0, 1, 1], [0, 0, 0]])
-    assert "train: 1 rows carry no label" in dataset.remarks
+    assert "train: 1 rows carry no label" in dataset.messages
 
 
 def test_semeval_test_file_without_labels_is_refused_by_line(tmp_path):
@@ -132,7 +132,7 @@ def test_delimiter_is_guessed_and_said(tmp_path, delimiter):
     path = write_csv(tmp_path / "train.csv", [f'1,one,"joy{delimiter}anger"\n', "2,two,joy\n"])
     dataset = read(f"data.train={path}", f"data.validation={path}")
     assert dataset.label_set.names == ("anger", "joy")
-    assert f"split at {delimiter!r}" in dataset.remarks[0]
+    assert f"split at {delimiter!r}" in dataset.messages[0]
 
 
 def test_bom_and_crlf_are_not_text(tmp_path):
@@ -268,8 +268,8 @@ def test_read_examples_uses_the_labels_of_a_model(tmp_path):
     label_set = LabelSet(("anger", "joy", "fear"))
     config = load_config(None).data
     path = write_csv(tmp_path / "some.csv", ["1,one,joy\n", "2,two,anger|joy\n"])
-    examples, remarks, bad_rows = read_examples(path, config, label_set)
+    examples, messages, bad_rows = read_examples(path, config, label_set)
     np.testing.assert_array_equal(examples.labels, [[0, 1, 0], [1, 1, 0]])
-    assert remarks and not bad_rows
+    assert messages and not bad_rows
     columns = write_csv(tmp_path / "columns.csv", ["one,0,1,1\n"], header="text,fear,joy,anger\n")
     np.testing.assert_array_equal(read_examples(columns, config, label_set)[0].labels, [[1, 1, 0]])

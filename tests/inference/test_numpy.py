@@ -17,7 +17,7 @@ from emotion.inference.numpy_predictor import NumpyPredictor, gelu, has_numpy
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
-from emotion.modeling.factory import build_model
+from emotion.modeling.build import build_model
 from tests.conftest import infer_cold, run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))

@@ -17,7 +17,7 @@ from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.modeling import factory, quantization
-from emotion.modeling.factory import build_model, find_head, fingerprint_backbone, list_head_parameters
+from emotion.modeling.build import build_model, find_head, fingerprint_backbone, list_head_parameters
 from tests.conftest import KINDS, make_backbone
 
 LABELS = LabelSet(("anger", "joy", "fear"))

@@ -12,7 +12,7 @@ from emotion.config import load_config
 from emotion.data.batching import batch_by_length, tokenize
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError, ModelError
-from emotion.inference.export import export_onnx, verify
+from emotion.export.forms import export_onnx, verify
 from emotion.inference.predictor import Predictor
 from emotion.modeling.baseline import INVERSE_REGULARIZATION, WORD, fit_baseline, list_ngrams
 from tests.conftest import run_script
@@ -31,7 +31,6 @@ def test_logits_equal_those_of_scikit_learn():
     model, tokenizer = fit_baseline(train.texts, labels, 512, seed=0)
     texts = [*test.texts[:50], "zzzz"]  # nothing of the last is known
     import torch
-
     from emotion.training.loop import predict_logits
 
     logits = predict_logits(model, batch_by_length(tokenize(tokenizer, texts, 512), 16), len(texts), torch.device("cpu"))

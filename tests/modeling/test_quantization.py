@@ -5,7 +5,7 @@ import torch
 
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
-from emotion.modeling.factory import build_model
+from emotion.modeling.build import build_model
 
 
 def test_layers_are_not_laid_out_anew_where_bitsandbytes_would(tiny_backbones, monkeypatch):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from emotion.training.loop import OomBackoff, predict_logits, train_window
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.data.batching import TokenizedTexts, batch_by_length
 from emotion.errors import TrainingError
 from emotion.labels import LabelSet
-from emotion.modeling.factory import build_model, list_head_parameters
-from emotion.training.loop import Halving, predict_logits, train_window
+from emotion.modeling.build import build_model, list_head_parameters
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, group_parameters
 
 GENERATOR = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_window_gradient_is_that_of_the_mean_loss(model):
 
 @pytest.mark.parametrize("splits", [[ALL], [ALL[:2], ALL[2:]]])  # the first time, and after a micro-batch that had its gradients added
 def test_out_of_memory_halves_the_micro_batches_and_changes_nothing_else(model, splits):
-    halving = Halving()
+    halving = OomBackoff()
     whole, result = step(model, splits)
     halved, halved_result = step(model, splits, most_rows=4, halving=halving)
     assert halving.num == halved_result.num_halvings == 2 and result.num_halvings == 0

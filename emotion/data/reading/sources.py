@@ -1,4 +1,4 @@
-"""Where the splits of a source are, and what came of reading them: `Dataset` of `Examples`, bad rows, remarks."""
+"""Where the splits of a source are, and what came of reading them: `Dataset` of `Examples`, bad rows, messages."""
 
 import os
 from collections import Counter
@@ -17,7 +17,7 @@ from emotion.data.reading.opening import COMPRESSIONS
 from emotion.data.reading.rows import BadRow, format_bad_rows
 from emotion.data.reading.tables import Table, read_table, table_from_columns
 from emotion.errors import DataError
-from emotion.files import written_beside
+from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
 SAMPLE = Path(__file__).parents[1] / "sample"
@@ -51,7 +51,7 @@ class Dataset:
 
     splits: dict[str, Examples]
     label_set: LabelSet
-    remarks: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     bad_rows: list[BadRow] = field(default_factory=list)
 
     def __getitem__(self, split: str) -> Examples:
@@ -61,7 +61,7 @@ class Dataset:
 
     def write_quarantine(self, path: Path) -> None:
         """Write the bad rows as tsv: file, line, reason, content."""
-        with written_beside(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             stream.write(format_bad_rows(self.bad_rows, has_header=True))
 
 
@@ -77,24 +77,24 @@ def read_dataset(config: DataConfig) -> Dataset:
         layout = find_layout(tables["train"], config, known_names)
         label_set = find_labels(tables["train"], layout, config, names_beside_data)
     except DataError:  # unreadable rows are then the likelier cause
-        _judge_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
+        _check_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
         raise
     dataset = Dataset({}, label_set)
     for split, table in tables.items():
         dataset.splits[split] = _read_rows(table, layout, label_set, dataset.bad_rows)
-    _judge_bad_rows(dataset.bad_rows, config)
-    dataset.remarks.append(f"{tables['train'].path}: {layout.describe()}; {len(label_set)} labels")
+    _check_bad_rows(dataset.bad_rows, config)
+    dataset.messages.append(f"{tables['train'].path}: {layout.describe()}; {len(label_set)} labels")
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
     if config.train_fraction < 1:
         kept, _ = splitting.split_rows(dataset["train"].texts, dataset["train"].labels, 1 - config.train_fraction, config.split_seed)
         dataset.splits["train"] = dataset["train"].take(kept)
-        dataset.remarks.append(f"train: {len(kept)} rows kept (data.train_fraction={config.train_fraction})")
-    dataset.remarks += [*_describe_rows(dataset.splits), *_find_rare_labels(dataset)]
+        dataset.messages.append(f"train: {len(kept)} rows kept (data.train_fraction={config.train_fraction})")
+    dataset.messages += [*_describe_rows(dataset.splits), *_find_rare_labels(dataset)]
     return dataset
 
 
 def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[Examples, list[str], list[BadRow]]:
-    """Return the rows of one labelled file for a model whose labels are known, with remarks and skipped rows.
+    """Return the rows of one labelled file for a model whose labels are known, with messages and skipped rows.
 
     Raises: DataError as `read_dataset` does.
     """
@@ -103,7 +103,7 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
     layout = find_layout(table, name_label_columns(table, replace(config, label_names=names), names), names)
     bad_rows: list[BadRow] = []
     examples = _read_rows(table, layout, label_set, bad_rows)
-    _judge_bad_rows(bad_rows, config)
+    _check_bad_rows(bad_rows, config)
     return examples, [f"{path}: {layout.describe()}"], bad_rows
 
 
@@ -206,7 +206,7 @@ def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list
     return Examples(ids, texts, label_set.encode(columns))
 
 
-def _judge_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
+def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
     if bad_rows and config.on_bad_row == "stop":
         shown = "\n".join(f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN])
         more = f"\n  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more" if len(bad_rows) > MAX_BAD_ROWS_SHOWN else ""
@@ -225,20 +225,20 @@ def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
         examples = dataset.splits["train"]
         kept, taken = splitting.split_rows(examples.texts, examples.labels, fraction / rest, config.split_seed)
         dataset.splits["train"], dataset.splits[split] = examples.take(kept), examples.take(taken)
-        dataset.remarks.append(f"{split}: {len(taken)} rows split off, stratified by label (seed {config.split_seed})")
+        dataset.messages.append(f"{split}: {len(taken)} rows split off, stratified by label (seed {config.split_seed})")
         rest -= fraction
 
 
 def _describe_rows(splits: dict[str, Examples]) -> list[str]:
     """Say how many rows there are, how many carry no label, and which texts stand in two splits."""
-    remarks = [", ".join(f"{split} {len(examples):,}" for split, examples in splits.items()) + " rows"]
+    messages = [", ".join(f"{split} {len(examples):,}" for split, examples in splits.items()) + " rows"]
     for split, examples in splits.items():
         if len(examples) == 0:
             raise DataError(f"{split}: has no usable row")
         if unlabelled := int((~examples.labels.any(axis=1)).sum()):
-            remarks.append(f"{split}: {unlabelled:,} rows carry no label")
-    remarks += _find_shared_texts(splits)
-    return remarks
+            messages.append(f"{split}: {unlabelled:,} rows carry no label")
+    messages += _find_shared_texts(splits)
+    return messages
 
 
 def _find_rare_labels(dataset: Dataset) -> Iterable[str]:

@@ -39,7 +39,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Standing:
+class ModelScores:
     """A model's scores on all test rows, and in every resample of them; both are means over its seeds."""
 
     group: Group
@@ -73,8 +73,8 @@ class Standing:
 class Difference:
     """How far `first` is above `second` in one metric."""
 
-    first: Standing
-    second: Standing
+    first: ModelScores
+    second: ModelScores
     metric: str
     value: float
     interval: tuple[float, float]
@@ -86,7 +86,7 @@ class Difference:
         return self.p_value < LEVEL
 
     @property
-    def winner(self) -> Standing | None:
+    def winner(self) -> ModelScores | None:
         """The better one, or None where no difference is shown."""
         if not self.is_shown:
             return None
@@ -99,7 +99,7 @@ class Difference:
         return bool(max(ranges) >= abs(self.value))
 
 
-def find_standings(groups: list[Group], num_resamples: int = NUM_PAIRED_RESAMPLES) -> list[Standing]:
+def find_standings(groups: list[Group], num_resamples: int = NUM_PAIRED_RESAMPLES) -> list[ModelScores]:
     """Return the standing of every group; all see the same resamples."""
     runs = [run for group in groups for run in group.runs]
     labels = runs[0].labels
@@ -108,7 +108,7 @@ def find_standings(groups: list[Group], num_resamples: int = NUM_PAIRED_RESAMPLE
     return [_find_standing(group, [next(by_run) for _ in group.runs]) for group in groups]
 
 
-def compare_pairs(standings: list[Standing], metric: str) -> list[Difference]:
+def compare_pairs(standings: list[ModelScores], metric: str) -> list[Difference]:
     """Return the difference of every pair in one metric, tested by the paired bootstrap and corrected by Holm."""
     pairs = list(combinations(standings, 2))
     gaps = [first.resampled[metric] - second.resampled[metric] for first, second in pairs]
@@ -119,13 +119,13 @@ def compare_pairs(standings: list[Standing], metric: str) -> list[Difference]:
     ]
 
 
-def compare_labels(standing: Standing, reference: Standing) -> tuple[np.ndarray, np.ndarray]:
+def compare_labels(standing: ModelScores, reference: ModelScores) -> tuple[np.ndarray, np.ndarray]:
     """Return each label's F1 above the reference's, (L,), and its p value, corrected by Holm over the labels."""
     gaps = standing.resampled["label_f1"] - reference.resampled["label_f1"]
     return standing.label_f1 - reference.label_f1, correct_holm(np.array([paired_p_value(gap) for gap in gaps.T]))
 
 
-def _find_standing(group: Group, resampled: list[dict[str, np.ndarray]]) -> Standing:
+def _find_standing(group: Group, resampled: list[dict[str, np.ndarray]]) -> ModelScores:
     by_seed, label_f1, precisions = [], [], []
     for run in group.runs:
         num_rows = len(run.labels)
@@ -137,4 +137,4 @@ def _find_standing(group: Group, resampled: list[dict[str, np.ndarray]]) -> Stan
     mean = {name: np.mean([scores[name] for scores in resampled], axis=0) for name in resampled[0]}
     mean["macro_average_precision"] = np.mean(precisions, axis=0)
     error = float(np.mean([scores["expected_calibration_error"] for scores in by_seed]))
-    return Standing(group, by_seed, mean, np.mean(label_f1, axis=0), error)
+    return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0), error)

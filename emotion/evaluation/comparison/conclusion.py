@@ -1,10 +1,10 @@
 """The conclusion in words, made from the numbers and never stronger than the tests."""
 
-from emotion.evaluation.comparison.accuracy import MAIN_METRIC, Difference, Standing
+from emotion.evaluation.comparison.accuracy import MAIN_METRIC, Difference, ModelScores
 from emotion.evaluation.comparison.costs import Cost
 
 
-def conclude(standings: list[Standing], differences: list[Difference], costs: list[Cost]) -> list[str]:
+def conclude(standings: list[ModelScores], differences: list[Difference], costs: list[Cost]) -> list[str]:
     """Return the sentences of the conclusion; `differences` are of macro-F1."""
     ranked = sorted(standings, key=lambda standing: -standing.score(MAIN_METRIC))
     best = ranked[0]
@@ -18,12 +18,12 @@ def conclude(standings: list[Standing], differences: list[Difference], costs: li
         sentences.append(f"It is better than {_enumerate(beaten)}: the paired bootstrap of the test rows shows it, Holm-corrected.")
     if level:
         sentences.append(f"Between it and {_enumerate(level)} no difference is shown; that is not to say that there is none.")
-    sentences += _judge_cost(best, level, costs)
+    sentences += _describe_cost_verdict(best, level, costs)
     sentences += _name_limits(standings, [_find(differences, best, standing) for standing in beaten])
     return sentences
 
 
-def _judge_cost(best: Standing, level: list[Standing], costs: list[Cost]) -> list[str]:
+def _describe_cost_verdict(best: ModelScores, level: list[ModelScores], costs: list[Cost]) -> list[str]:
     """Name the cheapest to ask among those that are not shown to be worse than the best."""
     candidates = [(cost.hours_per_million, cost) for cost in costs if cost.standing in (best, *level)]
     known = [(hours, cost) for hours, cost in candidates if hours is not None]
@@ -39,7 +39,7 @@ def _judge_cost(best: Standing, level: list[Standing], costs: list[Cost]) -> lis
     ]
 
 
-def _name_limits(standings: list[Standing], shown: list[Difference]) -> list[str]:
+def _name_limits(standings: list[ModelScores], shown: list[Difference]) -> list[str]:
     """Say what the tests do not cover."""
     single = [standing for standing in standings if len(standing.by_seed) == 1]
     sentences = []
@@ -55,10 +55,10 @@ def _name_limits(standings: list[Standing], shown: list[Difference]) -> list[str
     return sentences
 
 
-def _find(differences: list[Difference], one: Standing, other: Standing) -> Difference:
+def _find(differences: list[Difference], one: ModelScores, other: ModelScores) -> Difference:
     return next(pair for pair in differences if {pair.first.name, pair.second.name} == {one.name, other.name})
 
 
-def _enumerate(standings: list[Standing]) -> str:
+def _enumerate(standings: list[ModelScores]) -> str:
     names = [standing.name for standing in standings]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emotion.evaluation.comparison.accuracy import MAIN_METRIC, Standing
+from emotion.evaluation.comparison.accuracy import MAIN_METRIC, ModelScores
 
 MILLION = 1_000_000
 
@@ -13,7 +13,7 @@ MILLION = 1_000_000
 class Cost:
     """The cost of one model, means over its seeds; None where nothing was measured."""
 
-    standing: Standing
+    standing: ModelScores
     parameters: float | None
     trained_parameters: float | None
     training_seconds: float | None
@@ -35,7 +35,7 @@ class Cost:
         return MILLION / self.texts_per_second / 3_600 if self.texts_per_second else None
 
 
-def find_cost(standing: Standing) -> Cost:
+def find_cost(standing: ModelScores) -> Cost:
     """Return the mean cost of a model's runs."""
 
     def mean(name: str, part: str = "efficiency") -> float | None:
@@ -67,27 +67,27 @@ def find_front(costs: list[float], scores: list[float]) -> list[int]:
     return front
 
 
-def find_ladders(standings: list[Standing]) -> list[list[Standing]]:
+def find_ladders(standings: list[ModelScores]) -> list[list[ModelScores]]:
     """Return the sets of models that differ in `data.train_fraction` alone, smallest share first; single ones are left out."""
-    ladders: list[tuple[dict, list[Standing]]] = []
+    scaling_curves: list[tuple[dict, list[ModelScores]]] = []
     for standing in standings:
         recipe = standing.group.runs[0].recipe
         del recipe["data"]["train_fraction"]
-        for known, members in ladders:
+        for known, members in scaling_curves:
             if known == recipe:
                 members.append(standing)
                 break
         else:
-            ladders.append((recipe, [standing]))
-    climbed = [sorted(members, key=share_of) for _, members in ladders]
+            scaling_curves.append((recipe, [standing]))
+    climbed = [sorted(members, key=share_of) for _, members in scaling_curves]
     return [members for members in climbed if len({share_of(standing) for standing in members}) > 1]
 
 
-def share_of(standing: Standing) -> float:
+def share_of(standing: ModelScores) -> float:
     """Return the share of the training rows that a model saw."""
     return standing.group.runs[0].config.data.train_fraction
 
 
-def main_scores(standings: list[Standing]) -> list[float]:
+def main_scores(standings: list[ModelScores]) -> list[float]:
     """Return the scores by which models are ranked."""
     return [standing.score(MAIN_METRIC) for standing in standings]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion.files import written_beside
+from emotion.files import atomic_write
 
 PAGE_PIXELS = 72
 """Pixels of a page for 100 of a picture: its 9-point letters are then as high as the text of a table."""
@@ -48,12 +48,12 @@ class Section:
 
 def write_document(folder: Path, title: str, sections: Sequence[Section]) -> None:
     """Write report.html, report.md and one CSV a table into `folder`; the pictures are there already."""
-    with written_beside(folder / "report.md") as partial:
+    with atomic_write(folder / "report.md") as partial:
         partial.write_text(format_markdown(title, sections), encoding="utf-8")
-    with written_beside(folder / "report.html") as partial:
+    with atomic_write(folder / "report.html") as partial:
         partial.write_text(format_html(title, sections), encoding="utf-8")
     for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
-        with written_beside(folder / f"{table.name}.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_write(folder / f"{table.name}.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([table.columns, *table.rows])
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion.evaluation.comparison.accuracy import LEVEL, MAIN_METRIC, Difference, Standing, compare_labels
+from emotion.evaluation.comparison.accuracy import LEVEL, MAIN_METRIC, Difference, ModelScores, compare_labels
 from emotion.evaluation.comparison.costs import Cost, find_front, share_of
 from emotion.evaluation.comparison.document import Figure
 from emotion.evaluation.plots import BLUE, DPI, GREEN, ORANGE, make_subplots
-from emotion.files import written_beside
+from emotion.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -29,7 +29,7 @@ def draw(path: Path, caption: str, paint: Callable[..., "Canvas"], *arguments: A
     """Write the figure that `paint` makes of the arguments, and return it with its dark twin."""
     from matplotlib import rc_context
 
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         paint(*arguments).savefig(partial, dpi=DPI, format="png")
     with rc_context(DARK):
         stream = BytesIO()
@@ -37,7 +37,7 @@ def draw(path: Path, caption: str, paint: Callable[..., "Canvas"], *arguments: A
     return Figure(path, stream.getvalue(), caption)
 
 
-def paint_scores(standings: list[Standing]) -> "Canvas":
+def paint_scores(standings: list[ModelScores]) -> "Canvas":
     """Draw macro-F1, micro-F1 and macro average precision with their intervals, and each seed as a dot."""
     metrics = {MAIN_METRIC: "macro-F1", "micro_f1": "micro-F1", "macro_average_precision": "mAP"}
     figure, axes = make_subplots(1, len(metrics), (WIDTH, 1.3 + 0.36 * len(standings)), sharey=True)
@@ -55,7 +55,7 @@ def paint_scores(standings: list[Standing]) -> "Canvas":
     return figure
 
 
-def paint_matrix(standings: list[Standing], differences: list[Difference]) -> "Canvas":
+def paint_matrix(standings: list[ModelScores], differences: list[Difference]) -> "Canvas":
     """Draw who beats whom: the row's macro-F1 minus the column's, or "no difference shown"."""
     size = len(standings)
     side = max(1.15, min(1.5, (WIDTH - 2.4) / size))
@@ -91,7 +91,7 @@ def paint_matrix(standings: list[Standing], differences: list[Difference]) -> "C
     return figure
 
 
-def paint_labels(standings: list[Standing], reference: Standing) -> "Canvas":
+def paint_labels(standings: list[ModelScores], reference: ModelScores) -> "Canvas":
     """Draw each label's F1 minus the reference's as a heatmap; a dot marks what is more than the choice of test rows."""
     names = reference.group.runs[0].label_set.names
     support = reference.group.runs[0].labels.sum(axis=0)
@@ -137,17 +137,17 @@ def paint_front(costs: list[Cost], values: list[float], label: str) -> "Canvas":
     return figure
 
 
-def paint_ladders(ladders: list[list[Standing]]) -> "Canvas":
+def paint_ladders(scaling_curves: list[list[ModelScores]]) -> "Canvas":
     """Draw macro-F1 against the share of training rows, one line a recipe."""
     figure, axes = make_subplots(1, 1, (WIDTH * 0.8, 3.8))
-    for ladder, color, marker in zip(ladders, LINES * len(ladders), MARKERS * len(ladders), strict=False):
+    for ladder, color, marker in zip(scaling_curves, LINES * len(scaling_curves), MARKERS * len(scaling_curves), strict=False):
         shares = [100 * share_of(standing) for standing in ladder]
         scores = [standing.score(MAIN_METRIC) for standing in ladder]
         bounds = np.array([standing.interval(MAIN_METRIC) for standing in ladder])
         axes.plot(shares, scores, marker=marker, color=color, label=ladder[-1].name)
         axes.vlines(shares, bounds[:, 0], bounds[:, 1], color=color, alpha=0.6)
     axes.set_xscale("log")
-    ticks = sorted({100 * share_of(standing) for ladder in ladders for standing in ladder})
+    ticks = sorted({100 * share_of(standing) for ladder in scaling_curves for standing in ladder})
     axes.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
     axes.minorticks_off()
     axes.set(xlabel="share of the training rows", ylabel="macro-F1 (95 % interval)")

@@ -12,7 +12,7 @@ from emotion.evaluation.comparison.accuracy import (
     NUM_PAIRED_RESAMPLES,
     PAIRED_METRICS,
     Difference,
-    Standing,
+    ModelScores,
     compare_labels,
     compare_pairs,
     find_standings,
@@ -56,7 +56,7 @@ def write_comparison(
     return conclusion
 
 
-def describe_accuracy(folder: Path, ranked: list[Standing], num_runs: int) -> Section:
+def describe_accuracy(folder: Path, ranked: list[ModelScores], num_runs: int) -> Section:
     rows = []
     for standing in ranked:
         cells = []
@@ -74,7 +74,7 @@ def describe_accuracy(folder: Path, ranked: list[Standing], num_runs: int) -> Se
     return Section("Accuracy", [figures.draw(folder / "accuracy.png", caption, figures.paint_scores, ranked), table])
 
 
-def describe_differences(folder: Path, ranked: list[Standing], differences: dict[str, list[Difference]]) -> Section:
+def describe_differences(folder: Path, ranked: list[ModelScores], differences: dict[str, list[Difference]]) -> Section:
     ordered = {metric: sorted(pairs, key=lambda pair: -abs(pair.value)) for metric, pairs in differences.items()}
     rows = [
         [
@@ -186,15 +186,15 @@ def _draw_fronts(folder: Path, costs: list[Cost], price_per_hour: float | None) 
     return drawn
 
 
-def describe_scale(folder: Path, standings: list[Standing]) -> list[Section]:
+def describe_scale(folder: Path, standings: list[ModelScores]) -> list[Section]:
     """Say how scores grow with the training rows, and throughput with batch size and processes, where runs differ in them."""
     blocks: list[Paragraph | Table | Figure] = []
-    ladders = find_ladders(standings)
-    if ladders:
+    scaling_curves = find_ladders(standings)
+    if scaling_curves:
         caption = "Macro-F1 against the share of the training rows; models on a line differ in nothing else."
-        blocks.append(figures.draw(folder / "scale.png", caption, figures.paint_ladders, ladders))
+        blocks.append(figures.draw(folder / "scale.png", caption, figures.paint_ladders, scaling_curves))
         rows = []
-        for member in (member for ladder in ladders for member in ladder):
+        for member in (member for ladder in scaling_curves for member in ladder):
             low, high = member.interval(MAIN_METRIC)
             rows.append([member.name, f"{share_of(member):.4g}", f"{member.score(MAIN_METRIC):.3f} ({low:.3f} to {high:.3f})"])
         blocks.append(Table("scale", ["model", "share of the training rows", MAIN_METRIC], rows))
@@ -210,7 +210,7 @@ def describe_scale(folder: Path, standings: list[Standing]) -> list[Section]:
     return [Section("Scalability", blocks)] if blocks else []
 
 
-def describe_failures(ranked: list[Standing], texts: Sequence[str] | None, quotes_texts: bool) -> Section:
+def describe_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quotes_texts: bool) -> Section:
     """Describe the failures of the best model's first run, and all models by kind of row."""
     run = ranked[0].group.runs[0]
     confusions = [[row["gold"], row["given instead"], str(row["rows"]), f"{row['of missed']:.0%}"] for row in rank_confusions(run)]
@@ -240,7 +240,7 @@ def describe_failures(ranked: list[Standing], texts: Sequence[str] | None, quote
     return Section("Where they fail", blocks)
 
 
-def list_runs(standings: list[Standing]) -> Table:
+def list_runs(standings: list[ModelScores]) -> Table:
     """Return what each run was."""
     rows = []
     for standing in standings:

@@ -1,0 +1,119 @@
+"""Distillation: a run that learns from teachers trains them first, then mixes their probabilities into its targets.
+
+Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+from accelerate import Accelerator
+
+from emotion.config import Config, DistillationConfig, HubConfig, RunConfig
+from emotion.data.reading import Examples
+from emotion.distributed.collectives import all_reduce_sum, ask_main
+from emotion.errors import ConfigError, ModelError
+from emotion.inference.predictor import Predictor
+from emotion.inference.sidecar import find_model_folder, read_sidecar
+from emotion.labels import LabelSet
+from emotion.tracking.run_folder import RunFolder, find_run_of_model
+from emotion.training.state import TrainState
+
+SEED_STRIDE = 1_000
+"""From a run's seed to those of its teachers: runs whose seeds are close have none in common."""
+SOFT_LABELS = "teachers"
+"""Name of the predictions file that holds the teachers' probabilities of the training rows."""
+
+
+def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Config]]:
+    """Return the runs to be trained for a config, in order: `distillation.num_teachers` teachers, which have its settings and other seeds,
+    and then its own, which learns from them."""
+    stages = []
+    for number in range(1, config.distillation.num_teachers + 1):
+        name, seed = f"{folder.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
+        run, training = RunConfig(folder=str(folder.teachers), name=name), replace(config.training, seed=seed)
+        teacher = replace(config, training=training, distillation=DistillationConfig(), hub=HubConfig(), run=run)
+        stages.append((RunFolder(folder.teachers / name), teacher))
+    if stages:
+        paths = tuple(str(teacher.path) for teacher, _ in stages)
+        config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
+    return [*stages, (folder, config)]
+
+
+def sum_teacher_seconds(folder: RunFolder) -> float:
+    """Return the seconds taken by the teachers that a run trained for itself."""
+    files = folder.teachers.glob("*/efficiency.json")
+    return float(sum(json.loads(path.read_text(encoding="utf-8"))["total_seconds"] for path in files))
+
+
+def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_set: LabelSet) -> list[str]:
+    """Check that every teacher knows the labels and was validated on the same rows; return a message on each whose rows are not known.
+
+    Raises: ConfigError for one that does not, or is not a model of this project. One that was validated on other rows may have been trained
+    on those that judge its student.
+    """
+    messages = []
+    for teacher in teachers:
+        try:
+            known = read_sidecar(find_model_folder(teacher))[0].labels
+        except ModelError as error:
+            raise ConfigError(f"distillation.teachers: {str(error).removeprefix('--model ')}") from None
+        if missing := [name for name in label_set.names if name not in known]:
+            raise ConfigError(
+                f"distillation.teachers: {teacher} does not know {', '.join(missing)}; take models with the labels of this data"
+            )
+    for teacher in teachers:
+        run = find_run_of_model(teacher)
+        if run is None:
+            messages.append(f"teacher {teacher}: is not in a run folder; make sure that it was not trained on validation or test rows")
+        elif run.read_probabilities("validation", validation_ids, label_set) is None:
+            raise ConfigError(
+                f"distillation.teachers: {teacher} was validated on other rows, so it may have been trained on those that judge this run; "
+                "train it with the same data settings"
+            )
+    return messages
+
+
+def build_targets(
+    settings: DistillationConfig, rows: Examples, label_set: LabelSet, folder: RunFolder, state: TrainState | None, accelerator: Accelerator
+) -> np.ndarray:
+    """Return the training targets, (n, L): gold labels, mixed with the teachers' probabilities where there are teachers.
+
+    Those are kept in the run folder: a run that is resumed with the same teachers reads them.
+    """
+    if not settings.teachers:
+        return rows.labels
+    soft_labels = None
+    if state is not None and state.progress.fingerprint.get("distillation.teachers") == list(settings.teachers):
+        soft_labels = ask_main(accelerator, lambda: folder.read_probabilities(SOFT_LABELS, rows.ids, label_set))
+    if soft_labels is None:
+        process, num_processes = accelerator.process_index, accelerator.num_processes
+        soft_labels = all_reduce_sum(predict_soft_labels(settings.teachers, rows.texts, label_set, process, num_processes), accelerator)
+        if accelerator.is_main_process:
+            folder.write_predictions(SOFT_LABELS, rows.ids, rows.labels, soft_labels, label_set)
+    return mix_targets(rows.labels, soft_labels, settings.weight)
+
+
+def predict_soft_labels(
+    teachers: tuple[str, ...], texts: list[str], label_set: LabelSet, process: int = 0, num_processes: int = 1
+) -> np.ndarray:
+    """Return the mean of the teachers' calibrated probabilities, float32 (n, L), in the columns of `label_set`.
+
+    On several processes each predicts every `num_processes`-th row and leaves the others at 0: the sum of their arrays is the whole.
+    """
+    soft_labels = np.zeros((len(texts), len(label_set)), dtype=np.float32)
+    own_rows = slice(process, None, num_processes)
+    for number, teacher in enumerate(teachers, start=1):
+        predictor = Predictor.load(teacher)
+        columns = [predictor.label_set.names.index(name) for name in label_set.names]
+        progress = f"teacher {number} of {len(teachers)}" if process == 0 else None
+        soft_labels[own_rows] += predictor.predict(texts[own_rows], progress)[:, columns] / len(teachers)
+    return soft_labels
+
+
+def mix_targets(labels: np.ndarray, soft_labels: np.ndarray, weight: float) -> np.ndarray:
+    """Return the targets, float32 (n, L): gold labels, bool (n, L), and teachers' probabilities, with `weight`, in (0, 1], on the latter.
+
+    Cross-entropy is linear in its target, so the loss is the weighted sum of both.
+    """
+    return ((1 - weight) * labels + weight * soft_labels).astype(np.float32)

@@ -1,0 +1,310 @@
+"""A run: what surrounds the training loop of `train.py`. It contains no part of the method.
+
+A run opens its folder and data, places the model on devices, goes on from a saved state, yields the batches that are left, logs, saves
+states, stops for signals, keeps the best model and writes what is left behind. Teachers come first, as runs of their own.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion.config import Config
+from emotion.cpu import fast_path
+from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
+from emotion.data.reading import Dataset, Examples, read_dataset
+from emotion.distributed import sharding
+from emotion.distributed.collectives import all_reduce_sum, ask_main
+from emotion.distributed.launch import Launch
+from emotion.evaluation.plots import plot_training
+from emotion.evaluation.reporting import format_report, write_report
+from emotion.evaluation.selection import Candidate, score_checkpoint
+from emotion.export.hub import push_finished
+from emotion.export.model_card import write_card
+from emotion.files import write_json
+from emotion.inference.model_folder import save_model
+from emotion.inference.sidecar import Sidecar
+from emotion.modeling.build import check_length
+from emotion.modeling.prediction import predict_logits
+from emotion.tracking.efficiency import EfficiencyMeter, StepResult
+from emotion.tracking.history import History
+from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.trackers import Tracking, start_tracking
+from emotion.training.accumulation import GradientAccumulator, OomBackoff
+from emotion.training.distillation import build_targets, check_teachers, list_stages, sum_teacher_seconds
+from emotion.training.interruption import Interruption
+from emotion.training.state import (
+    Autosave,
+    Progress,
+    TrainState,
+    capture_loss_scale,
+    check_unchanged,
+    find_state,
+    fingerprint_run,
+    fingerprint_settings,
+    write_state,
+)
+
+
+def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> "Iterator[Run]":
+    """Yield the runs to be trained for a config, one after another: teachers first, where the config asks for them.
+
+    Raises: ConfigError if the folder is taken, or a finished teacher had other settings.
+    """
+    accelerator = launch.accelerator
+    folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
+    for stage_folder, stage_config in list_stages(folder, config):
+        accelerator.wait_for_everyone()  # the main process may still be writing the stage before
+        if stage_folder.is_finished:
+            before, after = fingerprint_settings(stage_folder.read_config()), fingerprint_settings(stage_config)
+            check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
+        else:
+            yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway)
+
+
+class Run(AbstractContextManager["Run"]):
+    """One model's training, from its data to its finished folder. Every process has its own object; the main one writes."""
+
+    def __init__(self, config: Config, folder: RunFolder, launch: Launch, is_resumed: bool, is_forced: bool) -> None:
+        self.config, self.folder, self.launch, self.accelerator = config, folder, launch, launch.accelerator
+        self.precision, self.meter = launch.precision, EfficiencyMeter(self.accelerator.num_processes)
+        self.is_resumed, self._is_forced = is_resumed, is_forced
+        self.best: Candidate | None = None
+        """The best checkpoint so far, by validation."""
+        self.exit_status = 0
+        self._num_worse = self._num_done = 0
+        self._stack, self._interruption, self._tracking = ExitStack(), Interruption(), Tracking()
+        self._autosave, self._backoff = Autosave(config.training), OomBackoff()
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.accelerator.free_memory()
+
+    def read_data(self) -> Dataset:
+        """Return the data set, and print what there is to know about it.
+
+        Raises: EmotionError if data or teachers cannot be used.
+        """
+        device, num_processes = self.accelerator.device, self.accelerator.num_processes
+        self.accelerator.print(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}")
+        self.dataset = read_dataset(self.config.data)
+        for message in self.dataset.messages:
+            self.accelerator.print(f"data: {message}")
+        teachers = self.config.distillation.teachers or ()
+        for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
+            self.accelerator.print(message)
+        return self.dataset
+
+    def place(self, model: Any) -> Any:
+        """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
+
+        Raises: ConfigError if it has no positions for `data.max_length` tokens.
+        """
+        check_length(model, self.config.data.max_length)
+        model = fast_path.optimize_encoder(model, self.accelerator.device)
+        if self.launch.num_shards > 1:
+            model = sharding.shard_model(model, self.accelerator)
+            self.accelerator.print(sharding.describe_shards(model, self.accelerator))
+        return model
+
+    def open(self) -> None:
+        """Find the state to resume from, or make the run's folder: only now, so that a mistake in data or backbone leaves none behind.
+
+        Raises: ConfigError if settings or data of the state were others.
+        """
+        seen = {split: self.dataset[split] for split in ("train", "validation")}
+        rows = {split: (examples.ids, examples.texts, examples.labels) for split, examples in seen.items()}
+        self._fingerprint = fingerprint_run(self.config, rows)
+        self._state = find_state(self.folder.states, self._fingerprint, self._is_forced, self.accelerator) if self.is_resumed else None
+        if self.accelerator.is_main_process and self._state is None:
+            self.create_folder()
+        self.accelerator.wait_for_everyone()
+
+    def create_folder(self) -> None:
+        """Make the run's folder, and put bad rows aside there if they are to be skipped."""
+        self.folder.create(self.config, sys.argv, self.is_resumed)
+        if self.dataset.bad_rows:
+            self.dataset.write_quarantine(self.folder.quarantine)
+            print(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
+
+    def build_targets(self, rows: Examples) -> np.ndarray:
+        """Return the training targets, (n, L): gold labels, mixed with the teachers' probabilities where there are teachers."""
+        return build_targets(self.config.distillation, rows, self.dataset.label_set, self.folder, self._state, self.accelerator)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of an optimizer step over all processes; a resumed run keeps it, on any number of processes."""
+        settings = self.config.training
+        if self._state is not None:
+            return self._state.progress.batch_size
+        return settings.per_device_batch_size * settings.gradient_accumulation_steps * self.accelerator.num_processes
+
+    @property
+    def is_single_cpu(self) -> bool:
+        """Whether there is one process, on a CPU."""
+        return self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+
+    def prepare(self, model: Any, optimizer: Any, scheduler: Any) -> tuple[Any, Any]:
+        """Return model and optimizer ready for the loop (autocast, several processes), at the state that the run goes on from.
+
+        Raises: TrainingError if the state is of another model.
+        """
+        self.model, self.optimizer = sharding.prepare(model, optimizer, self.accelerator)
+        self._accumulator = GradientAccumulator(self.model, self.optimizer, self.accelerator, self._backoff)
+        if self._state is not None:
+            progress = self._state.progress
+            self._state.restore(self.model, self.optimizer, scheduler, self.accelerator)
+            self._num_done, self._num_worse, self._backoff.num_halvings = progress.step, progress.num_worse, progress.num_halvings
+            if self._state.best_logits is not None:
+                self.best = score_checkpoint(self.dataset["validation"].labels, self._state.best_logits, self.config)
+        return self.model, self.optimizer
+
+    def steps(self, sampler: LengthBucketSampler) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number of each optimizer step that is left, from 1, and the row numbers of its batch."""
+        settings = self.config.training
+        self._num_steps = sampler.num_batches * settings.epochs
+        num_validations = settings.epochs * settings.validations_per_epoch
+        # Evenly spread, the last step among them.
+        self._validation_steps = {round(self._num_steps * (number + 1) / num_validations) for number in range(num_validations)}
+        is_main = self.accelerator.is_main_process
+        self._tracking = start_tracking(self.config, self.folder) if is_main else self._tracking
+        self._stack.enter_context(self._interruption)
+        self.history = self._stack.enter_context(
+            History(self.folder, self.meter, self._num_steps, sampler.num_batches, settings.log_every, not is_main, self._tracking)
+        )
+        if self._state is not None:
+            self.history.restore(self._state.progress.history, self._num_done)
+        for step, rows in enumerate(sampler.batches(settings.epochs, self._num_done), start=self._num_done + 1):
+            self._step, self._started = step, time.perf_counter()
+            yield step, rows
+
+    def micro_batches(self, rows: np.ndarray, tokens: TokenizedTexts, targets: np.ndarray) -> Iterator[Batch]:
+        """Yield this process's micro-batches of a batch; where memory runs out, the batch begins again with halves of them."""
+        num_processes = self.accelerator.num_processes
+        num_micro_batches = -(-self.batch_size // (self.config.training.per_device_batch_size * num_processes))
+        parts = split_batch(rows, num_micro_batches, self.accelerator.process_index, num_processes)
+        return self._accumulator.micro_batches([tokens.collate(part, targets) for part in parts], self._step)
+
+    def accumulate(self) -> AbstractContextManager[None]:
+        """Return the context of a micro-batch's forward and backward, which exchanges gradients between processes when it must."""
+        return self._accumulator.accumulate()
+
+    def backward(self, loss: Any) -> None:
+        """Add the gradients of a micro-batch's loss."""
+        self._accumulator.backward(loss)
+
+    def clip_gradients(self, max_grad_norm: float) -> StepResult:
+        """Clip the gradients and return loss, norm and counts over all processes.
+
+        Raises: TrainingError if loss or gradients are not finite; the weights are then untouched.
+        """
+        return self._accumulator.clip_gradients(max_grad_norm)
+
+    def log_step(self, result: StepResult) -> None:
+        """Count a step, and log it every `training.log_every` steps."""
+        self.history.add_step(self._step, result, time.perf_counter() - self._started)
+
+    def is_validation_due(self) -> bool:
+        return self._step in self._validation_steps
+
+    def predict(self, tokens: TokenizedTexts) -> np.ndarray:
+        """Return the model's logits of all texts, float32 (n, L), on every process."""
+        batch_size = 2 * self.config.training.per_device_batch_size
+        batches = batch_by_length(tokens, batch_size, self.accelerator.process_index, self.accelerator.num_processes)
+        # Unwrapped: DDP may wait for the others in any forward, and where memory runs out one process has more of them than another.
+        logits = predict_logits(self.accelerator.unwrap_model(self.model), batches, len(tokens.token_ids), self.accelerator.device)
+        return all_reduce_sum(logits, self.accelerator)
+
+    def log_validation(self, candidate: Candidate, is_best: bool) -> None:
+        """Log the scores of a checkpoint."""
+        self._num_worse = 0 if is_best else self._num_worse + 1
+        self.history.add_validation(self._step, candidate, is_best)
+
+    def save_best(self, candidate: Candidate, tokenizer: Any) -> None:
+        """Keep a checkpoint as the best one: write its model folder and its validation predictions."""
+        self.best = candidate
+        with sharding.whole_weights(self.model, self.accelerator):
+            if self.accelerator.is_main_process:
+                self.write_model(candidate, self.accelerator.unwrap_model(self.model), tokenizer)
+
+    def write_model(self, candidate: Candidate, model: Any, tokenizer: Any) -> None:
+        """Write a model folder and the predictions of the validation rows."""
+        config, label_set, rows = self.config, self.dataset.label_set, self.dataset["validation"]
+        sidecar = Sidecar(label_set.names, config.model, config.data.max_length, self.precision, candidate.scores)
+        card = write_card(config, label_set, candidate.scores, self.folder.path.name)
+        save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card)
+        self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set)
+
+    def should_stop(self) -> bool:
+        """Save a state where one is due, and return whether training ends here: for a signal, or for want of a better validation."""
+        settings = self.config.training
+        is_interrupted, is_save_due = self._interruption.agree(self.accelerator, self._autosave.is_due(self._step))
+        if is_interrupted or is_save_due:
+            self._save_state()
+        if is_interrupted:
+            self.exit_status = 128 + (self._interruption.signal or 0)
+            self.history.say(f"interrupted after step {self._step} of {self._num_steps}; --resume goes on from there")
+            return True
+        if settings.patience and self._num_worse >= settings.patience:
+            self.history.say(f"stopped early: no better {settings.select_by} in {self._num_worse} validations")
+            return True
+        return False
+
+    def finish(self) -> None:
+        """Write report, curves and efficiency.json, push where that is asked for, and say what to do next."""
+        self._stack.close()  # progress bar and signals
+        if self.accelerator.is_main_process:
+            self.write_results(self.model, self._step)
+
+    def write_results(self, model: Any, num_steps: int) -> None:
+        """Write what a run leaves behind beside its model; a finished run needs its states no more."""
+        folder, best, is_finished = self.folder, self.best, self.exit_status == 0
+        assert best is not None
+        gold = self.dataset["validation"].labels
+        report = write_report(folder.report("validation"), gold, best.probabilities, best.rule, self.dataset.label_set, "validation")
+        plot_training(folder.read_metrics(), folder.path / "report" / "training.png")
+        efficiency = self.meter.summarize(model, folder.model, sum_teacher_seconds(folder))
+        efficiency |= {"interrupted_after_step": None if is_finished else num_steps}
+        write_json(folder.efficiency, efficiency)
+        self._tracking.finish(folder, report, efficiency, self.config.tracking.log_model)
+        hub = self.config.hub
+        if is_finished:
+            shutil.rmtree(folder.states, ignore_errors=True)
+        if is_finished and hub.push and hub.repo:
+            push_finished(folder, hub.repo, hub.private)
+        print(format_report(report))
+        print(
+            f"\n{folder.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
+            f"peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB\n"
+            "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
+            f"  python evaluate.py --model {folder.path} --split test"
+        )
+
+    def log_row(self, row: dict[str, Any]) -> None:
+        """Write a row of metrics.jsonl for a run without steps, and start its tracker."""
+        self.folder.log(row)
+        self._tracking = start_tracking(self.config, self.folder)
+        self._tracking.log(row)
+
+    def _save_state(self) -> None:
+        loss_scale = capture_loss_scale(self.accelerator)
+        progress = Progress(
+            step=self._step,
+            num_worse=self._num_worse,
+            batch_size=self.batch_size,
+            history=self.history.capture(),
+            loss_scale=loss_scale,
+            fingerprint=self._fingerprint,
+            num_halvings=self._backoff.num_halvings,
+        )
+        with self.meter.saving():
+            best_logits = self.best.logits if self.best is not None else None
+            captured = TrainState.capture(progress, self.model, self.optimizer, self.accelerator, best_logits)
+            if self.accelerator.is_main_process:
+                write_state(self.folder.states, captured, self.config.training.num_states)

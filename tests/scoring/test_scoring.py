@@ -1,0 +1,433 @@
+"""Scored files: every row accounted for, in order, in any format, by any number of processes, killed or not."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emotion.config import DataConfig, ModelConfig
+from emotion.data.reading import formats
+from emotion.errors import ConfigError, DataError
+from emotion.evaluation.decision import default_rule
+from emotion.evaluation.metrics import score_predictions
+from emotion.inference.sidecar import Sidecar
+from emotion.labels import LabelSet
+from emotion.scoring.manifest import ScoringJob
+from emotion.scoring.scoring import score_files
+from tests.conftest import ROOT, SAMPLE, run_script, start_script
+
+NAMES = ("anger", "joy", "fear")
+
+
+class Oracle:
+    """A predictor whose answer is a pure function of the text."""
+
+    label_set, rule, form = LabelSet(NAMES), default_rule(3), "oracle"
+    sidecar = Sidecar(NAMES, ModelConfig(), 64, "fp32", {})
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, texts):
+        self.seen += texts
+        return np.array([answer(text) for text in texts])
+
+
+def answer(text):
+    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:3]]
+
+
+def labels_of(text):
+    return "|".join(name for name, value in zip(NAMES, answer(text), strict=True) if value >= 0.5)
+
+
+def score(*inputs, output, predictor=None, columns=None, **options):
+    predictor = predictor or Oracle()
+    job = ScoringJob(tuple(inputs), output, columns or DataConfig(), **options)
+    return score_files(predictor, predictor.rule, job, lambda message: None)
+
+
+def read_output(path):
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+LONG = "x" * 5_000_000
+LINES = ("y" * 999 + "\n") * 5_000
+EMPTY = None
+"""Stands for a row that cannot be scored."""
+HOSTILE = {
+    # csv: quotes
+    "quoted comma": ("a.csv", b'id,text\n1,"a, b"\n2,c\n', ["a, b", "c"]),
+    "doubled quote": ("a.csv", b'id,text\n1,"a ""b"" c"\n2,c\n', ['a "b" c', "c"]),
+    "quoted line break": ("a.csv", b'id,text\n1,"a\nb"\n2,c\n', ["a\nb", "c"]),
+    "quoted CRLF": ("a.csv", b'id,text\r\n1,"a\r\nb"\r\n2,c\r\n', ["a\r\nb", "c"]),
+    "quote in the middle": ("a.csv", b'id,text\n1,a "b" c\n2,c\n', ['a "b" c', "c"]),
+    "one quote in the middle": ("a.csv", b'id,text\n1,5" pipe\n2,c\n3,d\n', ['5" pipe', "c", "d"]),
+    "open quote": ("a.csv", b'id,text\n1,"a\n2,c\n3,d\n', [EMPTY, "c", "d"]),
+    "text after a closing quote": ("a.csv", b'id,text\n1,"a"b\n2,c\n', [EMPTY, "c"]),
+    "two open quotes": ("a.csv", b'id,text\n1,"a\n2,c\n3,"d\n4,e\n', [EMPTY, "c", EMPTY, "e"]),
+    "open quote on the last line": ("a.csv", b'id,text\n1,a\n2,"c', ["a", EMPTY]),
+    "only a quote": ("a.csv", b'id,text\n1,"\n2,c\n', [EMPTY, "c"]),
+    "empty quotes": ("a.csv", b'id,text\n1,""\n2,c\n', [EMPTY, "c"]),
+    "quote far away": ("a.csv", b'id,text\n1,"a\n' + b"".join(b"%d,b%d\n" % (i, i) for i in range(2, 900)) + b'900,"z\n',
+                       [EMPTY, *(f"b{i}" for i in range(2, 900)), EMPTY]),
+    # csv: columns
+    "too few columns": ("a.csv", b"id,text\n1\n2,c\n", [EMPTY, "c"]),
+    "too many columns": ("a.csv", b"id,text\n1,a,b\n2,c\n", [EMPTY, "c"]),
+    "comma at the end": ("a.csv", b"id,text\n1,a,\n2,c\n", [EMPTY, "c"]),
+    "semicolons": ("a.csv", b"id;text\n1;a, b\n2;c\n", ["a, b", "c"]),
+    "tabs in csv": ("a.csv", b"id\ttext\n1\ta, b\n2\tc\n", ["a, b", "c"]),
+    "no header": ("a.csv", b"1,some longer words here\n2,and here some more\n", ["some longer words here", "and here some more"]),
+    "one column": ("a.csv", b"text\na\nb\n", ["a", "b"]),
+    "one column, an empty line": ("a.csv", b"text\na\n\nb\n", ["a", EMPTY, "b"]),
+    "empty lines between rows": ("a.csv", b"id,text\n1,a\n\n2,c\n", ["a", EMPTY, "c"]),
+    "column named twice": ("a.csv", b"text,text\na,b\n", "two columns have one name"),
+    "column that scoring adds": ("a.csv", b"text,predicted_labels\na,b\n", "has a column 'predicted_labels' already"),
+    "many columns": ("a.csv", b"text," + b",".join(b"c%d" % i for i in range(2_000)) + b"\n" + b"a" + b",1" * 2_000 + b"\n", ["a"]),
+    # csv: bytes
+    "byte-order mark": ("a.csv", b"\xef\xbb\xbftext,id\na,1\nb,2\n", ["a", "b"]),
+    "CRLF": ("a.csv", b"text,id\r\na,1\r\nb,2\r\n", ["a", "b"]),
+    "CR alone": ("a.csv", b"text,id\ra,1\rb,2\r", ["a", "b"]),
+    "mixed line ends": ("a.csv", b"text,id\r\na,1\nb,2\r\n", ["a", "b"]),
+    "no end of line at the end": ("a.csv", b"text,id\na,1\nb,2", ["a", "b"]),
+    "NUL in a text": ("a.csv", b"text,id\na\x00b,1\nb,2\n", ["a\0b", "b"]),
+    "NUL beside a text": ("a.csv", b"text,id\na,\x00\nb,2\n", ["a", "b"]),
+    "nothing but NULs in a line": ("a.csv", b"text,id\na,1\n\x00\x00\nb,2\n", ["a", EMPTY, "b"]),
+    "latin-1 text": ("a.csv", b"text,id\ncaf\xe9,1\nb,2\n", [EMPTY, "b"]),
+    "latin-1 beside a text": ("a.csv", b"text,name\na,Ren\xe9\nb,2\n", ["a", "b"]),
+    "UTF-16": ("a.csv", "text,id\na,1\n".encode("utf-16"), "is UTF-16"),
+    "cut character at the end": ("a.csv", b"text,id\na,1\nb\xf0\x9f,2\n", ["a", EMPTY]),
+    "line separators of Unicode": ("a.csv", "text,id\na\u2028b\x85c\x0bd,1\nb,2\n".encode(), ["a\u2028b\x85c\x0bd", "b"]),
+    "emoji, flags, families": ("a.csv", "text,id\n👩‍👩‍👧‍👦🇩🇪,1\nb,2\n".encode(), ["👩‍👩‍👧‍👦🇩🇪", "b"]),
+    "right to left": ("a.csv", "text,id\nשלום \u202eabc,1\nb,2\n".encode(), ["שלום \u202eabc", "b"]),
+    "5 MB in a cell": ("a.csv", f"text,id\n{LONG},1\nb,2\n".encode(), [LONG, "b"]),
+    "5 MB beside a text": ("a.csv", f"text,id\na,{LONG}\nb,2\n".encode(), ["a", "b"]),
+    "5 MB in quotes over lines": ("a.csv", f'text,id\n"{LINES}",1\nb,2\n'.encode(), [LINES, "b"]),
+    # csv: words that are not values
+    "words that others read as missing": ("a.csv", b"text,id\nNA,1\nnull,2\nNone,3\nnan,4\n", ["NA", "null", "None", "nan"]),
+    "numbers and formulas": ("a.csv", b"text,id\n0012,1\n1e5,2\n=1+1,3\n", ["0012", "1e5", "=1+1"]),
+    "blanks only": ("a.csv", b"text,id\n   ,1\n\t,2\nb,3\n", [EMPTY, EMPTY, "b"]),
+    "blanks around": ("a.csv", b"text,id\n  a ,1\nb,2\n", ["  a ", "b"]),
+    "every row bad": ("a.csv", b"text,id\n,1\n,2\n", [EMPTY, EMPTY]),
+    "repeats": ("a.csv", b"text,id\na,1\na,2\nb,3\na,4\n", ["a", "a", "b", "a"]),
+    # whole files
+    "nothing": ("a.csv", b"", "has no rows"),
+    "only a header": ("a.csv", b"text,id\n", "has no rows"),
+    "only line ends": ("a.csv", b"\n\n\n", "has no rows"),
+    "another ending": ("a.docx", b"PK", "unknown format '.docx'"),
+    "no ending": ("a", b"text\na\n", "unknown format"),
+    "column that is not there": ("b.csv", b"body,id\na,1\n", "'nothing' is not among its columns"),
+    # compressed
+    "gzip": ("a.csv.gz", gzip.compress(b"text,id\na,1\nb,2\n"), ["a", "b"]),
+    "two gzip members": ("a.csv.gz", gzip.compress(b"text,id\na,1\n") + gzip.compress(b"b,2\n"), ["a", "b"]),
+    "torn gzip": ("a.csv.gz", gzip.compress(b"text,id\n" + b"".join(b"a%d,1\n" % i for i in range(50_000)))[:-2_000], "cannot be read"),
+    "not gzip": ("a.csv.gz", b"text,id\na,1\n", "cannot be read"),
+    "zstd": ("a.csv.zst", pa.compress(b"text,id\na,1\nb,2\n", "zstd", asbytes=True), ["a", "b"]),
+    "not zstd": ("a.csv.zst", b"text,id\na,1\n", "cannot be read"),
+    # tsv and plain lines
+    "quotes in tsv": ("a.tsv", b'text\tid\n"a\t1\nb"\t2\n', ['"a', 'b"']),
+    "too many tabs": ("a.tsv", b"text\tid\na\tb\t1\nc\t2\n", [EMPTY, "c"]),
+    "plain lines": ("a.txt", b"this is one\n\nthis, is two\n", ["this is one", EMPTY, "this, is two"]),
+    # jsonl
+    "json": ("a.jsonl", b'{"text": "a", "n": 1}\n{"text": "b", "n": null}\n', ["a", "b"]),
+    "json, key missing": ("a.jsonl", b'{"text": "a", "n": 1}\n{"text": "b"}\n{"n": 2}\n', ["a", "b", EMPTY]),
+    "json, keys in another order": ("a.jsonl", b'{"text": "a", "n": 1}\n{"n": 2, "text": "b"}\n', ["a", "b"]),
+    "json, broken line": ("a.jsonl", b'{"text": "a"}\n{"text": "b"\n{"text": "c"}\n', ["a", EMPTY, "c"]),
+    "json, empty line": ("a.jsonl", b'{"text": "a"}\n\n{"text": "c"}\n', ["a", EMPTY, "c"]),
+    "json, list": ("a.jsonl", b'{"text": "a"}\n["b"]\n{"text": "c"}\n', ["a", EMPTY, "c"]),
+    "json, text is a number": ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', ["a", EMPTY]),
+    "json, text is null": ("a.jsonl", b'{"text": "a"}\n{"text": null}\n', ["a", EMPTY]),
+    "json, half a character": ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n', ["a", EMPTY]),
+    "json, half a character beside": ("a.jsonl", b'{"text": "a", "n": "\\ud83d"}\n', ["a"]),
+    "json, nested": ("a.jsonl", b'{"text": "a", "user": {"name": "x", "tags": [1]}}\n', ["a"]),
+    "json, deeply nested": ("a.jsonl", b'{"text": "a", "n": 1}\n' + b"[" * 100_000 + b"\n", ["a", EMPTY]),
+    "json, latin-1": ("a.jsonl", b'{"text": "caf\xe9"}\n{"text": "b"}\n', [EMPTY, "b"]),
+    "json, NaN": ("a.jsonl", b'{"text": "a", "n": NaN}\n', ["a"]),
+    # parquet
+    "not parquet": ("a.parquet", b"text,id\na,1\n", "is not a parquet file"),
+    "empty parquet": ("a.parquet", b"", "is not a parquet file"),
+}  # fmt: skip
+
+
+def test_there_are_enough_hostile_files():
+    assert len(HOSTILE) >= 60 and sum(isinstance(expected, str) for _, _, expected in HOSTILE.values()) >= 8
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_every_row_of_a_hostile_file_is_accounted_for(case, ending, tmp_path):
+    name, content, expected = HOSTILE[case]
+    path, output = tmp_path / name, tmp_path / f"out.{ending}"
+    path.write_bytes(content)
+    columns = DataConfig(text_column="nothing") if name == "b.csv" else None
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected) as stopped:
+            score(path, output=output, columns=columns)
+        assert "\n" not in str(stopped.value) and str(tmp_path) in str(stopped.value) and not output.exists()
+        return
+    tally = score(path, output=output, part_rows=2 if len(content) < 1_000 else 500)
+    bad = [text is EMPTY for text in expected]
+    assert tally.num_rows == len(expected) and tally.num_bad == sum(bad)
+    if ending == "csv":
+        found = [row["predicted_labels"] for row in read_output(output)]
+    elif ending == "jsonl":
+        records = [json.loads(line) for line in output.read_text(errors="surrogateescape").split("\n")[:-1]]
+        found = ["|".join(record["predicted_labels"] or []) for record in records]
+        assert [record["predicted_labels"] is None for record in records] == bad
+    else:
+        labels = pq.read_table(output).column("predicted_labels").to_pylist()
+        assert [value is None for value in labels] == bad
+        found = ["|".join(value or []) for value in labels]
+    assert found == ["" if text is EMPTY else labels_of(text) for text in expected]
+    quarantine = output.with_name(output.name + ".quarantine.tsv")
+    assert (len(list(csv.reader(quarantine.open(newline=""), delimiter="\t"))) == sum(bad) + 1) if any(bad) else not quarantine.exists()
+    assert {p.name for p in tmp_path.iterdir()} <= {name, output.name, quarantine.name}  # no part is left
+
+
+def test_other_columns_pass_through_untouched_down_to_bytes_that_are_not_text(tmp_path):
+    path, output = tmp_path / "a.csv", tmp_path / "out.csv"
+    path.write_bytes(b'id,text,note\n007,"a, b",Ren\xe9\n1e5,c,"x ""y"""\n')
+    score(path, output=output)
+    kept = [line.rpartition(b",")[0] for line in output.read_bytes().splitlines()]
+    assert kept == path.read_bytes().splitlines()
+
+
+def test_parquet_keeps_its_types(tmp_path):
+    frame = pd.DataFrame({"text": ["a", "b"], "when": pd.to_datetime(["2020-01-01", "2021-01-01"]), "n": [1, 2], "x": [[1.5], []]})
+    frame.to_parquet(tmp_path / "a.parquet", index=False)
+    score(tmp_path / "a.parquet", output=tmp_path / "out.parquet", probabilities="all")
+    before, after = (pq.read_table(tmp_path / name) for name in ("a.parquet", "out.parquet"))
+    assert after.select(before.column_names).cast(before.schema) == before
+    assert after.column("probability_joy").to_pylist() == [round(answer(text)[1], 4) for text in "ab"]
+
+
+def test_top_k_and_all_probabilities(tmp_path):
+    (tmp_path / "a.csv").write_text("text\nhello\n")
+    score(tmp_path / "a.csv", output=tmp_path / "top.csv", probabilities="2")
+    (row,) = read_output(tmp_path / "top.csv")
+    order = np.argsort(answer("hello"))[::-1]
+    assert [row["top_1"], row["top_2"]] == [NAMES[i] for i in order[:2]]
+    assert float(row["top_1_probability"]) == round(max(answer("hello")), 4)
+
+
+def test_repeats_are_predicted_once(tmp_path):
+    (tmp_path / "a.csv").write_text("text\n" + "same\n" * 50 + "other\n")
+    oracle = Oracle()
+    tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle)
+    assert sorted(oracle.seen) == ["other", "same"] and tally.num_repeats == 49
+
+
+def test_gold_labels_give_the_scores_of_scikit_learn(tmp_path):
+    texts = [f"text {i}" for i in range(40)]
+    gold = [["joy"] if i % 3 else ["anger", "fear"] for i in range(40)]
+    lines = ["text,labels", *(f"{text},{'|'.join(names)}" for text, names in zip(texts, gold, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\nno gold,sadness\n")
+    tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", columns=DataConfig(label_column="labels"), part_rows=7)
+    expected = score_predictions(Oracle.label_set.encode(gold), np.array([answer(text) for text in texts]) >= 0.5)
+    found = json.loads((tmp_path / "out.csv.metrics.json").read_text())
+    assert tally.num_judged == found.pop("num_rows") == 40 and len(found) == 7
+    assert found == pytest.approx({name: expected[name] for name in found})
+
+
+def test_a_column_of_numbers_is_not_taken_for_gold_labels(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n2,b\n0,c\n")
+    assert score(tmp_path / "a.csv", output=tmp_path / "out.csv").scores is None
+
+
+def test_several_files_make_one_and_other_columns_are_refused(tmp_path):
+    for name, text in (("a.csv", "text,id\na,1\n"), ("b.jsonl", '{"text": "b", "id": 2}\n'), ("c.csv", "text,other\nc,3\n")):
+        (tmp_path / name).write_text(text)
+    score(tmp_path / "a.csv", tmp_path / "b.jsonl", output=tmp_path / "out.csv")
+    assert [(row["text"], row["id"]) for row in read_output(tmp_path / "out.csv")] == [("a", "1"), ("b", "2")]
+    with pytest.raises(DataError, match=r"c.csv: has the columns \['text', 'other'\]"):
+        score(tmp_path / "a.csv", tmp_path / "c.csv", output=tmp_path / "out2.csv")
+
+
+def test_memory_is_bounded_where_a_quote_never_closes(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "MAX_RECORD_LINES", 10)
+    (tmp_path / "a.csv").write_text('text,id\n"a,1\n' + "".join(f"b{i},{i}\n" for i in range(100)))
+    tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    assert (tally.num_rows, tally.num_bad) == (101, 1)
+
+
+class StopError(Exception):
+    pass
+
+
+def make_texts(path, num_rows=95):
+    path.write_text("text,id\n" + "".join(f"{'word ' * (i % 9 + 1)}{i % 40},{i}\n" for i in range(num_rows)) + ",empty\n")
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl.zst", "parquet"])
+def test_stopped_and_gone_on_is_byte_identical(tmp_path, monkeypatch, ending):
+    make_texts(tmp_path / "a.csv")
+    score(tmp_path / "a.csv", output=tmp_path / f"whole.{ending}", part_rows=10)
+    output, oracle = tmp_path / f"cut.{ending}", Oracle()
+
+    def stop(texts):
+        if len(oracle.seen) > 40:
+            raise StopError
+        return Oracle.predict(oracle, texts)
+
+    monkeypatch.setattr(oracle, "predict", stop, raising=False)
+    with pytest.raises(StopError):
+        score(tmp_path / "a.csv", output=output, predictor=oracle, part_rows=10)
+    assert not output.exists() and len(list((tmp_path / f".cut.{ending}.parts").glob("*.json"))) == 6
+    second = Oracle()
+    score(tmp_path / "a.csv", output=output, predictor=second, part_rows=10)
+    assert len(second.seen) == 95 - 50 and output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    ours, theirs = (tmp_path / f"{name}.{ending}.quarantine.tsv" for name in ("cut", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes):
+    make_texts(tmp_path / "a.csv")
+    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
+    oracles = [Oracle() for _ in range(num_processes)]
+    threads = [
+        threading.Thread(
+            target=score,
+            args=[tmp_path / "a.csv"],
+            kwargs={"output": tmp_path / "out.csv", "predictor": oracle, "part_rows": 10, "process": rank, "num_processes": num_processes},
+        )
+        for rank, oracle in enumerate(oracles)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert sum(len(oracle.seen) for oracle in oracles) == 95 and all(oracle.seen for oracle in oracles)
+
+
+def test_parts_of_another_job_and_an_output_that_is_there_are_refused(tmp_path):
+    make_texts(tmp_path / "a.csv")
+    broken = Oracle()
+    broken.predict = None
+    with pytest.raises(TypeError):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=broken)
+    with pytest.raises(ConfigError, match="probabilities: none -> all"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all")
+    time.sleep(1)
+    make_texts(tmp_path / "a.csv", 94)
+    with pytest.raises(ConfigError, match=r"inputs: .* remove that folder"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    shutil.rmtree(tmp_path / ".out.csv.parts")
+    score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match="exists already"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+
+
+def test_a_second_process_does_not_touch_parts_of_another_job(tmp_path):
+    make_texts(tmp_path / "a.csv")
+    broken = Oracle()
+    broken.predict = None
+    with pytest.raises(TypeError):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=broken, part_rows=10)
+    late = Oracle()
+    options = {"output": tmp_path / "out.csv", "predictor": late, "part_rows": 20, "process": 1, "num_processes": 2}
+    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options, daemon=True)
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive() and not late.seen and not list((tmp_path / ".out.csv.parts").glob("part-*"))
+
+
+def score_words(model, path, output, *more):
+    return ["evaluate.py", "--model", str(model), "--input", str(path), "--output", str(output), "--part-rows", "60", *more]
+
+
+@pytest.fixture(scope="module")
+def many_texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "texts.csv"
+    rows = pd.concat([pd.read_csv(SAMPLE / f"{split}.csv", keep_default_na=False) for split in ("train", "validation", "test")])
+    rows[["id", "text"]].to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_run, many_texts):
+    output = many_texts.with_name("whole.csv")
+    result = run_script(*score_words(tiny_run, many_texts, output, "--probabilities", "all"))
+    assert result.returncode == 0, result.stderr
+    assert "2,000 rows in" in result.stderr and "every row was scored" in result.stderr and "text from column 'text'" in result.stderr
+    return output
+
+
+def test_scored_file_holds_what_the_predictor_says(tiny_run, scored, many_texts):
+    from emotion.inference.predictor import Predictor
+
+    predictor = Predictor.load(str(tiny_run))
+    frame, texts = pd.read_csv(scored, keep_default_na=False), pd.read_csv(many_texts, keep_default_na=False)
+    assert frame[["id", "text"]].equals(texts)
+    probabilities = predictor.predict(texts.text.tolist())
+    np.testing.assert_allclose(frame.iloc[:, 3:].to_numpy(), probabilities, atol=1e-4)
+    decided = predictor.rule.decide(probabilities)
+    assert frame.predicted_labels.tolist() == ["|".join(predictor.label_set.decode(row)) for row in decided]
+
+
+def test_killed_again_and_again_is_byte_identical(tiny_run, scored, many_texts, tmp_path):
+    output, parts = tmp_path / "cut.csv", tmp_path / ".cut.csv.parts"
+    words = score_words(tiny_run, many_texts, output, "--probabilities", "all")
+    num_killed = 0
+    for num_done in (3, 9, 21):
+        script, deadline = start_script(*words), time.time() + 60
+        while script.poll() is None and len(list(parts.glob("part-*.json"))) < num_done and time.time() < deadline:
+            time.sleep(0.001)
+        script.send_signal(9)
+        num_killed += script.wait(60) == -9
+    assert num_killed == 3 and not output.exists()
+    last = run_script(*words)
+    assert last.returncode == 0 and "goes on" in last.stderr
+    assert output.read_bytes() == scored.read_bytes() and not parts.exists()
+
+
+def test_two_launched_processes_give_the_same_bytes(tiny_run, scored, many_texts, tmp_path):
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29644"]
+    result = run_script(*launch, *score_words(tiny_run, many_texts, tmp_path / "two.csv", "--probabilities", "all"))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "two.csv").read_bytes() == scored.read_bytes()
+
+
+def test_stdin_to_stdout(tiny_run, scored):
+    words = ["evaluate.py", "--model", str(tiny_run), "--input", "-", "--output", "-", "--probabilities", "all"]
+    head = pd.read_csv(scored, keep_default_na=False).head(2)
+    result = run_script(*words, stdin=head[["id", "text"]].to_csv(index=False))
+    assert result.returncode == 0, result.stderr
+    found = pd.read_csv(io.StringIO(result.stdout), keep_default_na=False)
+    pd.testing.assert_frame_equal(found, head, atol=1e-4)
+
+
+MISTAKES = {
+    "no such file": (["--input", "none.csv", "--output", "o.csv"], "--input none.csv: no such file"),
+    "no input": (["--output", "o.csv"], "give the files to score with --input"),
+    "format": (["--input", "{texts}", "--output", "o.xlsx"], "allowed are .csv, .jsonl, .parquet"),
+    "probabilities": (["--input", "{texts}", "--output", "o.csv", "--probabilities", "top"], "must be none, all or a number"),
+    "probabilities of a report": (["--probabilities", "all"], "is for scored files"),
+    "more labels than there are": (["--input", "{texts}", "--output", "o.csv", "--probabilities", "99"], "at most 28"),
+    "part rows": (["--input", "{texts}", "--output", "o.csv", "--part-rows", "0"], "must be at least 1"),
+    "column": (["--input", "{texts}", "--output", "o.csv", "data.text_column=body"], "'body' is not among its columns"),
+    "folder that is not there": (["--input", "{texts}", "--output", "/proc/none/o.csv"], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistake_is_one_line_and_status_2(case, tiny_run, many_texts, tmp_path):
+    words, message = MISTAKES[case]
+    result = run_script(
+        str(ROOT / "evaluate.py"), "--model", str(tiny_run), *(word.format(texts=many_texts) for word in words), folder=tmp_path
+    )
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2 and len(errors) == 1 and message in errors[0], result.stderr
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
