@@ -60,7 +60,7 @@ class _EncoderLayer:
         activation = self.get_submodule(family.activation_module)
         if self.is_last:
             cls_hidden = hidden[:, :1]
-            context = attend_from_first(parts, self.num_heads, dropouts[0], attention_mask, hidden)
+            context = attend_from_first(parts, self.num_heads, dropouts[0], attention_mask, cls_hidden, hidden)
             return _finish(parts, dropouts, activation, context, cls_hidden)
         if self.training and type(activation).__name__ == "GELUActivation":
             rates = [getattr(dropout, "p", 0.0) for dropout in dropouts]
@@ -99,14 +99,14 @@ def attend(
 
 
 def attend_from_first(
-    parts: Sublayers, num_heads: int, dropout: nn.Module, mask: torch.Tensor | None, hidden: torch.Tensor
+    parts: Sublayers, num_heads: int, dropout: nn.Module, mask: torch.Tensor | None, cls_hidden: torch.Tensor, hidden: torch.Tensor
 ) -> torch.Tensor:
-    """Return the attended values, (b, 1, h), of the first token to all tokens, (b, t, h).
+    """Return the attended values, (b, 1, h), of the first token, (b, 1, h), to all tokens, (b, t, h).
 
     There is one query a head, so it is projected back to score the hidden states, and their weighted mean is projected: neither keys nor
     values of the tokens are computed. Adapters have no such form.
     """
-    query = parts.query(hidden[:, :1])
+    query = parts.query(cls_hidden)
     if not (is_plain(parts.key) and is_plain(parts.value)):
         rate = getattr(dropout, "p", 0.0) if dropout.training else 0.0
         return attend(query, parts.key(hidden), parts.value(hidden), num_heads, mask, rate)
