@@ -9,9 +9,8 @@ from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError
 from emotion.inference.predictor import Predictor
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, check_validated_alike
-from emotion.training.distillation import check_labels, predict_soft_labels
-from emotion.training.optimization import mix_targets
+from emotion.tracking.run_folder import RunFolder
+from emotion.training.distillation import check_teachers, mix_targets, predict_soft_labels
 from tests.conftest import ROOT, run_script
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -30,32 +29,31 @@ def test_soft_labels_are_the_mean_of_the_teachers_in_the_columns_of_the_student(
     expected = Predictor.load(str(tiny_run)).predict(texts)[:, ::-1]
     assert soft_labels.dtype == np.float32 and expected.std() > 0.01
     np.testing.assert_allclose(soft_labels, expected, atol=1e-6)
-    shares = [predict_soft_labels((str(tiny_run),), texts, reversed_labels, process, 2) for process in range(2)]
-    assert not shares[0][1::2].any() and not shares[1][::2].any()
-    np.testing.assert_allclose(sum(shares), expected, atol=1e-6)
+    parts = [predict_soft_labels((str(tiny_run),), texts, reversed_labels, process, 2) for process in range(2)]
+    assert not parts[0][1::2].any() and not parts[1][::2].any()
+    np.testing.assert_allclose(sum(parts), expected, atol=1e-6)
 
 
-def test_targets_lie_between_gold_and_teachers():
+def test_targets_mix_gold_and_teachers():
     labels = np.array([[True, False], [False, False]])
     np.testing.assert_allclose(mix_targets(labels, np.array([[0.5, 0.25], [1.0, 0.0]]), 0.4), [[0.8, 0.1], [0.4, 0.0]], rtol=1e-6)
 
 
 def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset):
-    check_labels((str(tiny_run),), dataset.label_set)
+    ids, label_set = dataset["validation"].ids, dataset.label_set
     with pytest.raises(ConfigError, match=r"tiny does not know hunger; take models with the labels of this data"):
-        check_labels((str(tiny_run),), LabelSet((*dataset.label_set.names, "hunger")))
+        check_teachers((str(tiny_run),), ids, LabelSet((*label_set.names, "hunger")))
     with pytest.raises(ConfigError, match=r"^distillation.teachers: runs/nowhere: no such folder"):
-        check_labels(("runs/nowhere",), dataset.label_set)
-    ids = dataset["validation"].ids
-    assert check_validated_alike((str(tiny_run), str(tiny_run / "model")), ids, dataset.label_set) == []
+        check_teachers(("runs/nowhere",), ids, label_set)
+    assert check_teachers((str(tiny_run), str(tiny_run / "model")), ids, label_set) == []
     shutil.copytree(tiny_run / "model", tmp_path / "model")
-    (message,) = check_validated_alike((str(tmp_path / "model"),), ids, dataset.label_set)
+    (message,) = check_teachers((str(tmp_path / "model"),), ids, label_set)
     assert "not in a run folder" in message
     with pytest.raises(ConfigError, match=r"distillation.teachers: .*tiny was validated on other rows, so it may have been trained on"):
-        check_validated_alike((str(tiny_run),), ids[1:], dataset.label_set)
+        check_teachers((str(tiny_run),), ids[1:], label_set)
 
 
-def test_a_student_learns_from_its_teachers_and_keeps_what_they_said(tiny_bert, tiny_run, tmp_path, dataset):
+def test_a_student_learns_from_its_teachers_and_keeps_their_probabilities(tiny_bert, tiny_run, tmp_path, dataset):
     words = ["train.py", "--config", "configs/quickstart.yaml", f"model.backbone={tiny_bert}", f"run.folder={tmp_path}", "run.name=student"]
     words += [f"distillation.teachers={tiny_run}", "distillation.weight=1", "training.epochs=1", "training.learning_rate=3e-3"]
     words += ["training.save_every_steps=5", "--resume"]
@@ -68,7 +66,7 @@ def test_a_student_learns_from_its_teachers_and_keeps_what_they_said(tiny_bert, 
     assert kept is not None
     np.testing.assert_allclose(kept, predict_soft_labels((str(tiny_run),), rows.texts, dataset.label_set), atol=1e-6)
     assert "the mean probabilities of 1 trained model(s) by a weight of 1." in (run.model / "README.md").read_text()
-    # With gold labels the loss would lie elsewhere: it is the cross-entropy against what the teacher said.
+    # The loss is the cross-entropy against the teacher's probabilities; with gold labels it would be another.
     losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
     entropy = -np.mean(kept * np.log(kept) + (1 - kept) * np.log(1 - kept))
     gold = pd.read_parquet(run.predictions("teachers"))[[f"gold:{name}" for name in dataset.label_set.names]].to_numpy()
