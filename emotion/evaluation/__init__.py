@@ -1,1 +1,1 @@
-"""From probabilities to decisions, scores and figures."""
+"""Decision rules, metrics, bootstrap intervals, plots and reports. Nothing here needs torch."""

@@ -1,6 +1,6 @@
-"""Probabilities -> labels: thresholds, temperature, empty-set policy; fitted on validation rows and nothing else.
+"""Decision rules: thresholds, temperature and empty-set policy, fitted on validation rows only.
 
-What only fitting needs is imported there: applying a rule must not wait a second for scikit-learn.
+scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -12,62 +12,66 @@ from emotion.config import DecisionConfig
 from emotion.errors import ModelError
 
 TEMPERATURE_BOUNDS = (0.2, 5.0)
-MAX_SHIFT = 30.0
-"""Largest shift of a label's logits that is tried."""
-SMALLEST = 1e-9
-"""Stored probabilities are taken to be this far from 0 and 1."""
+MAX_LOGIT_SHIFT = 30.0
+"""Largest logit shift that `find_expected_thresholds` tries."""
+NUM_BISECTION_STEPS = 40
+PROBABILITY_EPSILON = 1e-9
+"""Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
 
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Turns probabilities into predictions: label `l` is on from `thresholds[l]` upwards."""
+    """Converts probabilities to predictions: label `l` is predicted if its probability is at least `thresholds[l]`."""
 
     thresholds: tuple[float, ...]
     empty_set: Literal["none", "top1"] = "none"
+    """`top1` predicts the most probable label where no probability reaches its threshold."""
     temperature: float = 1.0
-    """What the logits were divided by; the saved head has it in its weights already."""
-    fitted_on: str = "nothing: default .5"
-    """The rows it was fitted on, in words."""
+    """The divisor of the logits. The weights of the saved head are already divided by it."""
+    fitted_on: str = "nothing: default 0.5"
+    """Description of the rows that the rule was fitted on."""
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return predictions, bool (n, L), for calibrated probabilities (n, L)."""
+        """Return predictions, bool (n, L), for calibrated probabilities, float (n, L)."""
         predictions = probabilities >= np.array(self.thresholds)
         if self.empty_set == "top1":
-            empty = ~predictions.any(axis=1)
-            predictions[empty, probabilities[empty].argmax(axis=1)] = True
+            is_empty = ~predictions.any(axis=1)
+            predictions[is_empty, probabilities[is_empty].argmax(axis=1)] = True
         return predictions
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the rule as JSON types."""
         return asdict(self) | {"thresholds": list(self.thresholds)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], num_labels: int, where: str) -> "DecisionRule":
-        """Return the rule of a sidecar.
+        """Return the rule stored in a sidecar or a report; `where` names the file in error messages.
 
-        Raises: ModelError if it does not fit the labels.
+        Raises:
+            ModelError: if the values are invalid or the number of thresholds is not `num_labels`.
         """
-        values = {key: value for key, value in values.items() if key != "global_threshold"}  # once stored, never decided by
+        values = {key: value for key, value in values.items() if key != "global_threshold"}  # from earlier versions; never used to decide
         try:
             rule = cls(**values | {"thresholds": tuple(map(float, values["thresholds"]))})
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{where}: its decision rule cannot be read ({error})") from None
+            raise ModelError(f"{where}: invalid decision rule ({error}); restore the file or write it again") from None
         if len(rule.thresholds) != num_labels:
-            raise ModelError(f"{where}: {len(rule.thresholds)} thresholds for {num_labels} labels")
+            raise ModelError(
+                f"{where}: the decision rule has {len(rule.thresholds)} thresholds, expected {num_labels}, one for each label; "
+                "restore the file or write it again"
+            )
         return rule
 
     def with_overrides(self, threshold: float | None = None, empty_set: Literal["none", "top1"] | None = None) -> "DecisionRule":
-        """Return the rule with one threshold for all labels, or another empty-set policy, where given."""
-        thresholds = self.thresholds if threshold is None else (threshold,) * len(self.thresholds)
-        return DecisionRule(
-            thresholds,
-            empty_set or self.empty_set,
-            self.temperature,
-            self.fitted_on if threshold is None else "nothing: given by hand",
-        )
+        """Return a copy with one threshold for all labels, another empty-set policy, or both; None keeps the present value."""
+        rule = self if empty_set is None else replace(self, empty_set=empty_set)
+        if threshold is None:
+            return rule
+        return replace(rule, thresholds=(threshold,) * len(self.thresholds), fitted_on="nothing: given by hand")
 
 
 def default_rule(num_labels: int) -> DecisionRule:
-    """Return .5 for every label."""
+    """Return the rule with threshold 0.5 for every label."""
     return DecisionRule((0.5,) * num_labels)
 
 
@@ -78,60 +82,70 @@ def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fit
 
 
 def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule) -> DecisionRule:
-    """Return a rule with other settings, fitted on the same rows; the temperature stays, the saved head has it in its weights."""
+    """Return `rule` with thresholds fitted again under other settings, on the same validation rows.
+
+    The temperature does not change because the saved head already contains it.
+    """
     from scipy.special import logit
 
-    logits = logit(np.clip(probabilities.astype(float), SMALLEST, 1 - SMALLEST))
+    logits = logit(np.clip(probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
     return replace(rule, thresholds=fit_thresholds(labels, logits, config), empty_set=config.empty_set)
 
 
 def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig) -> tuple[float, ...]:
-    """Return each label's threshold for calibrated logits, float (n, L), and gold labels, bool (n, L).
+    """Return one threshold per label for calibrated logits, float (n, L), and gold labels, bool (n, L).
 
-    For macro-F1 they maximise each label's F1 and are drawn to those that maximise its expected F1, in proportion to how few
-    positives a label has: a threshold tuned on a handful of rows overfits them. For micro-F1, where every pair of row and label
-    counts the same, one for all labels is best if the probabilities are right.
+    With `maximize=micro_f1` all labels share one threshold: micro-F1 weighs all row-label pairs equally, so a single threshold
+    is optimal for calibrated probabilities.
+
+    With `maximize=macro_f1` each threshold is a weighted mean of the one with the best F1 on the given rows and the one with the
+    best expected F1. The first has weight `n / (n + shrinkage)` for a label with `n` positives, because a threshold that is tuned
+    on a few positives overfits.
     """
     from scipy.special import expit
 
     probabilities = expit(logits)
     if config.maximize == "micro_f1":
-        threshold = _best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5
+        threshold = _find_best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5
         return (threshold,) * labels.shape[1]
-    positives = labels.sum(axis=0)
-    weights = np.divide(positives, positives + config.shrinkage, out=np.zeros(len(positives)), where=positives > 0)
-    own = np.array([_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(positives)])
-    return tuple((weights * own + (1 - weights) * find_expected_thresholds(labels, logits)).tolist())
+    num_positives = labels.sum(axis=0)
+    weights = np.divide(num_positives, num_positives + config.shrinkage, out=np.zeros(len(num_positives)), where=num_positives > 0)
+    tuned = np.array(
+        [_find_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(num_positives)]
+    )
+    return tuple((weights * tuned + (1 - weights) * find_expected_thresholds(labels, logits)).tolist())
 
 
 def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Return each label's threshold with the best expected F1, (L,): the best one if its probabilities were right.
+    """Return each label's threshold with the best expected F1, float (L,).
 
-    All rows have a say in it, not a rare label's few positives alone, but for their number: a label's logits are first shifted
-    until its probabilities add up to it (and to a half more, so that there may be none).
+    The expectation takes the probabilities as correct, so it uses all rows, not only the few positives of a rare label. The
+    logits of a label are first shifted until the expected number of positives equals the observed number plus 0.5. The 0.5 keeps
+    the shift finite for a label without positives.
+
     Source: Ye et al. 2012, "Optimizing F-measures: A Tale of Two Approaches".
     """
     from scipy.special import expit
 
-    num_rows = len(logits)
-    wanted = labels.sum(axis=0) + 0.5
-    low, high = np.full(logits.shape[1], -MAX_SHIFT), np.full(logits.shape[1], MAX_SHIFT)
-    for _ in range(40):  # bisection
+    num_rows, num_labels = logits.shape
+    target = labels.sum(axis=0) + 0.5
+    low, high = np.full(num_labels, -MAX_LOGIT_SHIFT), np.full(num_labels, MAX_LOGIT_SHIFT)
+    for _ in range(NUM_BISECTION_STEPS):
         shift = (low + high) / 2
-        is_above = expit(logits + shift).sum(axis=0) > wanted
+        is_above = expit(logits + shift).sum(axis=0) > target
         low, high = np.where(is_above, low, shift), np.where(is_above, shift, high)
     ranked = -np.sort(-(logits + shift), axis=0)
     expected_hits = expit(ranked).cumsum(axis=0)
     f1 = 2 * expected_hits / (np.arange(1, num_rows + 1)[:, None] + expected_hits[-1])
-    best = f1.argmax(axis=0)  # this many rows and one are predicted
-    columns = np.arange(logits.shape[1])
-    ranked = np.vstack([ranked, ranked[-1:] - 1])  # where all are, the lowest must not hang on a rounding error
-    between = (ranked[best, columns] + ranked[best + 1, columns]) / 2
-    return expit(between - shift)
+    best = f1.argmax(axis=0)  # the best + 1 highest rows are predicted
+    columns = np.arange(num_labels)
+    ranked = np.vstack([ranked, ranked[-1:] - 1])  # if all rows are predicted, keep the threshold clear of the lowest logit
+    midpoint = (ranked[best, columns] + ranked[best + 1, columns]) / 2
+    return expit(midpoint - shift)
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Return the temperature that makes `logits / temperature` likeliest.
+    """Return the temperature that minimizes the negative log-likelihood of `logits / temperature`.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
@@ -146,12 +160,12 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded").x))
 
 
-def _best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """Return the threshold with the best F1, half way to the next lower score so that it does not hug one row."""
+def _find_best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
+    """Return the threshold with the best F1, halfway to the next lower score so that it does not equal a row's score."""
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, thresholds = precision_recall_curve(gold, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1[:-1].argmax())
-    below = thresholds[best - 1] if best > 0 else thresholds[best]
-    return float((thresholds[best] + below) / 2)
+    next_lower = thresholds[best - 1] if best > 0 else thresholds[best]
+    return float((thresholds[best] + next_lower) / 2)

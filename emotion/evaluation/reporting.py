@@ -1,4 +1,4 @@
-"""One split's report: metrics.json, per_label.csv and pictures, and the same as a table for the terminal."""
+"""The report of one split: metrics.json, per_label.csv and plots on disk, and a text table for the terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 
 from emotion.evaluation import metrics, plots
 from emotion.evaluation.decision import DecisionRule, default_rule
-from emotion.evaluation.uncertainty import bootstrap_intervals, label_intervals
+from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
 
@@ -16,10 +16,13 @@ from emotion.labels import LabelSet
 def write_report(
     folder: Path, labels: np.ndarray, probabilities: np.ndarray, rule: DecisionRule, label_set: LabelSet, split: str
 ) -> dict[str, Any]:
-    """Write the report of one split into `folder` and return what metrics.json holds."""
+    """Write the report of one split to `folder` and return the content of metrics.json, with the rows of per_label.csv added.
+
+    `labels` are bool (n, L) and `probabilities` float (n, L).
+    """
     predictions = rule.decide(probabilities)
     per_label = metrics.score_labels(labels, probabilities, predictions, label_set.names)
-    for row, (low, high) in zip(per_label, label_intervals(labels, predictions).tolist(), strict=True):
+    for row, (low, high) in zip(per_label, bootstrap_label_intervals(labels, predictions).tolist(), strict=True):
         row |= {"f1_low": low, "f1_high": high}
     matrices = metrics.confusion_matrices(labels, predictions)
     report = {
@@ -45,17 +48,16 @@ def write_report(
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """Return the report as text: a line a label, then the averages at the decision rule and at .5."""
+    """Return the report as text: one line per label, then the averages at the decision rule and at threshold 0.5."""
     lines = [f"{'label':<16}{'support':>8}{'precision':>11}{'recall':>8}{'F1':>7}{'AP':>7}"]
     for row in report["per_label"]:
-        lines.append(
-            f"{row['label']:<16}{row['support']:>8,}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}{row['average_precision']:>7.3f}"
-        )
-    ruled, halved, intervals = report["at_decision_rule"], report["at_0.5"], report["at_decision_rule_interval_95"]
+        counts = f"{row['label']:<16}{row['support']:>8,}"
+        lines.append(f"{counts}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}{row['average_precision']:>7.3f}")
+    at_rule, at_default, intervals = report["at_decision_rule"], report["at_0.5"], report["at_decision_rule_interval_95"]
     title = f"{report['split']}, {report['num_rows']:,} rows"
-    lines += ["", f"{title:<32}{'at the decision rule':>22}{'95 % interval':>16}{'at .5':>8}"]
-    for name in ruled:
+    lines += ["", f"{title:<32}{'at the decision rule':>22}{'95% interval':>16}{'at 0.5':>8}"]
+    for name in at_rule:
         interval = "{:.3f}-{:.3f}".format(*intervals[name]) if name in intervals else ""
-        lines.append(f"{name:<32}{ruled[name]:>22.3f}{interval:>16}{halved[name]:>8.3f}")
+        lines.append(f"{name:<32}{at_rule[name]:>22.3f}{interval:>16}{at_default[name]:>8.3f}")
     lines += [f"{name:<32}{value:>22.3f}" for name, value in report["probabilities"].items()]
     return "\n".join(lines)

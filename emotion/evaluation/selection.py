@@ -1,9 +1,8 @@
-"""A checkpoint seen through the validation split: its logits, the rule fitted on them, its scores."""
+"""Scores of a checkpoint on the validation split, by which the best checkpoint is selected."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from emotion.config import Config
 from emotion.evaluation.decision import DecisionRule, default_rule, fit_rule
@@ -12,33 +11,37 @@ from emotion.evaluation.metrics import score_predictions, score_probabilities
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that may become the model; `probabilities` are calibrated, float (n, L)."""
+    """A validated checkpoint."""
 
     logits: np.ndarray
-    """As the model gave them, float (n, L)."""
+    """Logits of the model before temperature scaling, float (n, L)."""
     rule: DecisionRule
     probabilities: np.ndarray
+    """Probabilities after temperature scaling, float (n, L)."""
     scores: dict[str, float]
-    """`*_tuned` is at the rule fitted on the same rows."""
+    """Validation scores. Those named `*_tuned` are at `rule`, which was fitted on the same rows."""
 
     def is_better_than(self, other: "Candidate | None", select_by: str) -> bool:
+        """Return whether the score `select_by` is higher than that of `other`; any candidate is better than None."""
         return other is None or self.scores[select_by] > other.scores[select_by]
 
 
 def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
-    """Fit the decision rule on validation logits, float (n, L), and score them by it."""
+    """Fit the decision rule on validation logits, float (n, L), and return the candidate with its scores."""
+    from scipy.special import expit
+
     rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows")
     probabilities = expit(logits / rule.temperature)
-    tuned = score_predictions(labels, rule.decide(probabilities))
-    halved = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities))
-    ranked = score_probabilities(labels, probabilities)
+    at_rule = score_predictions(labels, rule.decide(probabilities))
+    at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities))
+    ranking = score_probabilities(labels, probabilities)
     scores = {
-        "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits)),  # before the temperature
-        "macro_average_precision": ranked["macro_average_precision"],
-        "macro_f1_tuned": tuned["macro_f1"],
-        "micro_f1_tuned": tuned["micro_f1"],
-        "macro_f1_at_0.5": halved["macro_f1"],
-        "expected_calibration_error": ranked["expected_calibration_error"],
+        "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits)),  # without the temperature, like the training loss
+        "macro_average_precision": ranking["macro_average_precision"],
+        "macro_f1_tuned": at_rule["macro_f1"],
+        "micro_f1_tuned": at_rule["micro_f1"],
+        "macro_f1_at_0.5": at_default["macro_f1"],
+        "expected_calibration_error": ranking["expected_calibration_error"],
         "temperature": rule.temperature,
     }
     return Candidate(logits, rule, probabilities, scores)

@@ -1,3 +1,5 @@
+"""Applying, fitting and storing decision rules."""
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -23,43 +25,43 @@ def fit(**settings):
     return fit_rule(LABELS, LOGITS, DecisionConfig(**settings), "some rows")
 
 
-def test_decide_is_greater_or_equal():
+def test_a_probability_equal_to_its_threshold_is_predicted():
     rule = DecisionRule((0.5, 0.2))
     np.testing.assert_array_equal(rule.decide(np.array([[0.5, 0.1], [0.4, 0.2]])), [[True, False], [False, True]])
 
 
-def test_top1_fills_only_empty_rows():
+def test_top1_changes_only_rows_without_a_prediction():
     rule = DecisionRule((0.5, 0.5, 0.5), empty_set="top1")
     probabilities = np.array([[0.1, 0.3, 0.2], [0.6, 0.9, 0.1]])
     np.testing.assert_array_equal(rule.decide(probabilities), [[0, 1, 0], [1, 1, 0]])
 
 
-def test_temperature_recovers_the_scale():
-    z = GENERATOR.normal(size=(20_000, 3)) * 2
-    labels = GENERATOR.random(z.shape) < expit(z)
-    assert fit_temperature(labels, z) == pytest.approx(1, abs=0.05)
-    assert fit_temperature(labels, 2.5 * z) == pytest.approx(2.5, abs=0.1)
+def test_temperature_recovers_the_scale_of_the_logits():
+    logits = GENERATOR.normal(size=(20_000, 3)) * 2
+    labels = GENERATOR.random(logits.shape) < expit(logits)
+    assert fit_temperature(labels, logits) == pytest.approx(1, abs=0.05)
+    assert fit_temperature(labels, 2.5 * logits) == pytest.approx(2.5, abs=0.1)
 
 
-def test_unshrunk_thresholds_are_the_best_of_each_label():
+def test_thresholds_without_shrinkage_maximize_the_f1_of_each_label():
     rule = fit(shrinkage=0, fit_temperature=False)
     probabilities = expit(LOGITS)
     for column in range(4):
-        own = f1_score(LABELS[:, column], probabilities[:, column] >= rule.thresholds[column])
+        fitted = f1_score(LABELS[:, column], probabilities[:, column] >= rule.thresholds[column])
         tried = [f1_score(LABELS[:, column], probabilities[:, column] >= t) for t in np.linspace(0.02, 0.98, 97)]
-        assert own >= max(tried) - 1e-9
+        assert fitted >= max(tried) - 1e-9
 
 
-def test_shrinkage_draws_rare_labels_most():
-    free, shrunk, tied = (np.array(fit(shrinkage=s, fit_temperature=False).thresholds) for s in (0, 300, 1e12))
-    np.testing.assert_allclose(tied, find_expected_thresholds(LABELS, LOGITS), atol=1e-6)
-    positives = LABELS.sum(axis=0)
-    expected = (positives * free + 300 * tied) / (positives + 300)
+def test_shrinkage_moves_the_thresholds_of_rare_labels_most():
+    tuned, shrunk, expected_best = (np.array(fit(shrinkage=s, fit_temperature=False).thresholds) for s in (0, 300, 1e12))
+    np.testing.assert_allclose(expected_best, find_expected_thresholds(LABELS, LOGITS), atol=1e-6)
+    num_positives = LABELS.sum(axis=0)
+    expected = (num_positives * tuned + 300 * expected_best) / (num_positives + 300)
     np.testing.assert_allclose(shrunk, expected, atol=1e-6)
 
 
-def test_expected_f1_finds_the_best_threshold_where_probabilities_are_right():
-    """Fitted on 2,000 rows, scored on 200,000: it has to come near the best threshold of those, for rare labels too."""
+def test_expected_f1_finds_the_best_threshold_of_calibrated_probabilities():
+    """A threshold fitted on 2,000 rows is near the best one on 200,000 other rows, also for rare labels."""
     logits = GENERATOR.normal(size=(202_000, 3)) * 2 - [1, 3, 5]
     labels = GENERATOR.random(logits.shape) < expit(logits)
     thresholds = find_expected_thresholds(labels[:2_000], logits[:2_000])
@@ -69,56 +71,56 @@ def test_expected_f1_finds_the_best_threshold_where_probabilities_are_right():
         assert f1_score(gold, scores >= threshold) > best - 0.01
 
 
-def test_micro_f1_is_served_by_the_best_of_one_threshold_for_all():
+def test_micro_f1_uses_the_best_single_threshold():
     rule = fit(maximize="micro_f1")
     probabilities = expit(LOGITS / rule.temperature)
-    own = f1_score(LABELS, rule.decide(probabilities), average="micro")
+    fitted = f1_score(LABELS, rule.decide(probabilities), average="micro")
     tried = [f1_score(LABELS, probabilities >= t, average="micro") for t in np.linspace(0.02, 0.98, 97)]
-    assert len(set(rule.thresholds)) == 1 and own >= max(tried) - 1e-9
+    assert len(set(rule.thresholds)) == 1 and fitted >= max(tried) - 1e-9
 
 
 @pytest.mark.parametrize("maximize", ["macro_f1", "micro_f1"])
-def test_refitting_with_the_same_settings_changes_nothing(maximize):
+def test_refit_with_the_same_settings_changes_nothing(maximize):
     config = DecisionConfig(maximize=maximize)
     rule = fit(maximize=maximize)
-    again = refit_rule(LABELS, expit(LOGITS / rule.temperature), config, rule)
-    assert again.thresholds == pytest.approx(rule.thresholds, abs=1e-6) and again.temperature == rule.temperature != 1
+    refitted = refit_rule(LABELS, expit(LOGITS / rule.temperature), config, rule)
+    assert refitted.thresholds == pytest.approx(rule.thresholds, abs=1e-6) and refitted.temperature == rule.temperature != 1
 
 
-def test_where_all_rows_are_given_the_lowest_is_not_on_the_edge():
+def test_threshold_is_clear_of_the_lowest_logit_when_all_rows_are_predicted():
     logits = np.full((100, 1), -0.3)
     (threshold,) = find_expected_thresholds(np.arange(100)[:, None] < 30, logits)
     assert expit(-0.3) - 0.2 < threshold < expit(-0.3) - 0.05
 
 
-def test_shifted_logits_are_decided_alike():
-    """As those of a model trained with `pos_weight` are."""
+def test_shifted_logits_give_the_same_predictions():
+    """Training with `pos_weight` shifts logits."""
     shift = np.array([0.0, 1.0, -2.0, 3.0])
     plain, shifted = find_expected_thresholds(LABELS, LOGITS), find_expected_thresholds(LABELS, LOGITS + shift)
     np.testing.assert_array_equal(expit(LOGITS) >= plain, expit(LOGITS + shift) >= shifted)
 
 
-def test_label_without_positives_is_almost_never_given():
+def test_label_without_positives_is_rarely_predicted():
     labels = LABELS.copy()
     labels[:, 3] = False
     rule = fit_rule(labels, LOGITS, DecisionConfig(fit_temperature=False), "rows")
     assert 1 <= (expit(LOGITS[:, 3]) >= rule.thresholds[3]).sum() < 40
 
 
-def test_rule_survives_its_dictionary():
+def test_rule_equals_its_stored_version():
     rule = fit(empty_set="top1")
     assert DecisionRule.from_dict(rule.to_dict(), 4, "here") == rule
-    assert DecisionRule.from_dict(rule.to_dict() | {"global_threshold": 0.3}, 4, "here") == rule  # of an earlier version
+    assert DecisionRule.from_dict(rule.to_dict() | {"global_threshold": 0.3}, 4, "here") == rule  # as written by an earlier version
     assert rule.fitted_on == "some rows"
 
 
 @pytest.mark.parametrize("change", [{"thresholds": [0.5]}, {"thresholds": None}, {"other": 1}])
-def test_damaged_rule_is_refused(change):
-    with pytest.raises(ModelError, match="here"):
+def test_invalid_rule_is_refused(change):
+    with pytest.raises(ModelError, match=r"^here: .*restore the file or write it again$"):
         DecisionRule.from_dict(fit().to_dict() | change, 4, "here")
 
 
-def test_overrides():
+def test_overrides_replace_only_what_is_given():
     rule = default_rule(3).with_overrides(threshold=0.3, empty_set="top1")
     assert rule.thresholds == (0.3,) * 3 and rule.empty_set == "top1" and "by hand" in rule.fitted_on
     assert fit().with_overrides() == fit()

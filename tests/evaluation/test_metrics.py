@@ -1,8 +1,17 @@
+"""Metrics equal scikit-learn or values computed by hand."""
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from emotion.evaluation.metrics import confusion_matrices, expected_calibration_error, score_labels, score_predictions, score_probabilities
+from emotion.evaluation.metrics import (
+    confusion_matrices,
+    expected_calibration_error,
+    score_counts,
+    score_labels,
+    score_predictions,
+    score_probabilities,
+)
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.random((300, 5)) < [0.05, 0.1, 0.3, 0.5, 0.02]
@@ -10,12 +19,12 @@ PROBABILITIES = np.clip(LABELS * 0.3 + GENERATOR.random((300, 5)) * 0.7, 0, 1)
 PREDICTIONS = PROBABILITIES > 0.5
 
 
-def test_scores_worked_out_by_hand():
+def test_scores_equal_values_computed_by_hand():
     labels = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
     predictions = np.array([[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]], dtype=bool)
     scores = score_predictions(labels, predictions)
     assert scores["subset_accuracy"] == 0.5
-    assert scores["jaccard_samples"] == pytest.approx((1 + 1 + 1 / 3 + 0) / 4)  # empty against empty counts 1
+    assert scores["jaccard_samples"] == pytest.approx((1 + 1 + 1 / 3 + 0) / 4)  # no label in gold and prediction counts as 1
     assert scores["hamming_loss"] == pytest.approx(4 / 12)
     assert scores["micro_precision"] == pytest.approx(2 / 4)
     assert scores["micro_recall"] == pytest.approx(2 / 4)
@@ -34,14 +43,23 @@ def test_scores_equal_scikit_learn():
     assert ranked["micro_auroc"] == pytest.approx(sk.roc_auc_score(LABELS, PROBABILITIES, average="micro"))
 
 
-def test_label_rows_average_to_the_macro_scores():
+def test_scores_from_counts_equal_those_from_predictions():
+    labels = np.column_stack([LABELS, np.zeros(300, dtype=bool)])  # the last label is never gold and never predicted
+    predictions = np.column_stack([PREDICTIONS, np.zeros(300, dtype=bool)])
+    counts = np.stack([(labels & predictions).sum(axis=0), (~labels & predictions).sum(axis=0), (labels & ~predictions).sum(axis=0)])
+    scores = score_counts(counts, int((labels == predictions).all(axis=1).sum()), 300)
+    expected = score_predictions(labels, predictions)
+    assert len(scores) == 7 and scores == pytest.approx({name: expected[name] for name in scores})
+
+
+def test_mean_of_the_label_rows_is_the_macro_score():
     rows = score_labels(LABELS, PROBABILITIES, PREDICTIONS, tuple("abcde"))
     assert [row["label"] for row in rows] == list("abcde")
     assert np.mean([row["f1"] for row in rows]) == pytest.approx(score_predictions(LABELS, PREDICTIONS)["macro_f1"])
     assert [row["support"] for row in rows] == LABELS.sum(axis=0).tolist()
 
 
-def test_label_without_rows_is_left_out_of_ranking_averages_but_not_of_f1():
+def test_label_without_positives_counts_in_macro_f1_but_not_in_macro_auroc():
     labels = np.column_stack([LABELS, np.zeros(300, dtype=bool)])
     probabilities = np.column_stack([PROBABILITIES, GENERATOR.random(300)])
     assert score_probabilities(labels, probabilities)["macro_auroc"] == score_probabilities(LABELS, PROBABILITIES)["macro_auroc"]
@@ -51,7 +69,7 @@ def test_label_without_rows_is_left_out_of_ranking_averages_but_not_of_f1():
     assert row["support"] == 0 and row["f1"] == 0 and np.isnan(row["average_precision"])
 
 
-def test_confusion_matrices_count_every_row():
+def test_confusion_matrices_count_every_row_once():
     matrices = confusion_matrices(LABELS, PREDICTIONS)
     assert matrices.shape == (5, 2, 2)
     assert (matrices.sum(axis=(1, 2)) == 300).all()
@@ -59,7 +77,7 @@ def test_confusion_matrices_count_every_row():
     np.testing.assert_array_equal(matrices[:, 0, 1], (~LABELS & PREDICTIONS).sum(axis=0))
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_equals_a_value_computed_by_hand():
     labels = np.array([[1], [0], [1], [1]], dtype=bool)
     probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])
     assert expected_calibration_error(labels, probabilities) == pytest.approx((abs(0.2 - 1) + abs(1.8 - 2)) / 4)

@@ -1,5 +1,5 @@
-"""Several runs -> one report: how good, how sure, at what cost, and where they fail.
+"""Comparison of several runs: accuracy with confidence intervals and tests, cost, scaling and errors.
 
-`runs` holds what was read of them, `accuracy`, `costs` and `failures` turn it into tables, `figures` draws,
-`conclusion` puts it into words, `document` writes it as Markdown, HTML and CSV, `report` puts all together.
+`runs` holds what a comparison needs of a run. `accuracy`, `costs` and `failures` compute. `figures` draws, `conclusion` writes
+the summary, `document` writes Markdown, HTML and CSV, and `report` puts all of it together.
 """

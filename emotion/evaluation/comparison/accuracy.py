@@ -1,14 +1,14 @@
-"""How good each model is, how sure that is, and which differences are more than the choice of test rows."""
+"""Scores of each model, their confidence intervals, and tests of the differences between models."""
 
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from emotion.evaluation.comparison.runs import Group
+from emotion.evaluation.comparison.runs import SeedGroup
 from emotion.evaluation.metrics import score_probabilities
 from emotion.evaluation.uncertainty import (
-    correct_holm,
+    adjust_p_values,
     draw_counts,
     paired_p_value,
     percentile_interval,
@@ -30,26 +30,28 @@ METRICS = (
     "macro_average_precision",
 )
 MAIN_METRIC = "macro_f1"
+"""The metric that models are ranked by."""
 PAIRED_METRICS = ("macro_f1", "micro_f1", "jaccard_samples", "subset_accuracy")
 NUM_PAIRED_RESAMPLES = 10_000
-"""The smallest p value is then .0002: 20 models have 190 pairs, and Holm's first factor 190 still leaves .04."""
-NUM_RANKED_RESAMPLES = 1_000
-"""Average precision sorts rows, and takes a hundred times as long; its interval needs no small p values."""
-LEVEL = 0.05
+"""The smallest possible p-value is then 0.0002. For 20 models, which make 190 pairs, Holm's largest factor raises it to 0.04."""
+NUM_AVERAGE_PRECISION_RESAMPLES = 1_000
+"""Average precision has to sort rows, which takes a hundred times as long, and is not tested, so it needs no small p-values."""
+SIGNIFICANCE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """A model's scores on all test rows, and in every resample of them; both are means over its seeds."""
+    """Scores of a model on all test rows and on every resample of them, averaged over its seeds."""
 
-    group: Group
+    group: SeedGroup
     by_seed: list[dict[str, float]]
-    """The scores of each of its runs."""
+    """The scores of each run of the group."""
     resampled: dict[str, np.ndarray]
-    """Scores (B,), and `label_f1` (B, L)."""
+    """Mean over seeds of each score, float (B,), and of `label_f1`, float (B, L)."""
     label_f1: np.ndarray
-    """F1 of each label, (L,)."""
+    """Mean over seeds of each label's F1, float (L,)."""
     calibration_error: float
+    """Mean over seeds of the expected calibration error."""
 
     @property
     def name(self) -> str:
@@ -59,82 +61,87 @@ class ModelScores:
         """Return the mean over seeds."""
         return float(np.mean([scores[metric] for scores in self.by_seed]))
 
-    def spread(self, metric: str) -> float | None:
-        """Return the standard deviation over seeds, None for a single one."""
+    def std(self, metric: str) -> float | None:
+        """Return the standard deviation over seeds, None for a single seed."""
         values = [scores[metric] for scores in self.by_seed]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     def interval(self, metric: str) -> tuple[float, float]:
-        """Return the 95 % interval over test rows."""
+        """Return the 95% interval over test rows."""
         return percentile_interval(self.resampled[metric])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far `first` is above `second` in one metric."""
+    """The score of `first` minus the score of `second` in one metric."""
 
     first: ModelScores
     second: ModelScores
     metric: str
     value: float
     interval: tuple[float, float]
+    """95% interval over test rows, not corrected for multiple comparisons."""
     p_value: float
-    """Corrected by Holm over all pairs of one metric."""
+    """Adjusted by Holm's method over all pairs of the metric."""
 
     @property
-    def is_shown(self) -> bool:
-        return self.p_value < LEVEL
+    def is_significant(self) -> bool:
+        return self.p_value < SIGNIFICANCE_LEVEL
 
     @property
     def winner(self) -> ModelScores | None:
-        """The better one, or None where no difference is shown."""
-        if not self.is_shown:
+        """The better model, or None if the difference is not significant."""
+        if not self.is_significant:
             return None
         return self.first if self.value > 0 else self.second
 
     @property
-    def is_within_seeds(self) -> bool:
-        """Whether seeds of one of the two lie further apart than the two do."""
-        ranges = [np.ptp([scores[self.metric] for scores in standing.by_seed]) for standing in (self.first, self.second)]
+    def is_within_seed_range(self) -> bool:
+        """Whether the scores of two seeds of one of the models differ at least as much as the models do."""
+        ranges = [np.ptp([scores[self.metric] for scores in model.by_seed]) for model in (self.first, self.second)]
         return bool(max(ranges) >= abs(self.value))
 
 
-def find_standings(groups: list[Group], num_resamples: int = NUM_PAIRED_RESAMPLES) -> list[ModelScores]:
-    """Return the standing of every group; all see the same resamples."""
+def score_models(groups: list[SeedGroup], num_resamples: int = NUM_PAIRED_RESAMPLES) -> list[ModelScores]:
+    """Return the scores of every group. All groups are scored on the same resamples, so their scores are paired."""
     runs = [run for group in groups for run in group.runs]
     labels = runs[0].labels
-    resampled = resample_several(labels, [run.predictions for run in runs], draw_counts(len(labels), num_resamples))
-    by_run = iter(resampled)
-    return [_find_standing(group, [next(by_run) for _ in group.runs]) for group in groups]
+    resampled = iter(resample_several(labels, [run.predictions for run in runs], draw_counts(len(labels), num_resamples)))
+    return [_score_group(group, [next(resampled) for _ in group.runs]) for group in groups]
 
 
-def compare_pairs(standings: list[ModelScores], metric: str) -> list[Difference]:
-    """Return the difference of every pair in one metric, tested by the paired bootstrap and corrected by Holm."""
-    pairs = list(combinations(standings, 2))
+def rank_models(models: list[ModelScores]) -> list[ModelScores]:
+    """Return the models by the main metric, best first."""
+    return sorted(models, key=lambda model: -model.score(MAIN_METRIC))
+
+
+def compare_pairs(models: list[ModelScores], metric: str) -> list[Difference]:
+    """Return the difference of every pair in one metric, tested by the paired bootstrap with Holm's correction."""
+    pairs = list(combinations(models, 2))
     gaps = [first.resampled[metric] - second.resampled[metric] for first, second in pairs]
-    p_values = correct_holm(np.array([paired_p_value(gap) for gap in gaps]))
+    p_values = adjust_p_values(np.array([paired_p_value(gap) for gap in gaps]))
     return [
         Difference(first, second, metric, first.score(metric) - second.score(metric), percentile_interval(gap), float(p_value))
         for (first, second), gap, p_value in zip(pairs, gaps, p_values, strict=True)
     ]
 
 
-def compare_labels(standing: ModelScores, reference: ModelScores) -> tuple[np.ndarray, np.ndarray]:
-    """Return each label's F1 above the reference's, (L,), and its p value, corrected by Holm over the labels."""
-    gaps = standing.resampled["label_f1"] - reference.resampled["label_f1"]
-    return standing.label_f1 - reference.label_f1, correct_holm(np.array([paired_p_value(gap) for gap in gaps.T]))
+def compare_labels(model: ModelScores, reference: ModelScores) -> tuple[np.ndarray, np.ndarray]:
+    """Return each label's F1 minus that of the reference, float (L,), and its p-value, adjusted by Holm's method over labels."""
+    gaps = model.resampled["label_f1"] - reference.resampled["label_f1"]
+    return model.label_f1 - reference.label_f1, adjust_p_values(np.array([paired_p_value(gap) for gap in gaps.T]))
 
 
-def _find_standing(group: Group, resampled: list[dict[str, np.ndarray]]) -> ModelScores:
-    by_seed, label_f1, precisions = [], [], []
+def _score_group(group: SeedGroup, resampled: list[dict[str, np.ndarray]]) -> ModelScores:
+    by_seed, label_f1, average_precisions = [], [], []
     for run in group.runs:
         num_rows = len(run.labels)
         scores = score_totals(tabulate_rows(run.labels, run.predictions).sum(axis=0, keepdims=True, dtype=np.float64), num_rows)
         label_f1.append(scores.pop("label_f1")[0])
-        ranked = score_probabilities(run.labels, run.probabilities)
-        by_seed.append({name: float(value[0]) for name, value in scores.items()} | ranked)
-        precisions.append(resample_average_precision(run.labels, run.probabilities, draw_counts(num_rows, NUM_RANKED_RESAMPLES)))
+        by_seed.append({name: float(value[0]) for name, value in scores.items()} | score_probabilities(run.labels, run.probabilities))
+        counts = draw_counts(num_rows, NUM_AVERAGE_PRECISION_RESAMPLES)
+        average_precisions.append(resample_average_precision(run.labels, run.probabilities, counts))
     mean = {name: np.mean([scores[name] for scores in resampled], axis=0) for name in resampled[0]}
-    mean["macro_average_precision"] = np.mean(precisions, axis=0)
-    error = float(np.mean([scores["expected_calibration_error"] for scores in by_seed]))
-    return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0), error)
+    mean["macro_average_precision"] = np.mean(average_precisions, axis=0)
+    calibration_error = float(np.mean([scores["expected_calibration_error"] for scores in by_seed]))
+    return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0), calibration_error)

@@ -1,64 +1,80 @@
-"""The conclusion in words, made from the numbers and never stronger than the tests."""
+"""The conclusion of a comparison in sentences. No sentence claims more than the tests support."""
 
-from emotion.evaluation.comparison.accuracy import MAIN_METRIC, Difference, ModelScores
+from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, rank_models
 from emotion.evaluation.comparison.costs import Cost
 
 
-def conclude(standings: list[ModelScores], differences: list[Difference], costs: list[Cost]) -> list[str]:
-    """Return the sentences of the conclusion; `differences` are of macro-F1."""
-    ranked = sorted(standings, key=lambda standing: -standing.score(MAIN_METRIC))
-    best = ranked[0]
+def conclude(models: list[ModelScores], differences: list[Difference], costs: list[Cost]) -> list[str]:
+    """Return the sentences of the conclusion; `differences` are those of macro-F1."""
+    best, *others = rank_models(models)
     low, high = best.interval(MAIN_METRIC)
-    sentences = [f"**{best.name}** has the highest macro-F1 on the test rows: {best.score(MAIN_METRIC):.3f} ({low:.3f} to {high:.3f})."]
-    beaten = [standing for standing in ranked[1:] if _find(differences, best, standing).winner is best]
-    level = [standing for standing in ranked[1:] if standing not in beaten]
-    if not ranked[1:]:
-        return [*sentences, "There is nothing to compare it with."]
-    if beaten:
-        sentences.append(f"It is better than {_enumerate(beaten)}: the paired bootstrap of the test rows shows it, Holm-corrected.")
-    if level:
-        sentences.append(f"Between it and {_enumerate(level)} no difference is shown; that is not to say that there is none.")
-    sentences += _describe_cost_verdict(best, level, costs)
-    sentences += _name_limits(standings, [_find(differences, best, standing) for standing in beaten])
+    score = f"{best.score(MAIN_METRIC):.3f} (95% interval {low:.3f} to {high:.3f})"
+    if not others:
+        return [
+            f"**{best.name}** has a macro-F1 of {score} on the test rows.",
+            "It is the only model in this report, so there is nothing to compare it with.",
+        ]
+    worse = [model for model in others if _find_difference(differences, best, model).winner is best]
+    tied = [model for model in others if model not in worse]
+    sentences = [f"**{best.name}** has the highest macro-F1 on the test rows: {score}."]
+    if worse:
+        sentences.append(
+            f"It is better than {_join_names(worse)} (paired bootstrap over test rows, p < {SIGNIFICANCE_LEVEL} after Holm's correction)."
+        )
+    if tied:
+        sentences.append(
+            f"There is no significant difference between it and {_join_names(tied)}; this does not show that they are equally good."
+        )
+    sentences += _compare_costs(best, tied, costs)
+    sentences += _state_limits(models, best, [_find_difference(differences, best, model) for model in worse])
     return sentences
 
 
-def _describe_cost_verdict(best: ModelScores, level: list[ModelScores], costs: list[Cost]) -> list[str]:
-    """Name the cheapest to ask among those that are not shown to be worse than the best."""
-    candidates = [(cost.hours_per_million, cost) for cost in costs if cost.standing in (best, *level)]
-    known = [(hours, cost) for hours, cost in candidates if hours is not None]
+def _compare_costs(best: ModelScores, tied: list[ModelScores], costs: list[Cost]) -> list[str]:
+    """Name the model with the cheapest inference among the best one and those that are not significantly worse."""
+    candidates = [(cost.hours_per_million, cost.model) for cost in costs if cost.model in (best, *tied)]
+    known = [(hours, model) for hours, model in candidates if hours is not None]
     if len(known) < len(candidates) or len(known) < 2:
         return []
     hours, cheapest = min(known, key=lambda pair: pair[0])
-    best_hours = next(hours for hours, cost in known if cost.standing is best)
-    if cheapest.standing is best:
-        return ["It is also the cheapest to ask of those."]
+    if cheapest is best:
+        return ["It is also the cheapest at inference among the models without a significant difference."]
+    best_hours = next(hours for hours, model in known if model is best)
     return [
-        f"Of these **{cheapest.standing.name}** is the cheapest to ask: {hours:.2g} hours for a million texts as measured, "
-        f"against {best_hours:.2g}."
+        f"Among the models without a significant difference, **{cheapest.name}** is the cheapest at inference: "
+        f"{_round(hours)} hours per million texts, compared with {_round(best_hours)} for {best.name}."
     ]
 
 
-def _name_limits(standings: list[ModelScores], shown: list[Difference]) -> list[str]:
-    """Say what the tests do not cover."""
-    single = [standing for standing in standings if len(standing.by_seed) == 1]
+def _state_limits(models: list[ModelScores], best: ModelScores, significant: list[Difference]) -> list[str]:
+    """Return what the intervals and tests do not cover."""
     sentences = []
-    if within := [difference for difference in shown if difference.is_within_seeds]:
-        names = _enumerate([difference.second if difference.winner is difference.first else difference.first for difference in within])
+    if uncertain := [difference for difference in significant if difference.is_within_seed_range]:
+        names = _join_names([difference.second if difference.first is best else difference.first for difference in uncertain])
         sentences.append(
-            f"But two seeds of one model lie as far apart as the best and {names}: the seed alone could have made that difference."
+            f"However, {best.name} and {names} differ no more than two seeds of one model do: the choice of the seed alone could explain "
+            "the difference."
         )
-    if len(single) == len(standings):
-        sentences.append("Every model was trained once: the tests carry the chance in the test rows, none of that in the seed.")
+    single = [model for model in models if len(model.by_seed) == 1]
+    if len(single) == len(models):
+        sentences.append(
+            "Every model was trained with one seed: the intervals and tests cover the choice of test rows, but not the variation "
+            "between seeds."
+        )
     elif single:
-        sentences.append(f"Trained with one seed only: {_enumerate(single)}; for them the chance in the seed is not known.")
+        sentences.append(f"The variation between seeds is unknown for models that were trained with one seed: {_join_names(single)}.")
     return sentences
 
 
-def _find(differences: list[Difference], one: ModelScores, other: ModelScores) -> Difference:
+def _find_difference(differences: list[Difference], one: ModelScores, other: ModelScores) -> Difference:
     return next(pair for pair in differences if {pair.first.name, pair.second.name} == {one.name, other.name})
 
 
-def _enumerate(standings: list[ModelScores]) -> str:
-    names = [standing.name for standing in standings]
+def _join_names(models: list[ModelScores]) -> str:
+    names = [model.name for model in models]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _round(hours: float) -> str:
+    """Return a number with two significant digits."""
+    return f"{float(f'{hours:.2g}'):,g}"

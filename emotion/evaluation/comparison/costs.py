@@ -1,93 +1,93 @@
-"""What each model costs: to train, to keep, and to ask a million times."""
+"""Cost of each model in training, on disk and at inference, and the sets of models that show a trade-off."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from emotion.evaluation.comparison.accuracy import MAIN_METRIC, ModelScores
+from emotion.evaluation.comparison.accuracy import ModelScores
 
 MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one model, means over its seeds; None where nothing was measured."""
+    """Measured cost of a model, averaged over its seeds; None for a value that was not measured."""
 
-    standing: ModelScores
-    parameters: float | None
-    trained_parameters: float | None
+    model: ModelScores
+    num_parameters: float | None
+    num_trained_parameters: float | None
     training_seconds: float | None
-    training_rate: float | None
-    """Examples a second."""
+    training_examples_per_second: float | None
     peak_memory: float | None
     """Bytes, of the training process."""
     model_size: float | None
     """Bytes on disk."""
     texts_per_second: float | None
-    """In batches, as evaluate.py scores a split."""
-    milliseconds: float | None
-    """For one text alone."""
+    """Batched inference, measured while evaluate.py scored a split."""
+    milliseconds_per_text: float | None
+    """Inference of one text at a time."""
     device: str | None
 
     @property
+    def trained_fraction(self) -> float | None:
+        """Fraction of the parameters that were trained."""
+        if not self.num_parameters or self.num_trained_parameters is None:
+            return None
+        return self.num_trained_parameters / self.num_parameters
+
+    @property
     def hours_per_million(self) -> float | None:
-        """Hours to answer a million texts in batches."""
+        """Hours of batched inference for a million texts."""
         return MILLION / self.texts_per_second / 3_600 if self.texts_per_second else None
 
 
-def find_cost(standing: ModelScores) -> Cost:
-    """Return the mean cost of a model's runs."""
+def compute_cost(model: ModelScores) -> Cost:
+    """Return the cost of a model, averaged over its runs."""
+    runs = model.group.runs
 
-    def mean(name: str, part: str = "efficiency") -> float | None:
-        values = [getattr(run, part).get(name) for run in standing.group.runs]
+    def average(key: str, source: str = "efficiency") -> float | None:
+        values = [getattr(run, source).get(key) for run in runs]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    devices = {run.speed["device"] for run in standing.group.runs if "device" in run.speed}
+    devices = {run.speed["device"] for run in runs if "device" in run.speed}
     return Cost(
-        standing,
-        mean("parameters"),
-        mean("trainable_parameters"),
-        mean("total_seconds"),
-        mean("examples_per_second"),
-        mean("peak_memory"),
-        mean("model_size"),
-        mean("texts_per_second", "speed"),
-        mean("milliseconds_per_text", "speed"),
-        ", ".join(sorted(devices)) or None,
+        model=model,
+        num_parameters=average("parameters"),
+        num_trained_parameters=average("trainable_parameters"),
+        training_seconds=average("total_seconds"),
+        training_examples_per_second=average("examples_per_second"),
+        peak_memory=average("peak_memory"),
+        model_size=average("model_size"),
+        texts_per_second=average("texts_per_second", "speed"),
+        milliseconds_per_text=average("milliseconds_per_text", "speed"),
+        device=", ".join(sorted(devices)) or None,
     )
 
 
-def find_front(costs: list[float], scores: list[float]) -> list[int]:
-    """Return the positions that no other beats in cost and score alike, cheapest first (the Pareto front)."""
+def find_pareto_front(costs: list[float], scores: list[float]) -> list[int]:
+    """Return the indices of the Pareto front, cheapest first: each has a higher score than everything that costs less or the same."""
     front: list[int] = []
-    for position in sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i])):
-        if not front or scores[position] > scores[front[-1]]:
-            front.append(position)
+    for index in sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i])):
+        if not front or scores[index] > scores[front[-1]]:
+            front.append(index)
     return front
 
 
-def find_ladders(standings: list[ModelScores]) -> list[list[ModelScores]]:
-    """Return the sets of models that differ in `data.train_fraction` alone, smallest share first; single ones are left out."""
-    scaling_curves: list[tuple[dict, list[ModelScores]]] = []
-    for standing in standings:
-        recipe = standing.group.runs[0].recipe
+def find_scaling_curves(models: list[ModelScores]) -> list[list[ModelScores]]:
+    """Return the sets of models that differ only in `data.train_fraction`, smallest fraction first.
+
+    A set with a single fraction is left out.
+    """
+    by_recipe: list[tuple[dict, list[ModelScores]]] = []
+    for model in models:
+        recipe = model.group.runs[0].recipe
         del recipe["data"]["train_fraction"]
-        for known, members in scaling_curves:
+        for known, members in by_recipe:
             if known == recipe:
-                members.append(standing)
+                members.append(model)
                 break
         else:
-            scaling_curves.append((recipe, [standing]))
-    climbed = [sorted(members, key=share_of) for _, members in scaling_curves]
-    return [members for members in climbed if len({share_of(standing) for standing in members}) > 1]
-
-
-def share_of(standing: ModelScores) -> float:
-    """Return the share of the training rows that a model saw."""
-    return standing.group.runs[0].config.data.train_fraction
-
-
-def main_scores(standings: list[ModelScores]) -> list[float]:
-    """Return the scores by which models are ranked."""
-    return [standing.score(MAIN_METRIC) for standing in standings]
+            by_recipe.append((recipe, [model]))
+    curves = [sorted(members, key=lambda model: model.group.train_fraction) for _, members in by_recipe]
+    return [curve for curve in curves if curve[0].group.train_fraction < curve[-1].group.train_fraction]

@@ -1,4 +1,4 @@
-"""A report as blocks, written as Markdown, as one self-contained HTML page, and its tables as CSV."""
+"""A document of paragraphs, tables and figures, written as Markdown, as one self-contained HTML page, and as CSV tables."""
 
 import base64
 import csv
@@ -10,44 +10,52 @@ from pathlib import Path
 
 from emotion.files import atomic_write
 
-PAGE_PIXELS = 72
-"""Pixels of a page for 100 of a picture: its 9-point letters are then as high as the text of a table."""
+FIGURE_SCALE_PERCENT = 72
+"""Width of a figure on the page, in percent of its pixels. 9-point text in a figure is then as large as the text of a table."""
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Text; `code` may stand in backquotes, **bold** in stars."""
+    """Text with two Markdown elements: `code` and **bold**."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are to be read; the first column names the row. `name` is the CSV's."""
+    """A table of formatted cells. The first column is the header of each row."""
 
     name: str
+    """Name of the CSV file, without suffix."""
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    """Paragraph below the table."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture beside the report, and the same drawn for a dark page; `caption` says what is to be seen."""
+    """A figure drawn for a light page, which is saved beside the report, and the same figure drawn for a dark page."""
 
     path: Path
     dark: bytes
+    """Content of a PNG file."""
     caption: str
+
+
+Block = Paragraph | Table | Figure
 
 
 @dataclass(frozen=True)
 class Section:
+    """A heading and the blocks below it."""
+
     title: str
-    blocks: Sequence[Paragraph | Table | Figure]
+    blocks: Sequence[Block]
 
 
 def write_document(folder: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write report.html, report.md and one CSV a table into `folder`; the pictures are there already."""
+    """Write report.md, report.html and one CSV file per table to `folder`, where the figures are already saved."""
     with atomic_write(folder / "report.md") as partial:
         partial.write_text(format_markdown(title, sections), encoding="utf-8")
     with atomic_write(folder / "report.html") as partial:
@@ -58,7 +66,7 @@ def write_document(folder: Path, title: str, sections: Sequence[Section]) -> Non
 
 
 def format_markdown(title: str, sections: Sequence[Section]) -> str:
-    """Return the report as Markdown; pictures are linked by file name."""
+    """Return the document as Markdown, with figures linked by file name."""
     parts = [f"# {title}"]
     for section in sections:
         parts.append(f"## {section.title}")
@@ -75,11 +83,11 @@ def format_markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def format_html(title: str, sections: Sequence[Section]) -> str:
-    """Return the report as one page that asks for nothing else: style and pictures are in it."""
-    links = " · ".join(f'<a href="#{_slug(section.title)}">{html.escape(section.title)}</a>' for section in sections)
+    """Return the document as one self-contained page: styles and figures are embedded."""
+    links = " · ".join(f'<a href="#{_make_slug(section.title)}">{html.escape(section.title)}</a>' for section in sections)
     body = [f"<h1>{html.escape(title)}</h1>", f"<nav>{links}</nav>"]
     for section in sections:
-        body.append(f'<section id="{_slug(section.title)}"><h2>{html.escape(section.title)}</h2>')
+        body.append(f'<section id="{_make_slug(section.title)}"><h2>{html.escape(section.title)}</h2>')
         for block in section.blocks:
             if isinstance(block, Paragraph):
                 body.append(f"<p>{_format_inline(block.text)}</p>")
@@ -99,21 +107,21 @@ def _format_table(table: Table) -> str:
 
 
 def _format_cell(cell: str) -> str:
-    kind = ' class="number"' if re.match(r"[-+−]?[\d.]", cell) else ' class="text"' if len(cell) > 40 else ""
-    return f"<td{kind}>{html.escape(cell)}</td>"
+    css_class = ' class="number"' if re.match(r"[-+−]?[\d.]", cell) else ' class="text"' if len(cell) > 40 else ""
+    return f"<td{css_class}>{html.escape(cell)}</td>"
 
 
 def _format_figure(figure: Figure) -> str:
-    """Return both pictures of a figure; the browser takes the one for its scheme."""
+    """Return the light and the dark version of a figure; the browser shows the one for its color scheme."""
     content = figure.path.read_bytes()
-    light, dark, caption = _as_data(content), _as_data(figure.dark), _format_inline(figure.caption)
-    width = int.from_bytes(content[16:20], "big") * PAGE_PIXELS // 100  # a PNG's header says how wide it is
+    light, dark, caption = _format_data_url(content), _format_data_url(figure.dark), _format_inline(figure.caption)
+    width = int.from_bytes(content[16:20], "big") * FIGURE_SCALE_PERCENT // 100  # bytes 16 to 19 of a PNG file are its width
     image = f'<img src="{light}" style="width:{width}px" alt="{html.escape(figure.caption)}">'
     picture = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{image}</picture>'
     return f'<figure><div class="wide" tabindex="0">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
 
-def _as_data(content: bytes) -> str:
+def _format_data_url(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
@@ -126,7 +134,7 @@ def _escape_cell(cell: str) -> str:
     return " ".join(cell.split()).replace("|", "\\|") or " "
 
 
-def _slug(title: str) -> str:
+def _make_slug(title: str) -> str:
     return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 

@@ -1,9 +1,9 @@
-"""Where a model fails: labels taken for one another, sure and wrong, and kinds of text it is worse at."""
+"""Error analysis: confused labels, the most confident errors, and scores on slices of the test rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,73 +11,77 @@ from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.uncertainty import draw_counts, percentile_interval, resample_scores, score_totals, tabulate_rows
 
 NUM_SHOWN = 10
-MIN_SLICE = 30
-"""Rows below which a slice says nothing worth a line."""
+MIN_SLICE_SIZE = 30
+"""Slices with fewer rows are left out: their scores are too uncertain."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Test rows of one kind, by position."""
+    """A subset of the test rows."""
 
-    kind: str
+    criterion: Literal["num_labels", "num_words"]
     name: str
     rows: np.ndarray
+    """Indices of the rows, int."""
 
 
 def rank_confusions(run: Run, num_shown: int = NUM_SHOWN) -> list[dict[str, Any]]:
-    """Return the pairs (gold label that was missed, label that was given in its row and is not gold) with the most rows."""
-    missed, invented = run.labels & ~run.predictions, run.predictions & ~run.labels
-    counts = missed.astype(np.float64).T @ invented.astype(np.float64)  # (gold, predicted)
-    num_missed = missed.sum(axis=0)
+    """Return the most frequent confusions: a gold label that was missed in rows where another label was predicted wrongly."""
+    is_missed, is_false_alarm = run.labels & ~run.predictions, run.predictions & ~run.labels
+    counts = is_missed.astype(np.float64).T @ is_false_alarm.astype(np.float64)  # (gold label, predicted label)
+    num_missed = is_missed.sum(axis=0)
     names = run.label_set.names
-    best = np.argsort(-counts, axis=None, kind="stable")[:num_shown]
-    rows = []
-    for gold, predicted in zip(*np.unravel_index(best, counts.shape), strict=True):
-        if counts[gold, predicted] > 0:
-            share = counts[gold, predicted] / num_missed[gold]
-            rows.append({"gold": names[gold], "given instead": names[predicted], "rows": int(counts[gold, predicted]), "of missed": share})
-    return rows
+    most_frequent = np.argsort(-counts, axis=None, kind="stable")[:num_shown]
+    return [
+        {
+            "missed label": names[gold],
+            "predicted instead": names[predicted],
+            "rows": int(counts[gold, predicted]),
+            "fraction of missed": counts[gold, predicted] / num_missed[gold],
+        }
+        for gold, predicted in zip(*np.unravel_index(most_frequent, counts.shape), strict=True)
+        if counts[gold, predicted] > 0
+    ]
 
 
 def rank_errors(run: Run, texts: Sequence[str] | None, num_shown: int = NUM_SHOWN) -> list[dict[str, Any]]:
-    """Return the decisions that were wrong by the largest probability, one a row, with the text where texts are given."""
-    wrongness = np.where(run.labels, 1 - run.probabilities, run.probabilities) * (run.labels != run.predictions)
-    worst_label = wrongness.argmax(axis=1)
-    worst = wrongness.max(axis=1)
-    found = []
+    """Return the most confident errors, at most one per row, with the texts if they are given."""
+    confidence = np.where(run.labels, 1 - run.probabilities, run.probabilities) * (run.labels != run.predictions)
+    worst_label = confidence.argmax(axis=1)
+    worst = confidence.max(axis=1)
+    errors = []
     for row in np.argsort(-worst, kind="stable")[:num_shown]:
         if worst[row] == 0:
             break
         column = worst_label[row]
-        entry = {"id": run.ids[row]} | ({"text": texts[row]} if texts is not None else {})
-        found.append(
-            entry
-            | {
-                "gold": ", ".join(run.label_set.decode(run.labels[row])) or "(none)",
-                "predicted": ", ".join(run.label_set.decode(run.predictions[row])) or "(none)",
-                "worst label": run.label_set.names[column],
-                "its probability": float(run.probabilities[row, column]),
-            }
-        )
-    return found
+        text = {"text": texts[row]} if texts is not None else {}
+        decision = {
+            "gold": ", ".join(run.label_set.decode(run.labels[row])) or "(none)",
+            "predicted": ", ".join(run.label_set.decode(run.predictions[row])) or "(none)",
+            "wrong label": run.label_set.names[column],
+            "probability": float(run.probabilities[row, column]),
+        }
+        errors.append({"id": run.ids[row]} | text | decision)
+    return errors
 
 
 def make_slices(labels: np.ndarray, texts: Sequence[str] | None) -> list[Slice]:
-    """Return slices by the number of gold labels, and by the quarters of text length where texts are given."""
+    """Return slices by the number of gold labels and, if texts are given, by quartiles of the text length in words."""
     num_labels = labels.sum(axis=1)
-    slices = [Slice("labels", str(number), np.flatnonzero(num_labels == number)) for number in range(3)]
-    slices.append(Slice("labels", "3 or more", np.flatnonzero(num_labels >= 3)))
+    names = ("0 labels", "1 label", "2 labels")
+    slices = [Slice("num_labels", name, np.flatnonzero(num_labels == number)) for number, name in enumerate(names)]
+    slices.append(Slice("num_labels", "3 or more labels", np.flatnonzero(num_labels >= 3)))
     if texts is not None:
-        lengths = np.array([len(text.split()) for text in texts])
-        edges = np.unique(np.percentile(lengths, [0, 25, 50, 75, 100]).astype(int))
+        num_words = np.array([len(text.split()) for text in texts])
+        edges = np.unique(np.percentile(num_words, [0, 25, 50, 75, 100]).astype(int))
         for position, (low, high) in enumerate(pairwise(edges)):
             first = low if position == 0 else low + 1
-            slices.append(Slice("words", f"{first} to {high}", np.flatnonzero((lengths >= first) & (lengths <= high))))
-    return [part for part in slices if len(part.rows) >= MIN_SLICE]
+            slices.append(Slice("num_words", f"{first} to {high} words", np.flatnonzero((num_words >= first) & (num_words <= high))))
+    return [part for part in slices if len(part.rows) >= MIN_SLICE_SIZE]
 
 
 def score_slice(run: Run, part: Slice, metric: str) -> tuple[float, tuple[float, float]]:
-    """Return a score on the rows of a slice, and its 95 % interval."""
+    """Return a score on the rows of a slice and its 95% interval."""
     labels, predictions = run.labels[part.rows], run.predictions[part.rows]
     totals = tabulate_rows(labels, predictions).sum(axis=0, keepdims=True, dtype=np.float64)
     resampled = resample_scores(labels, predictions, draw_counts(len(labels)))

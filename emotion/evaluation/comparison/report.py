@@ -1,4 +1,4 @@
-"""The report of a comparison: its sections in the order they are read."""
+"""The report of a comparison, section by section in reading order."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,124 +6,128 @@ from pathlib import Path
 from emotion.config import BASELINE
 from emotion.evaluation.comparison import figures
 from emotion.evaluation.comparison.accuracy import (
-    LEVEL,
     MAIN_METRIC,
     METRICS,
     NUM_PAIRED_RESAMPLES,
     PAIRED_METRICS,
+    SIGNIFICANCE_LEVEL,
     Difference,
     ModelScores,
     compare_labels,
     compare_pairs,
-    find_standings,
+    rank_models,
+    score_models,
 )
 from emotion.evaluation.comparison.conclusion import conclude
-from emotion.evaluation.comparison.costs import Cost, find_cost, find_ladders, share_of
-from emotion.evaluation.comparison.document import Figure, Paragraph, Section, Table, write_document
+from emotion.evaluation.comparison.costs import Cost, compute_cost, find_scaling_curves
+from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, write_document
 from emotion.evaluation.comparison.failures import make_slices, rank_confusions, rank_errors, score_slice
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
 
 SLICE_METRIC = "jaccard_samples"
-"""The one score that means something for rows without a label too."""
+"""Unlike F1, it is also meaningful on rows without a gold label."""
 UNKNOWN = "not measured"
 
 
 def write_comparison(
-    folder: Path, runs: Sequence[Run], texts: Sequence[str] | None, price_per_hour: float | None, quotes_texts: bool = True
+    folder: Path, runs: Sequence[Run], texts: Sequence[str] | None, price_per_hour: float | None, quote_texts: bool = True
 ) -> list[str]:
-    """Write report.html, report.md, tables and pictures into `folder`, and return the sentences of the conclusion.
+    """Write report.html, report.md, tables and figures to `folder`, and return the sentences of the conclusion.
 
-    `texts` are those of the test rows, if they are at hand; without `quotes_texts` only their lengths are used.
+    Args:
+        folder: the folder of the report; it is created if needed.
+        runs: the runs to compare.
+        texts: texts of the test rows, None if they are not available.
+        price_per_hour: price of one hour on the machine, None to report hours only.
+        quote_texts: False to use only the lengths of the texts and quote none of them.
 
-    Raises: DataError if the runs were not tested on the same rows.
+    Raises:
+        DataError: if the runs do not have the same test rows.
     """
     check_comparable(runs)
-    standings = find_standings(group_seeds(runs))
-    differences = {metric: compare_pairs(standings, metric) for metric in PAIRED_METRICS if len(standings) > 1}
-    costs = [find_cost(standing) for standing in standings]
-    ranked = sorted(standings, key=lambda standing: -standing.score(MAIN_METRIC))
-    conclusion = conclude(standings, differences.get(MAIN_METRIC, []), costs)
+    models = score_models(group_seeds(runs))
+    differences = {metric: compare_pairs(models, metric) for metric in PAIRED_METRICS if len(models) > 1}
+    costs = [compute_cost(model) for model in models]
+    ranked = rank_models(models)
+    conclusion = conclude(models, differences.get(MAIN_METRIC, []), costs)
     sections = [
         Section("Conclusion", [Paragraph(" ".join(conclusion))]),
-        describe_accuracy(folder, ranked, len(runs)),
-        *([describe_differences(folder, ranked, differences)] if differences else []),
-        describe_costs(folder, costs, price_per_hour),
-        *describe_scale(folder, standings),
-        describe_failures(ranked, texts, quotes_texts),
-        Section("Runs", [list_runs(standings)]),
+        _report_accuracy(folder, ranked),
+        *([_report_differences(folder, ranked, differences)] if differences else []),
+        _report_costs(folder, costs, price_per_hour),
+        *_report_scaling(folder, models),
+        _report_failures(ranked, texts, quote_texts),
+        Section("Runs", [_list_runs(models)]),
     ]
-    write_document(folder, f"{len(standings)} models on {len(runs[0].ids):,} test rows", sections)
+    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows", sections)
     return conclusion
 
 
-def describe_accuracy(folder: Path, ranked: list[ModelScores], num_runs: int) -> Section:
+def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
+    """Return the scores of all models with their intervals."""
     rows = []
-    for standing in ranked:
+    for model in ranked:
         cells = []
         for metric in METRICS:
-            low, high = standing.interval(metric)
-            spread = standing.spread(metric)
-            cells.append(f"{standing.score(metric):.3f} ({low:.3f} to {high:.3f})" + (f" ± {spread:.3f}" if spread is not None else ""))
-        rows.append([standing.name, *cells, f"{standing.calibration_error:.3f}", str(len(standing.by_seed))])
+            std = model.std(metric)
+            cells.append(_format_score(model.score(metric), model.interval(metric)) + (f" ± {std:.3f}" if std is not None else ""))
+        rows.append([model.name, *cells, f"{model.calibration_error:.3f}", str(len(model.by_seed))])
     note = (
-        "At each model's decision rule, fitted on validation. In brackets the 95 % interval over test rows (percentile bootstrap); "
-        "behind ± the standard deviation over seeds, where a model was trained with several: its scores are then means over them."
+        "Scores at the decision rule of each model, which was fitted on the validation split; macro_average_precision and "
+        "calibration_error do not depend on thresholds. In parentheses: 95% percentile bootstrap interval over test rows. "
+        "For a model with several seeds, the score is the mean over seeds and ± is followed by the standard deviation over seeds."
     )
-    caption = "Scores with their 95 % intervals over test rows" + ("; small dots are single seeds." if num_runs > len(ranked) else ".")
+    has_seeds = any(len(model.by_seed) > 1 for model in ranked)
+    caption = "Scores with 95% bootstrap intervals over test rows" + ("; small dots are single seeds." if has_seeds else ".")
     table = Table("accuracy", ["model", *METRICS, "calibration_error", "seeds"], rows, note)
-    return Section("Accuracy", [figures.draw(folder / "accuracy.png", caption, figures.paint_scores, ranked), table])
+    return Section("Accuracy", [figures.save_figure(folder / "accuracy.png", caption, figures.plot_scores, ranked), table])
 
 
-def describe_differences(folder: Path, ranked: list[ModelScores], differences: dict[str, list[Difference]]) -> Section:
-    ordered = {metric: sorted(pairs, key=lambda pair: -abs(pair.value)) for metric, pairs in differences.items()}
-    rows = [
+def _report_differences(folder: Path, ranked: list[ModelScores], differences: dict[str, list[Difference]]) -> Section:
+    """Return the tests of all pairs of models, and of each label against the best model."""
+    best, *others = ranked
+    pairs = [pair for metric in differences for pair in sorted(differences[metric], key=lambda pair: -abs(pair.value))]
+    pair_rows = [
         [
             f"{pair.first.name} - {pair.second.name}",
-            metric,
+            pair.metric,
             f"{pair.value:+.4f}",
             "{:+.4f} to {:+.4f}".format(*pair.interval),
             f"{pair.p_value:.4f}",
-            f"{pair.winner.name} is better" if pair.winner else "no difference shown",
+            f"{pair.winner.name} is better" if pair.winner else "no significant difference",
         ]
-        for metric, pairs in ordered.items()
         for pair in pairs
     ]
-    best = ranked[0]
-    label_rows = []
-    labels = best.group.runs[0].label_set.names
-    found = {standing.name: compare_labels(standing, best) for standing in ranked[1:]}
-    for column, label in enumerate(labels):
-        cells = [f"{gaps[column]:+.3f}" + (" ●" if p_values[column] < LEVEL else "") for gaps, p_values in found.values()]
-        label_rows.append([label, f"{best.label_f1[column]:.3f}", *cells])
     pairs_note = (
-        f"Paired bootstrap over test rows, {NUM_PAIRED_RESAMPLES:,} resamples that are the same for all models; p values corrected by Holm "
-        f"over the pairs of a metric; a difference is shown where p is below {LEVEL}. The interval is not corrected."
+        f"Paired bootstrap over test rows with {NUM_PAIRED_RESAMPLES:,} resamples, the same for all models. p-values are corrected by "
+        f"Holm's method over the pairs of each metric; a difference is significant if p < {SIGNIFICANCE_LEVEL}. The intervals are not "
+        "corrected for multiple comparisons."
     )
-    labels_note = f"F1 minus that of {best.name}; ● where the difference is shown, corrected by Holm over the labels of a column."
+    comparisons = [compare_labels(model, best) for model in others]
+    label_rows = []
+    for column, label in enumerate(best.group.runs[0].label_set.names):
+        cells = [f"{gaps[column]:+.3f}" + (" ●" if p_values[column] < SIGNIFICANCE_LEVEL else "") for gaps, p_values in comparisons]
+        label_rows.append([label, f"{best.label_f1[column]:.3f}", *cells])
+    labels_note = (
+        f"F1 of {best.name}, and for every other model its F1 minus that of {best.name}. ● marks a significant difference "
+        f"(p < {SIGNIFICANCE_LEVEL}, corrected by Holm's method over the labels of one model)."
+    )
+    matrix_caption = "Macro-F1 of the row's model minus macro-F1 of the column's model, with the 95% interval where it is significant."
+    labels_caption = f"F1 of each label (support in parentheses) minus F1 of {best.name}; ● marks significant differences."
     return Section(
-        "Who beats whom",
+        "Pairwise differences",
         [
-            figures.draw(
-                folder / "differences.png",
-                "Macro-F1 of the row's model minus that of the column's, with its 95 % interval.",
-                figures.paint_matrix,
-                ranked,
-                differences[MAIN_METRIC],
-            ),
-            Table("differences", ["pair", "metric", "difference", "95 % interval", "p (Holm)", "verdict"], rows, pairs_note),
-            figures.draw(
-                folder / "labels.png",
-                f"F1 of each label (gold rows in brackets) minus that of {best.name}; ● marks differences that are shown.",
-                figures.paint_labels,
-                ranked,
-                best,
-            ),
-            Table("labels", ["label", best.name, *found], label_rows, labels_note),
+            figures.save_figure(folder / "differences.png", matrix_caption, figures.plot_differences, ranked, differences[MAIN_METRIC]),
+            Table("differences", ["pair", "metric", "difference", "95% interval", "p (Holm)", "verdict"], pair_rows, pairs_note),
+            figures.save_figure(folder / "labels.png", labels_caption, figures.plot_label_differences, ranked, best),
+            Table("labels", ["label", best.name, *(model.name for model in others)], label_rows, labels_note),
         ],
     )
 
 
-def describe_costs(folder: Path, costs: list[Cost], price_per_hour: float | None) -> Section:
+def _report_costs(folder: Path, costs: list[Cost], price_per_hour: float | None) -> Section:
+    """Return the measured cost of all models, and macro-F1 against the cost of inference and of training."""
     columns = [
         "model",
         "parameters",
@@ -139,121 +143,127 @@ def describe_costs(folder: Path, costs: list[Cost], price_per_hour: float | None
     columns += ["hours per million texts"] + ([f"cost per million texts at {price_per_hour:g}/h"] if price_per_hour is not None else [])
     rows = []
     for cost in costs:
-        share = cost.trained_parameters / cost.parameters if cost.parameters and cost.trained_parameters is not None else None
         hours = cost.hours_per_million
         cells = [
-            _show(cost.parameters, "{:,.0f}"),
-            _show(share, "{:.1%}"),
-            _show(cost.training_seconds, "{:,.0f} s"),
-            _show(cost.training_rate, "{:,.1f}"),
-            _show(cost.peak_memory and cost.peak_memory / 2**30, "{:.2f} GiB"),
-            _show(cost.model_size and cost.model_size / 1e6, "{:.1f} MB"),
-            _show(cost.texts_per_second, "{:,.0f}"),
-            _show(cost.milliseconds, "{:.1f}"),
+            _format(cost.num_parameters, "{:,.0f}"),
+            _format(cost.trained_fraction, "{:.1%}"),
+            _format(cost.training_seconds, "{:,.0f} s"),
+            _format(cost.training_examples_per_second, "{:,.1f}"),
+            _format(cost.peak_memory and cost.peak_memory / 2**30, "{:.2f} GiB"),
+            _format(cost.model_size and cost.model_size / 1e6, "{:.1f} MB"),
+            _format(cost.texts_per_second, "{:,.0f}"),
+            _format(cost.milliseconds_per_text, "{:.1f}"),
             cost.device or UNKNOWN,
-            _show(hours, "{:.2f}"),
+            _format(hours, "{:.2f}"),
         ]
         if price_per_hour is not None:
-            cells.append(_show(None if hours is None else hours * price_per_hour, "{:.2f}"))
-        rows.append([cost.standing.name, *cells])
+            cells.append(_format(None if hours is None else hours * price_per_hour, "{:.2f}"))
+        rows.append([cost.model.name, *cells])
     note = (
-        "As measured when each run was trained, and its test split opened; times on a busy machine are upper bounds, and only those of one "
-        "machine can be compared. Texts/s is in batches, milliseconds for one text alone. Peak memory is that of the training process."
+        "Measured while each run was trained and while its test split was scored. Compare times only between runs on the same machine; "
+        'times from a busy machine are upper bounds. "trained" is the fraction of parameters that were trained, peak memory is that of '
+        "the training process, texts/s is batched inference, and ms per text is inference of one text at a time."
     )
-    blocks: list[Paragraph | Table | Figure] = [Table("efficiency", columns, rows, note)]
-    blocks += _draw_fronts(folder, costs, price_per_hour)
-    return Section("Efficiency", blocks)
+    return Section("Efficiency", [Table("efficiency", columns, rows, note), *_draw_pareto_fronts(folder, costs, price_per_hour)])
 
 
-def _draw_fronts(folder: Path, costs: list[Cost], price_per_hour: float | None) -> list[Paragraph | Table | Figure]:
-    """Draw macro-F1 against the cost of asking and of training, each where it was measured."""
-    unit = "hours" if price_per_hour is None else f"cost at {price_per_hour:g} per hour"
-    factor = 1.0 if price_per_hour is None else price_per_hour
-    drawn: list[Paragraph | Table | Figure] = []
-    ways = {
-        "asking": (f"{unit} for a million texts", [cost.hours_per_million for cost in costs]),
-        "training": (f"{unit} of training", [cost.training_seconds and cost.training_seconds / 3_600 for cost in costs]),
+def _draw_pareto_fronts(folder: Path, costs: list[Cost], price_per_hour: float | None) -> list[Block]:
+    """Draw macro-F1 against the cost of inference and of training; name the models whose cost was not measured."""
+    unit, price, factor = ("hours", "", 1.0) if price_per_hour is None else ("cost", f" at {price_per_hour:g} per hour", price_per_hour)
+    hours_of = {
+        "inference": (f"{unit} per million texts{price}", [cost.hours_per_million for cost in costs]),
+        "training": (f"{unit} of training{price}", [cost.training_seconds and cost.training_seconds / 3_600 for cost in costs]),
     }
-    for way, (label, hours) in ways.items():
-        known = [(cost, value * factor) for cost, value in zip(costs, hours, strict=True) if value is not None]
-        if len(known) < len(costs):
-            missing = [cost.standing.name for cost, value in zip(costs, hours, strict=True) if value is None]
-            drawn.append(Paragraph(f"The cost of {way} was not measured for {', '.join(missing)}: `python evaluate.py --split test` does."))
+    remedies = {"inference": "; `python evaluate.py --model RUN --split test` measures it", "training": ""}
+    blocks: list[Block] = []
+    for phase, (label, hours) in hours_of.items():
+        if unknown := [cost.model.name for cost, value in zip(costs, hours, strict=True) if value is None]:
+            blocks.append(Paragraph(f"The cost of {phase} was not measured for {', '.join(unknown)}{remedies[phase]}."))
+        known = [(cost.model, value * factor) for cost, value in zip(costs, hours, strict=True) if value is not None]
         if len(known) > 1:
-            kept, values = zip(*known, strict=True)
-            caption = f"Macro-F1 against the cost of {way}; no model is both cheaper and better than one on the green line."
-            drawn.append(figures.draw(folder / f"front_{way}.png", caption, figures.paint_front, list(kept), list(values), label))
-    return drawn
+            caption = f"Macro-F1 against the cost of {phase}. No model is both cheaper and better than a model on the Pareto front."
+            models, values = map(list, zip(*known, strict=True))
+            path = folder / f"pareto_{phase}.png"
+            blocks.append(figures.save_figure(path, caption, figures.plot_pareto_front, models, values, label))
+    return blocks
 
 
-def describe_scale(folder: Path, standings: list[ModelScores]) -> list[Section]:
-    """Say how scores grow with the training rows, and throughput with batch size and processes, where runs differ in them."""
-    blocks: list[Paragraph | Table | Figure] = []
-    scaling_curves = find_ladders(standings)
-    if scaling_curves:
-        caption = "Macro-F1 against the share of the training rows; models on a line differ in nothing else."
-        blocks.append(figures.draw(folder / "scale.png", caption, figures.paint_ladders, scaling_curves))
-        rows = []
-        for member in (member for ladder in scaling_curves for member in ladder):
-            low, high = member.interval(MAIN_METRIC)
-            rows.append([member.name, f"{share_of(member):.4g}", f"{member.score(MAIN_METRIC):.3f} ({low:.3f} to {high:.3f})"])
-        blocks.append(Table("scale", ["model", "share of the training rows", MAIN_METRIC], rows))
-    runs = [run for standing in standings for run in standing.group.runs]
-    shapes = {(run.config.training.per_device_batch_size, run.efficiency.get("num_processes")) for run in runs}
-    if len(shapes) > 1:
-        rates = [
+def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
+    """Return how the score depends on the number of training rows, and throughput on batch size and number of processes.
+
+    A part is left out if the runs do not differ in it, and the section is left out if both parts are.
+    """
+    blocks: list[Block] = []
+    if curves := find_scaling_curves(models):
+        caption = "Macro-F1 against the fraction of the training rows. Models on one line differ only in that fraction."
+        blocks.append(figures.save_figure(folder / "scale.png", caption, figures.plot_scaling_curves, curves))
+        rows = [
+            [model.name, f"{model.group.train_fraction:.4g}", _format_score(model.score(MAIN_METRIC), model.interval(MAIN_METRIC))]
+            for curve in curves
+            for model in curve
+        ]
+        blocks.append(Table("scale", ["model", "fraction of the training rows", MAIN_METRIC], rows))
+    runs = [run for model in models for run in model.group.runs]
+    if len({(run.config.training.per_device_batch_size, run.efficiency.get("num_processes")) for run in runs}) > 1:
+        rows = [
             [run.name, str(run.config.training.per_device_batch_size), str(run.efficiency.get("num_processes", UNKNOWN))]
-            + [_show(run.efficiency.get(name), "{:,.1f}") for name in ("examples_per_second", "tokens_per_second")]
+            + [_format(run.efficiency.get(name), "{:,.1f}") for name in ("examples_per_second", "tokens_per_second")]
             for run in runs
         ]
-        blocks.append(Table("throughput", ["run", "batch size per device", "processes", "examples/s", "tokens/s"], rates))
+        blocks.append(Table("throughput", ["run", "batch size per device", "processes", "examples/s", "tokens/s"], rows))
     return [Section("Scalability", blocks)] if blocks else []
 
 
-def describe_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quotes_texts: bool) -> Section:
-    """Describe the failures of the best model's first run, and all models by kind of row."""
+def _report_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quote_texts: bool) -> Section:
+    """Return confusions and errors of the best model's first run, and the scores of all models on slices of the rows."""
     run = ranked[0].group.runs[0]
-    confusions = [[row["gold"], row["given instead"], str(row["rows"]), f"{row['of missed']:.0%}"] for row in rank_confusions(run)]
-    errors = rank_errors(run, texts if quotes_texts else None)
-    error_rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in errors]
-    slices = make_slices(run.labels, texts)
-    slice_rows = []
-    for part in slices:
-        cells = []
-        for standing in ranked:
-            value, (low, high) = score_slice(standing.group.runs[0], part, SLICE_METRIC)
-            cells.append(f"{value:.3f} ({low:.3f} to {high:.3f})")
-        slice_rows.append([f"{part.name} {part.kind}", f"{len(part.rows):,}", *cells])
-    blocks: list[Paragraph | Table | Figure] = [
-        Paragraph(f"Labels most often missed while another was given wrongly in the same row, by **{run.name}**:"),
-        Table("confusions", ["gold, missed", "given instead", "rows", "share of the missed"], confusions),
-        Paragraph(
-            f"Where **{run.name}** was surest and wrong" + (":" if texts else " (the texts are not at hand; `--data` says where they are):")
-        ),
-        Table("errors", list(errors[0]) if errors else ["id"], error_rows),
-        Paragraph(
-            "Jaccard index by kind of row (the first seed of each model): gold labels"
-            + (", and length of the text in words:" if texts else ":")
-        ),
-        Table("slices", ["rows", "number", *(standing.name for standing in ranked)], slice_rows),
+    confusions = rank_confusions(run)
+    confusion_rows = [
+        [row["missed label"], row["predicted instead"], str(row["rows"]), f"{row['fraction of missed']:.0%}"] for row in confusions
     ]
-    return Section("Where they fail", blocks)
+    errors = rank_errors(run, texts if quote_texts else None)
+    error_rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in errors]
+    slice_rows = [
+        [part.name, f"{len(part.rows):,}"] + [_format_score(*score_slice(model.group.runs[0], part, SLICE_METRIC)) for model in ranked]
+        for part in make_slices(run.labels, texts)
+    ]
+    missing_texts = "" if texts else " (the test texts were not found; name their location with `--data`)"
+    criteria = "number of gold labels" + (" and by length of the text in words" if texts else "")
+    return Section(
+        "Error analysis",
+        [
+            Paragraph(f"Most frequent confusions of **{run.name}**: rows in which one label was missed and another was predicted wrongly."),
+            Table("confusions", ["missed label", "predicted instead", "rows", "fraction of missed"], confusion_rows),
+            Paragraph(f"Most confident errors of **{run.name}**{missing_texts}:"),
+            Table("errors", list(errors[0]) if errors else ["id"], error_rows),
+            Paragraph(f"Jaccard index by {criteria}, for the first run of each model, with its 95% interval in parentheses:"),
+            Table("slices", ["rows", "number of rows", *(model.name for model in ranked)], slice_rows),
+        ],
+    )
 
 
-def list_runs(standings: list[ModelScores]) -> Table:
-    """Return what each run was."""
+def _list_runs(models: list[ModelScores]) -> Table:
+    """Return the settings that distinguish the runs."""
     rows = []
-    for standing in standings:
-        for run in standing.group.runs:
+    for model in models:
+        for run in model.group.runs:
             config = run.config
-            form = "full" if not config.lora.r else f"LoRA r={config.lora.r}" + (" on NF4" if config.model.quantization == "nf4" else "")
+            method = (
+                "full fine-tuning"
+                if not config.lora.r
+                else f"LoRA r={config.lora.r}" + (" on NF4" if config.model.quantization == "nf4" else "")
+            )
             steps = [str(config.training.epochs), f"{config.training.learning_rate:g}"]
             if config.model.backbone == BASELINE:
-                form, steps = "scikit-learn", ["-", "-"]
-            data = f"{Path(config.data.name).name}, {100 * config.data.train_fraction:.4g} %"
-            rows.append([run.name, standing.name, config.model.backbone, form, data, *steps, str(config.training.seed)])
-    return Table("runs", ["run", "model", "backbone", "form", "training data", "epochs", "learning rate", "seed"], rows)
+                method, steps = "scikit-learn", ["-", "-"]
+            data = f"{Path(config.data.name).name}, {100 * config.data.train_fraction:.4g}%"
+            rows.append([run.name, model.name, config.model.backbone, method, data, *steps, str(config.training.seed)])
+    return Table("runs", ["run", "model", "backbone", "method", "training data", "epochs", "learning rate", "seed"], rows)
 
 
-def _show(value: float | None, form: str) -> str:
-    return UNKNOWN if value is None else form.format(value)
+def _format(value: float | None, template: str) -> str:
+    return UNKNOWN if value is None else template.format(value)
+
+
+def _format_score(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -1,4 +1,4 @@
-"""What a comparison knows of a run, and which runs are seeds of one model."""
+"""Runs with their test predictions, checks that they are comparable, and grouping by seed."""
 
 import os.path
 import re
@@ -17,7 +17,7 @@ from emotion.labels import LabelSet
 
 @dataclass(frozen=True)
 class Run:
-    """A run with its test predictions; arrays are (n, L)."""
+    """A run and its predictions of the test rows; all arrays are (n, L)."""
 
     name: str
     config: Config
@@ -27,13 +27,13 @@ class Run:
     probabilities: np.ndarray
     predictions: np.ndarray
     efficiency: dict[str, Any]
-    """What efficiency.json holds."""
+    """Content of efficiency.json; empty if the file is missing."""
     speed: dict[str, Any]
-    """What was measured of prediction when the test split was opened; empty if nothing was."""
+    """Prediction speed, measured when the test split was scored; empty if it was not measured."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The settings that make the model, seed left out; a path that is there is the same however it was written."""
+        """The settings that determine the model, without the seed. Existing paths are resolved, so their spelling does not matter."""
         sections = {name: dict(values) for name, values in to_dict(self.config).items() if name not in INERT_SECTIONS}
         del sections["training"]["seed"]
         for key in ("source", "train", "validation", "test"):
@@ -43,63 +43,67 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs of one recipe that differ in their seed."""
+class SeedGroup:
+    """Runs that differ only in their seed. A comparison treats them as one model."""
 
     runs: tuple[Run, ...]
 
     @cached_property
     def name(self) -> str:
-        """The first run's name, without a number of the seed at its end where there are several."""
+        """The name of a single run, or the common prefix of several names without a trailing `seed` and separators."""
         first = self.runs[0].name
         if len(self.runs) == 1:
             return first
-        prefix = os.path.commonprefix([run.name for run in self.runs])  # noqa: RUF071, of letters is what is meant
+        prefix = os.path.commonprefix([run.name for run in self.runs])  # noqa: RUF071, the common prefix of characters is intended
         return re.sub(r"[-_. ]+(seed|s)?[-_. ]*$", "", prefix) or first
 
     @property
-    def seeds(self) -> list[int]:
-        return [run.config.training.seed for run in self.runs]
+    def train_fraction(self) -> float:
+        """The fraction of the training rows that the runs were trained on."""
+        return self.runs[0].config.data.train_fraction
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Hold the runs to have been tested on the same rows with the same labels.
+    """Check that all runs have the same labels, test rows and gold labels.
 
-    Raises: DataError naming the first that was not.
+    Raises:
+        DataError: naming the first run that differs.
     """
     first = runs[0]
     for run in runs[1:]:
         where = f"{run.name}: cannot be compared with {first.name}"
         if run.label_set != first.label_set:
-            ours, theirs = set(first.label_set.names), set(run.label_set.names)
-            odd = sorted(ours ^ theirs) or ["the same names in another order"]
-            raise DataError(f"{where}: they have other labels ({', '.join(odd[:5])}); give runs of one data set")
+            differing = sorted(set(first.label_set.names) ^ set(run.label_set.names)) or ["same names in another order"]
+            raise DataError(f"{where}: their label sets differ ({', '.join(differing[:5])}); compare runs of one data set")
         if run.ids != first.ids:
             raise DataError(
-                f"{where}: they were tested on other rows ({len(run.ids):,} and {len(first.ids):,}, "
-                f"{len(set(run.ids) & set(first.ids)):,} ids in common); open the same test split of both with evaluate.py"
+                f"{where}: their test rows differ ({len(run.ids):,} and {len(first.ids):,} rows, "
+                f"{len(set(run.ids) & set(first.ids)):,} ids in common); score the same test split of both with evaluate.py"
             )
         if (run.labels != first.labels).any():
-            num_other = int((run.labels != first.labels).any(axis=1).sum())
-            raise DataError(f"{where}: the gold labels of {num_other:,} test rows are not the same; open the same test split of both")
+            num_differing = int((run.labels != first.labels).any(axis=1).sum())
+            raise DataError(
+                f"{where}: the gold labels of {num_differing:,} test rows differ; score the same test split of both with evaluate.py"
+            )
 
 
-def group_seeds(runs: Sequence[Run]) -> list[Group]:
-    """Return the runs grouped by recipe, in the order given; a second run of one recipe and one seed is a group of its own.
+def group_seeds(runs: Sequence[Run]) -> list[SeedGroup]:
+    """Return the runs grouped by recipe, in the given order. A second run with the same recipe and seed starts a new group.
 
-    Raises: DataError if two groups have one name.
+    Raises:
+        DataError: if two groups have the same name.
     """
-    groups: list[list[Run]] = []
+    grouped: list[list[Run]] = []
     for run in runs:
-        for group in groups:
-            seeds = [other.config.training.seed for other in group]
-            if group[0].recipe == run.recipe and run.config.training.seed not in seeds:
-                group.append(run)
+        for members in grouped:
+            seeds = [member.config.training.seed for member in members]
+            if members[0].recipe == run.recipe and run.config.training.seed not in seeds:
+                members.append(run)
                 break
         else:
-            groups.append([run])
-    named = [Group(tuple(group)) for group in groups]
-    names = [group.name for group in named]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise DataError(f"{sorted(twice)[0]}: two different models go by this name; rename one of the run folders")
-    return named
+            grouped.append([run])
+    groups = [SeedGroup(tuple(members)) for members in grouped]
+    names = [group.name for group in groups]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{duplicates[0]}: two different models have this name; rename one of the run folders")
+    return groups

@@ -1,4 +1,6 @@
-"""Statistics against known answers, on simulated models."""
+"""Scores, tests and conclusions of a comparison on simulated models with known differences."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,19 +8,22 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from emotion.config import load_config
 from emotion.errors import DataError
-from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs, find_standings
+from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs, score_models
 from emotion.evaluation.comparison.conclusion import conclude
-from emotion.evaluation.comparison.costs import find_cost, find_front, find_ladders
+from emotion.evaluation.comparison.costs import compute_cost, find_pareto_front, find_scaling_curves
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
-from emotion.evaluation.uncertainty import correct_holm, draw_counts, paired_p_value, resample_average_precision, resample_scores
+from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, paired_p_value, resample_average_precision, resample_scores
 from emotion.labels import LabelSet
 
 NUM_LABELS = 4
 
 
-def make_run(name, error=0.15, draw=0, num_rows=400, rows_draw=0, seed=0, overrides=(), bad_label=None, **speed):
-    """A model that turns each decision round with chance `error`, more on `bad_label`."""
-    labels = np.random.default_rng(rows_draw).random((num_rows, NUM_LABELS)) < 0.3
+def make_run(name, error=0.15, draw=0, num_rows=400, label_draw=0, seed=0, overrides=(), bad_label=None, **speed):
+    """Return a run that flips each decision with probability `error`, and with 0.45 on `bad_label`.
+
+    `draw` seeds the errors and `label_draw` the gold labels; `seed` is the training seed in the run's config.
+    """
+    labels = np.random.default_rng(label_draw).random((num_rows, NUM_LABELS)) < 0.3
     generator = np.random.default_rng([draw, 77])
     errors = np.full(NUM_LABELS, error)
     if bad_label is not None:
@@ -31,74 +36,81 @@ def make_run(name, error=0.15, draw=0, num_rows=400, rows_draw=0, seed=0, overri
 
 
 def compare(*runs, num_resamples=500):
-    standings = find_standings(group_seeds(runs), num_resamples)
-    return standings, compare_pairs(standings, "macro_f1")
+    models = score_models(group_seeds(runs), num_resamples)
+    return models, compare_pairs(models, "macro_f1")
 
 
-def test_holm_equals_the_example_worked_by_hand():
-    # .01 x 4 = .04, .02 x 3 = .06, .03 x 2 = .06, .5 x 1; none below the one before it
-    assert correct_holm(np.array([0.03, 0.01, 0.5, 0.02])) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert correct_holm(np.array([0.4, 0.9])) == pytest.approx([0.8, 0.9])
-    assert correct_holm(np.array([])).shape == (0,)
+def write_conclusion(models, differences):
+    return " ".join(conclude(models, differences, [compute_cost(model) for model in models]))
 
 
-def test_two_copies_of_a_model_show_no_difference():
-    standings, (difference,) = compare(make_run("one"), make_run("copy"))
+def test_holm_correction_equals_values_computed_by_hand():
+    # 0.01 x 4 = 0.04, 0.02 x 3 = 0.06, 0.03 x 2 = 0.06, 0.5 x 1 = 0.5; each is at least the one before
+    assert adjust_p_values(np.array([0.03, 0.01, 0.5, 0.02])) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert adjust_p_values(np.array([0.4, 0.9])) == pytest.approx([0.8, 0.9])
+    assert adjust_p_values(np.array([])).shape == (0,)
+
+
+def test_identical_models_show_no_difference():
+    models, (difference,) = compare(make_run("one"), make_run("copy"))
     assert difference.value == 0 and difference.p_value == 1 and difference.winner is None
-    text = " ".join(conclude(standings, [difference], [find_cost(standing) for standing in standings]))
-    assert "no difference is shown" in text and "better" not in text
+    text = write_conclusion(models, [difference])
+    assert "There is no significant difference between it and" in text and "better" not in text
 
 
-def test_a_planted_difference_is_found_and_its_label_too():
+def test_a_known_difference_is_found_in_the_right_label():
     good, bad = make_run("good", 0.1), make_run("bad", 0.1, draw=1, bad_label=2)
-    standings, (difference,) = compare(good, bad)
-    assert difference.winner is standings[0] and difference.interval[0] > 0
-    gaps, p_values = compare_labels(standings[1], standings[0])
+    models, (difference,) = compare(good, bad)
+    assert difference.winner is models[0] and difference.interval[0] > 0
+    gaps, p_values = compare_labels(models[1], models[0])
     assert gaps.argmin() == 2 and (p_values < 0.05).tolist() == [False, False, True, False]
-    assert "It is better than bad" in " ".join(conclude(standings, [difference], [find_cost(s) for s in standings]))
+    assert "It is better than bad (paired bootstrap over test rows, p < 0.05" in write_conclusion(models, [difference])
 
 
-def test_equal_models_are_told_apart_about_as_often_as_stated():
-    """Two models with one error rate, new rows each time: p below .05 in about 5 % of 200 draws (99.9 % of such series: up to 22)."""
-    found = 0
+def test_false_positive_rate_is_near_the_significance_level():
+    """Two models have the same error rate, so p < 0.05 occurs in about 5% of 200 draws.
+
+    The number of such draws is binomial; it is 0 or above 22 with a probability below 0.001.
+    """
+    num_significant = 0
     for draw in range(200):
-        runs = [make_run(str(i), draw=2 * draw + i, num_rows=150, rows_draw=draw) for i in range(2)]
+        runs = [make_run(str(i), draw=2 * draw + i, num_rows=150, label_draw=draw) for i in range(2)]
         scores = [resample_scores(run.labels, run.predictions, draw_counts(150, 200, seed=draw))["macro_f1"] for run in runs]
-        found += paired_p_value(scores[0] - scores[1]) < 0.05
-    assert 1 <= found <= 22
+        num_significant += paired_p_value(scores[0] - scores[1]) < 0.05
+    assert 1 <= num_significant <= 22
 
 
-def test_intervals_of_average_precision_cover_the_truth():
-    whole = make_run("whole", num_rows=100_000, rows_draw=5, draw=5)
-    truth = average_precision_score(whole.labels, whole.probabilities, average="macro")
-    covered = 0
+def test_intervals_of_average_precision_cover_the_population_value():
+    whole = make_run("whole", num_rows=100_000, label_draw=5, draw=5)
+    population_value = average_precision_score(whole.labels, whole.probabilities, average="macro")
+    num_covered = 0
     for draw in range(100):
-        run = make_run("part", num_rows=300, rows_draw=draw, draw=draw)
+        run = make_run("part", num_rows=300, label_draw=draw, draw=draw)
         low, high = np.percentile(resample_average_precision(run.labels, run.probabilities, draw_counts(300, 100)), [2.5, 97.5])
-        covered += low <= truth <= high
-    assert 87 <= covered <= 100
+        num_covered += low <= population_value <= high
+    assert 87 <= num_covered <= 100
 
 
 @pytest.mark.parametrize("digits", [1, 7])
-def test_resampled_average_precision_equals_scikit_learn_on_the_drawn_rows(digits):
+def test_resampled_average_precision_equals_scikit_learn_on_the_resampled_rows(digits):
     run = make_run("run", num_rows=60)
-    probabilities = run.probabilities.round(digits)  # rounded to one digit nearly all are equal to another
+    probabilities = run.probabilities.round(digits)  # with one digit, nearly every probability occurs several times
     counts = next(draw_counts(60, 1, seed=3))
     rows = np.repeat(np.arange(60), counts[0].astype(int))
     expected = average_precision_score(run.labels[rows], probabilities[rows], average="macro")
     assert resample_average_precision(run.labels, probabilities, iter([counts])) == pytest.approx(expected)
 
 
-def test_seeds_are_one_model_and_its_score_is_their_mean():
+def test_runs_that_differ_in_their_seed_are_one_model_with_their_mean_score():
     runs = [make_run("m-seed0"), make_run("m-seed1", draw=1, seed=1), make_run("other", overrides=["training.epochs=9"])]
-    standings, _ = compare(*runs)
-    assert [(standing.name, len(standing.by_seed)) for standing in standings] == [("m", 2), ("other", 1)]
+    models, _ = compare(*runs)
+    assert [(model.name, len(model.by_seed)) for model in models] == [("m", 2), ("other", 1)]
     scores = [f1_score(run.labels, run.predictions, average="macro") for run in runs[:2]]
-    assert standings[0].score("macro_f1") == pytest.approx(np.mean(scores))
-    assert standings[0].spread("macro_f1") == pytest.approx(np.std(scores, ddof=1)) and standings[1].spread("macro_f1") is None
+    assert models[0].score("macro_f1") == pytest.approx(np.mean(scores))
+    assert models[0].std("macro_f1") == pytest.approx(np.std(scores, ddof=1)) and models[1].std("macro_f1") is None
 
 
-def test_seeds_are_one_model_however_the_path_of_their_data_was_written(tmp_path, monkeypatch):
+def test_relative_and_absolute_data_paths_are_one_model(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     runs = [make_run("m-0", overrides=["data.source=data"]), make_run("m-1", seed=1, overrides=[f"data.source={tmp_path}/data"])]
@@ -106,46 +118,59 @@ def test_seeds_are_one_model_however_the_path_of_their_data_was_written(tmp_path
     assert len(group_seeds([runs[0], make_run("other", seed=1, overrides=["data.source=elsewhere"])])) == 2
 
 
-def test_a_difference_smaller_than_that_of_two_seeds_is_said_to_be_so():
+def test_two_different_models_with_one_name_are_refused():
+    with pytest.raises(DataError, match="same: two different models have this name; rename one of the run folders"):
+        group_seeds([make_run("same"), make_run("same", overrides=["training.epochs=9"])])
+
+
+def test_conclusion_names_a_difference_within_the_range_of_seeds():
     runs = [make_run("m-0", 0.05), make_run("m-1", 0.25, draw=1, seed=1), make_run("other", 0.2, draw=2, overrides=["training.epochs=9"])]
-    standings, (difference,) = compare(*runs)
-    assert difference.winner is standings[0] and difference.is_within_seeds
-    assert "the seed alone could have made that difference" in " ".join(conclude(standings, [difference], list(map(find_cost, standings))))
+    models, (difference,) = compare(*runs)
+    assert difference.winner is models[0] and difference.is_within_seed_range
+    text = write_conclusion(models, [difference])
+    assert "However, m and other differ no more than two seeds of one model do" in text
+    assert "unknown for models that were trained with one seed: other." in text
 
 
-def test_the_front_leaves_out_what_another_beats_in_both():
-    assert find_front([1.0, 2.0, 3.0, 3.0], [0.5, 0.4, 0.7, 0.6]) == [0, 2]
+def test_conclusion_of_a_single_model_makes_no_comparison():
+    (model,), differences = compare(make_run("only"))
+    text = write_conclusion([model], differences)
+    assert text.startswith("**only** has a macro-F1 of ") and "nothing to compare it with" in text and "highest" not in text
 
 
-def test_ladders_are_runs_that_differ_in_their_share_of_rows_alone():
-    runs = [make_run(f"r{i}", overrides=[f"data.train_fraction={share}"]) for i, share in enumerate((1.0, 0.25))]
+def test_pareto_front_leaves_out_models_that_another_beats_in_cost_and_score():
+    assert find_pareto_front([1.0, 2.0, 3.0, 3.0], [0.5, 0.4, 0.7, 0.6]) == [0, 2]
+
+
+def test_scaling_curves_hold_models_that_differ_only_in_their_train_fraction():
+    runs = [make_run(f"r{i}", overrides=[f"data.train_fraction={fraction}"]) for i, fraction in enumerate((1.0, 0.25))]
     runs.append(make_run("other", overrides=["training.epochs=9", "data.train_fraction=0.5"]))
-    standings, _ = compare(*runs)
-    assert [[standing.name for standing in ladder] for ladder in find_ladders(standings)] == [["r1", "r0"]]
+    models, _ = compare(*runs)
+    assert [[model.name for model in curve] for curve in find_scaling_curves(models)] == [["r1", "r0"]]
 
 
-def test_the_cheapest_of_those_not_shown_to_be_worse_is_named():
+def test_conclusion_names_the_cheapest_model_that_is_not_significantly_worse():
     runs = [
         make_run("slow", texts_per_second=10.0),
         make_run("quick", texts_per_second=1_000.0),
         make_run("bad", 0.4, texts_per_second=1e6),
     ]
-    standings, differences = compare(*runs)
-    text = " ".join(conclude(standings, differences, [find_cost(standing) for standing in standings]))
-    assert "**quick** is the cheapest to ask: 0.28 hours" in text and "against 28" in text
+    text = write_conclusion(*compare(*runs))
+    assert "**quick** is the cheapest at inference: 0.28 hours per million texts, compared with 28 for slow." in text
+    text = write_conclusion(*compare(make_run("slow", texts_per_second=2.3), *runs[1:]))
+    assert "compared with 120 for slow." in text  # two significant digits, but no exponent
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ids": [str(i + 1) for i in range(400)]}, "tested on other rows (400 and 400, 399 ids in common)"),
-        ({"label_set": LabelSet(tuple("abce"))}, "other labels (d, e)"),
+        ({"ids": [str(i + 1) for i in range(400)]}, "their test rows differ (400 and 400 rows, 399 ids in common)"),
+        ({"label_set": LabelSet(tuple("abce"))}, "their label sets differ (d, e)"),
+        ({"label_set": LabelSet(tuple("abdc"))}, "their label sets differ (same names in another order)"),
         ({"labels": np.zeros((400, NUM_LABELS), dtype=bool)}, "gold labels of"),
     ],
 )
-def test_runs_tested_on_something_else_are_refused(change, message):
-    from dataclasses import replace
-
+def test_runs_with_other_test_data_are_refused(change, message):
     with pytest.raises(DataError) as caught:
         check_comparable([make_run("one"), replace(make_run("two"), **change)])
     assert message in str(caught.value) and str(caught.value).startswith("two: cannot be compared with one")
