@@ -1,6 +1,7 @@
-"""The errors a user can cause. Each message says where, what came, what is allowed and what to do.
+"""Errors that a user can cause and correct.
 
-Scripts catch `EmotionError` alone: it is printed as it is and the exit status is 2. Anything else is a bug of ours.
+Each message says where the error is, which value was given, what is allowed and what to do. The scripts catch `EmotionError` only: they
+print its message and exit with status 2. Any other exception is a bug in this project and keeps its traceback.
 """
 
 from collections.abc import Iterator
@@ -8,15 +9,15 @@ from contextlib import contextmanager
 
 
 class EmotionError(Exception):
-    """A mistake that the user can mend; the message is complete without a traceback."""
+    """An error that the user can correct; the message is complete without a traceback."""
 
 
 class ConfigError(EmotionError):
-    """A config file or a `key=value` that cannot be used."""
+    """A config file, a `key=value` override or an option that cannot be used."""
 
 
 class DataError(EmotionError):
-    """A source, file or row that cannot be used."""
+    """A data source, file or row that cannot be used."""
 
 
 class ModelError(EmotionError):
@@ -24,23 +25,23 @@ class ModelError(EmotionError):
 
 
 class StorageError(EmotionError):
-    """A file that cannot be written for want of space."""
+    """A file or folder that cannot be written."""
 
 
 class TrainingError(EmotionError):
-    """A run that cannot go on."""
+    """A training run that cannot start or continue."""
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn an `EmotionError` into its message on stderr and exit status 2, Ctrl-C into status 130."""
+    """Exit with status 2 and the message of an `EmotionError` on stderr, and with status 130 on Ctrl-C."""
     try:
         yield
     except EmotionError as error:
         raise SystemExit(_report(f"error: {error}", status=2)) from None
     except KeyboardInterrupt:
         raise SystemExit(_report("interrupted", status=130)) from None
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, closed the pipe
         raise SystemExit(_silence_stdout()) from None
 
 
@@ -52,6 +53,7 @@ def _report(message: str, status: int) -> int:
 
 
 def _silence_stdout() -> int:
+    """Redirect stdout to the null device, so that the flush at exit does not fail on the closed pipe."""
     import os
     import sys
 

@@ -1,4 +1,4 @@
-"""Files are written beside their place and renamed, so that a name always holds a whole file or nothing."""
+"""Atomic writes: data is written to a temporary path and then renamed, so a path always holds a complete file or folder, or none."""
 
 import errno
 import json
@@ -11,30 +11,30 @@ from typing import Any
 
 from emotion.errors import StorageError
 
-FULL = {
+DISK_FULL_REASONS = {
     errno.ENOSPC: "no space left on the device",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "larger than a file may be here (ulimit -f)",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EFBIG: "the file exceeds the size limit (ulimit -f)",
 }
-"""What an error number says about want of space."""
-FULL_WORDS = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
-"""The same in the words of the system, which is all that safetensors passes on."""
+"""Error numbers that mean there is not enough space, with the text for the user."""
+DISK_FULL_MESSAGES = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
+"""The operating system's messages for the same errors: safetensors passes on the message, not the number."""
 
 
 @contextmanager
 def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file or make a folder at; it takes the name when the block ends well.
+    """Yield a temporary path for a new file or folder, and rename it to `path` when the block ends without an error.
 
-    A folder that has the name already is replaced. `num_bytes`, where the caller knows it, is how much there will be to write.
+    A file or folder at `path` is replaced. `num_bytes` is the size of the new data, if the caller knows it; an error message reports it.
 
-    Raises: StorageError if the device is full; what had the name before is intact.
+    Raises: StorageError if the path is not writable or the device is full; the previous file or folder is then unchanged.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        if path.is_dir():  # a folder cannot be renamed over: keep the old one until the new one has its name
+        if path.is_dir():  # a rename cannot replace a folder: keep the old one until the new one has its name
             old = path.with_name(f".{path.name}.old")
             _remove(old)
             path.rename(old)
@@ -43,14 +43,14 @@ def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
         else:
             partial.replace(path)
     except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
-        if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # a file that the block itself missed
+        if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # raised by the caller's block, not by this write
             raise
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); give another place") from None
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
     except Exception as error:
-        if (reason := _find_full_reason(error)) is None:
+        if (reason := _find_disk_full_reason(error)) is None:
             raise
         _remove(partial)
-        raise StorageError(_describe_full(path, reason, num_bytes)) from None
+        raise StorageError(_describe_disk_full(path, reason, num_bytes)) from None
     finally:
         with suppress(OSError):
             _remove(partial)
@@ -65,40 +65,40 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
     except OSError as error:
-        if (reason := _find_full_reason(error)) is None:
+        if (reason := _find_disk_full_reason(error)) is None:
             raise
-        raise StorageError(_describe_full(path, reason, len(line) + 1)) from None
+        raise StorageError(_describe_disk_full(path, reason, len(line) + 1)) from None
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON with `null` for nan, as JSON has no nan."""
+    """Write values as JSON; nan and infinity become `null`, because JSON cannot represent them."""
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(without_nan(values), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(replace_nan(values), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def without_nan(values: Any) -> Any:
-    """Return the same values with None for every nan and infinity."""
+def replace_nan(values: Any) -> Any:
+    """Return a copy of nested dicts and lists with every nan and infinity replaced by None."""
     if isinstance(values, dict):
-        return {key: without_nan(value) for key, value in values.items()}
+        return {key: replace_nan(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
-        return [without_nan(value) for value in values]
+        return [replace_nan(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def is_full(error: Exception) -> bool:
-    """Whether an error says that there is no room for what is to be written."""
-    return _find_full_reason(error) is not None
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error means that there is not enough disk space."""
+    return _find_disk_full_reason(error) is not None
 
 
-def _find_full_reason(error: Exception) -> str | None:
-    number = getattr(error, "errno", None) or next((number for words, number in FULL_WORDS.items() if words in str(error)), None)
-    return FULL.get(number) if number is not None else None
+def _find_disk_full_reason(error: Exception) -> str | None:
+    number = getattr(error, "errno", None) or next((code for text, code in DISK_FULL_MESSAGES.items() if text in str(error)), None)
+    return DISK_FULL_REASONS.get(number) if number is not None else None
 
 
-def _describe_full(path: Path, reason: str, num_bytes: int | None) -> str:
-    needed = "" if num_bytes is None else f"needed are {num_bytes / 2**20:,.2f} MiB, "
+def _describe_disk_full(path: Path, reason: str, num_bytes: int | None) -> str:
+    needed = "" if num_bytes is None else f"{num_bytes / 2**20:,.2f} MiB needed, "
     free = shutil.disk_usage(path.parent).free
-    return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free without it): make room and start again"
+    return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free); free some space and start again"
 
 
 def _remove(path: Path) -> None:

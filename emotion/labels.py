@@ -1,4 +1,4 @@
-"""Label names, their columns, and the multi-hot arrays between the two."""
+"""`LabelSet`: label names, their columns, and the conversion to and from multi-hot arrays."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from emotion.errors import DataError
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The ordered label names of a data set; column `i` of every label array is `names[i]`."""
+    """The ordered label names of a dataset; column `i` of every label array belongs to `names[i]`."""
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
-            raise DataError(f"labels: found {list(self.names)}, at least 2 are needed: check data.label_column or data.label_columns")
+            raise DataError(f"labels: found {list(self.names)}, need at least 2: check data.label_column or data.label_columns")
         if len(set(self.names)) != len(self.names) or "" in self.names:
             raise DataError(f"labels: names must be unique and not empty, got {list(self.names)}")
 
@@ -27,18 +27,18 @@ class LabelSet:
 
     @cached_property
     def columns(self) -> dict[str, int]:
-        """Column of each name."""
+        """Column of each label name."""
         return {name: column for column, name in enumerate(self.names)}
 
     @property
     def id2label(self) -> dict[int, str]:
-        """Hugging Face's mapping of the same columns."""
+        """The mapping from column to name that a Hugging Face config stores."""
         return dict(enumerate(self.names))
 
     def column(self, label: str | int) -> int:
-        """Return the column of a name, or of an id given as a number or as its digits.
+        """Return the column of a label, given by name, by id, or by an id written as digits.
 
-        Raises: DataError for a label that is not in the set.
+        Raises: DataError if the label is not in the set.
         """
         if isinstance(label, str):
             name = label.strip()
@@ -52,12 +52,12 @@ class LabelSet:
         raise DataError(f"unknown label {label!r}" + (f", did you mean {near[0]!r}?" if near else ""))
 
     def encode(self, rows: Sequence[Iterable[str | int]]) -> np.ndarray:
-        """Return the multi-hot array, bool (n, L), of rows of names or ids."""
+        """Return the multi-hot array, bool (n, L), of rows of label names or ids."""
         encoded = np.zeros((len(rows), len(self)), dtype=bool)
         for row, labels in enumerate(rows):
             encoded[row, [self.column(label) for label in labels]] = True
         return encoded
 
     def decode(self, row: np.ndarray) -> list[str]:
-        """Return the names where a bool (L,) row is true."""
+        """Return the label names at the true positions of a bool (L,) row."""
         return [name for name, is_on in zip(self.names, row, strict=True) if is_on]

@@ -13,12 +13,12 @@ PATHS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.paren
 
 def test_every_config_is_found():
     names = {str(path.relative_to(ROOT / "configs").with_suffix("")) for path in PATHS}
-    study = {"distilbert", "gemma_lora", "mistral_lora", "mistral_qlora"}
-    assert names >= {"quickstart", "minilm", "tfidf"} | study | {f"semeval/{name}" for name in study}
+    both_datasets = {"distilbert", "gemma_lora", "mistral_lora", "mistral_qlora"}
+    assert names >= {"quickstart", "minilm", "minilm_distilled", "tfidf"} | both_datasets | {f"semeval/{name}" for name in both_datasets}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_published_config_loads(path):
+def test_published_config_loads_with_its_values(path):
     written = yaml.safe_load(path.read_text())
     loaded = to_dict(load_config(path))
     for section, values in written.items():
@@ -26,7 +26,18 @@ def test_published_config_loads(path):
             assert loaded[section][key] == value
 
 
-def test_override_wins_over_file_and_is_typed():
+def test_minilm_trains_one_model():
+    distillation = load_config(ROOT / "configs" / "minilm.yaml").distillation
+    assert distillation.num_teachers == 0 and distillation.teachers is None
+
+
+def test_minilm_distilled_differs_from_minilm_in_its_distillation_section_only():
+    one, distilled = (to_dict(load_config(ROOT / "configs" / f"{name}.yaml")) for name in ("minilm", "minilm_distilled"))
+    assert len(one) > 5 and [section for section in one if one[section] != distilled[section]] == ["distillation"]
+    assert distilled["distillation"] == {"teachers": None, "num_teachers": 3, "weight": 1.0}
+
+
+def test_override_replaces_the_value_of_the_file_and_is_converted():
     config = load_config(ROOT / "configs" / "quickstart.yaml", ["training.learning_rate=5e-5", "data.source=2024", "data.label_names=a,b"])
     assert config.training.learning_rate == 5e-5
     assert config.data.source == "2024"
@@ -34,13 +45,13 @@ def test_override_wins_over_file_and_is_typed():
     assert config.training.epochs == load_config(ROOT / "configs" / "quickstart.yaml").training.epochs
 
 
-def test_scientific_notation_of_yaml_is_a_number(tmp_path):
+def test_scientific_notation_in_yaml_is_a_number(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text("training:\n  learning_rate: 3e-4\n")  # PyYAML reads a text
+    path.write_text("training:\n  learning_rate: 3e-4\n")  # PyYAML reads a string
     assert load_config(path).training.learning_rate == 3e-4
 
 
-def test_all_faults_are_reported_together_with_the_nearest_names():
+def test_all_errors_are_reported_together_with_the_nearest_keys():
     overrides = ["trainin.epochs=3", "training.epoch=3", "training.seed=a", "training.precision=int8", "lr"]
     with pytest.raises(ConfigError) as caught:
         load_config(None, overrides)
@@ -48,48 +59,48 @@ def test_all_faults_are_reported_together_with_the_nearest_names():
     for part in (
         "unknown key trainin, did you mean training?",
         "unknown key training.epoch, did you mean training.epochs?",
-        "training.seed='a': must be a whole number",
+        "training.seed='a': must be an integer",
         "training.precision='int8': must be auto or fp32 or bf16 or fp16",
-        "'lr': settings are given as section.key=value",
+        "'lr': must be section.key=value",
     ):
         assert part in message
 
 
-def test_key_of_another_section_is_found():
+def test_key_in_the_wrong_section_gets_a_suggestion():
     with pytest.raises(ConfigError, match=r"unknown key data\.learning_rate, did you mean"):
         load_config(None, ["data.learning_rate=1e-4"])
 
 
 @pytest.mark.parametrize("key", BOUNDS)
-def test_value_out_of_bounds_is_refused(key):
+def test_value_out_of_bounds_raises(key):
     with pytest.raises(ConfigError, match=key):
         load_config(None, [f"{key}=-1"])
 
 
-def test_teachers_are_named_or_trained_and_not_for_the_baseline():
-    with pytest.raises(ConfigError, match=r"distillation.teachers with num_teachers: name teachers or have them trained"):
+def test_teachers_exclude_num_teachers_and_the_baseline():
+    with pytest.raises(ConfigError, match=r"distillation\.teachers with distillation\.num_teachers: set only one of them"):
         load_config(None, ["distillation.teachers=runs/a", "distillation.num_teachers=2"])
-    with pytest.raises(ConfigError, match=r"model.backbone=tfidf with distillation: .* num_teachers=0"):
-        load_config(ROOT / "configs" / "minilm.yaml", ["model.backbone=tfidf"])
+    with pytest.raises(ConfigError, match=r"model\.backbone=tfidf with distillation: .*num_teachers=0"):
+        load_config(ROOT / "configs" / "minilm_distilled.yaml", ["model.backbone=tfidf"])
 
 
-def test_missing_file_and_broken_yaml_are_one_line(tmp_path):
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("training: [\n")
-    for path, word in ((tmp_path / "none.yaml", "cannot be read"), (broken, "is not YAML")):
-        with pytest.raises(ConfigError, match=word) as caught:
+def test_missing_file_and_invalid_yaml_raise_one_line(tmp_path):
+    invalid = tmp_path / "invalid.yaml"
+    invalid.write_text("training: [\n")
+    for path, message in ((tmp_path / "missing.yaml", "cannot be read"), (invalid, "is not valid YAML")):
+        with pytest.raises(ConfigError, match=message) as caught:
             load_config(path)
         assert "\n" not in str(caught.value)
 
 
-def test_resolved_config_reads_back_as_itself(tmp_path):
+def test_saved_config_loads_as_the_same_config(tmp_path):
     config = load_config(None, ["data.label_columns=a,b", "training.head_learning_rate=1e-3"])
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(to_dict(config)))
     assert load_config(path) == config
 
 
-def test_every_key_is_described():
+def test_every_key_has_a_description():
     rows = describe_keys()
     expected = [f"{s.name}.{f.name}" for s in dataclasses.fields(Config) for f in dataclasses.fields(getattr(Config(), s.name))]
     assert [key for key, _, _ in rows] == expected and len(expected) > 30

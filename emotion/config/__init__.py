@@ -1,4 +1,7 @@
-"""Frozen dataclasses <- YAML <- `key=value`: `settings` is the home of every default, `loading` fills it and names all faults together."""
+"""The settings of a run: frozen dataclasses, filled from a YAML file and `section.key=value` overrides.
+
+`settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
+"""
 
 from emotion.config.loading import TOKEN, describe_keys, format_keys, load_config, to_dict
 from emotion.config.settings import (

@@ -1,184 +1,184 @@
-"""Every setting, its default, its meaning and its bounds: their one home, read by people and by `train.py --keys`."""
+"""Every setting with its default, description and bounds, defined here only. `train.py --keys` prints the descriptions."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 INERT_SECTIONS = ("run", "tracking", "hub")
-"""Sections of a config that have no say in what comes out of training."""
+"""Sections of a config that do not affect the trained model."""
 BASELINE = "tfidf"
-"""The `model.backbone` that is no transformer."""
+"""The value of `model.backbone` that selects the TF-IDF baseline instead of a transformer."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     source: str = "sample"
-    """`sample` (bundled), a file, a folder of split files, or the id of a data set on the Hub."""
+    """`sample` (the bundled corpus), a file, a folder with one file per split, or the id of a dataset on the Hub."""
     hub_config: str | None = None
-    """Configuration name of a Hub data set, such as `simplified`."""
+    """Configuration name of a Hub dataset, for example `simplified`."""
     train: str | None = None
-    """Training file, in place of `source`."""
+    """Training file; if set, `source` is not used."""
     validation: str | None = None
-    """Validation file; without one it is split off the training rows."""
+    """Validation file; if null, the validation split of `source`, or rows split off the training rows."""
     test: str | None = None
-    """Test file."""
+    """Test file; if null, the test split of `source`, or rows split off if `source` is a single file."""
     text_column: str | None = None
-    """Column of the text (name, or position from 0 in a file without header); guessed if left out."""
+    """Column of the text, by name, or by position from 0 in a file without a header; detected if null."""
     label_column: str | None = None
-    """Column of the labels: delimited names or ids, or a list; guessed if left out."""
+    """Column of the labels, which holds delimited names or ids, or a list; detected if null."""
     label_columns: tuple[str, ...] | None = None
-    """Columns that hold 0 or 1, one a label; guessed if left out."""
+    """Columns that hold 0 or 1, one column per label; detected if null."""
     label_delimiter: str | None = None
-    """What stands between labels in `label_column`; guessed among `|`, `;`, `,` and space."""
+    """Separator between the labels in `label_column`; detected among `|`, `;`, `,` and space if null."""
     label_names: tuple[str, ...] | None = None
-    """Names of the labels in column order; else from `labels.txt` or `emotions.txt` beside the data, or from the training rows."""
+    """Label names in the order of their ids; if null, from `labels.txt` or `emotions.txt` beside the data, or from the training rows."""
     id_column: str | None = None
-    """Column of row ids; guessed if left out, otherwise the line number."""
+    """Column of the row ids; detected if null, and the line number is the id if there is no such column."""
     on_bad_row: Literal["stop", "skip"] = "stop"
-    """`stop` names the bad rows and exits; `skip` writes them to `quarantine.tsv` in the run folder and goes on."""
+    """`stop` lists the rows that cannot be read and exits; `skip` writes them to `quarantine.tsv` in the run folder and continues."""
     validation_fraction: float = 0.1
-    """Share of rows split off for validation where there is no validation file, in (0, .5]."""
+    """Fraction of the rows to split off for validation if there is no validation split, in (0, 0.5]."""
     test_fraction: float = 0.1
-    """Share of rows split off for test when `source` is one file, in [0, .5]."""
+    """Fraction of the rows to split off for test if `source` is a single file, in [0, 0.5]."""
     split_seed: int = 0
-    """Seed of those splits; the split does not depend on `training.seed`."""
+    """Random seed of these splits; `training.seed` does not affect them."""
     train_fraction: float = 1.0
-    """Share of the training rows that is used, in (0, 1], stratified by label."""
+    """Fraction of the training rows to use, stratified by label, in (0, 1]."""
     max_length: int = 128
-    """Tokens kept of a text, special tokens included."""
+    """Maximum number of tokens per text, including special tokens; longer texts are truncated."""
 
     @property
     def named_columns(self) -> set[str]:
-        """The columns that are named here, not to be guessed."""
+        """The columns that the config names, which therefore are not detected."""
         return {column for column in (self.text_column, self.label_column, self.id_column, *(self.label_columns or ())) if column}
 
     @property
     def name(self) -> str:
-        """Where the training rows come from, in a word."""
+        """The training file if there is one, otherwise `source`."""
         return self.train or self.source
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     backbone: str = "bundled:all-MiniLM-L6-v2"
-    """Hub id, local folder, `bundled:all-MiniLM-L6-v2` (22M parameters, from an installed package), or `tfidf`, the baseline."""
+    """Hub id, local folder, `bundled:all-MiniLM-L6-v2` (22M parameters, installed as a package), or `tfidf` (the baseline)."""
     revision: str | None = None
-    """Branch, tag or commit of a Hub id."""
+    """Branch, tag or commit of a backbone on the Hub."""
     quantization: Literal["none", "nf4"] = "none"
-    """`nf4` holds the backbone's linear layers in 4 bits (QLoRA); they are frozen then, so it needs `lora.r`."""
+    """`nf4` stores the backbone's linear layers in 4 bits (QLoRA); these layers are frozen, so `lora.r` must be above 0."""
     double_quantization: bool = True
-    """Whether `nf4` quantises its scales too: 4.13 bits a weight in place of 4.5."""
+    """Quantize the scales of `nf4` as well: 4.13 instead of 4.5 bits per weight."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention kernel; `auto` is flash attention where it is installed and a GPU is there in bf16 or fp16, otherwise sdpa."""
+    """Attention kernel; `auto` selects FlashAttention-2 on a GPU in bf16 or fp16 if it is installed, otherwise sdpa."""
     gradient_checkpointing: bool = False
-    """Whether activations are computed again in the backward pass: about a third more time for much less memory."""
+    """Recompute activations in the backward pass: about a third slower, with much less memory."""
     random_weights: bool = False
-    """Start from random weights of the backbone's architecture: for measuring speed and memory without the weights."""
+    """Initialize the backbone with random weights: to measure speed and memory without the pretrained weights."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
     r: int = 0
-    """Rank of the adapters; 0 trains all weights instead."""
+    """Rank of the LoRA adapters; 0 trains all weights without adapters."""
     alpha: float = 16.0
-    """Scale of the adapters: their product is multiplied by `alpha / r`."""
+    """LoRA scaling: the adapters' output is multiplied by `alpha / r`."""
     dropout: float = 0.05
-    """Dropout before the adapters, in [0, 1)."""
+    """Dropout probability on the adapters' input, in [0, 1)."""
     target_modules: tuple[str, ...] | None = None
-    """Names of the layers that get adapters, such as `q_proj`; all linear layers of the backbone if left out."""
+    """Names of the layers that get adapters, for example `q_proj`; if null, all linear layers of the backbone."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     epochs: int = 4
-    """Passes over the training rows."""
+    """Number of passes over the training rows."""
     per_device_batch_size: int = 32
-    """Most rows of a micro-batch on one device."""
+    """Maximum number of rows of a micro-batch on one device."""
     gradient_accumulation_steps: int = 1
-    """Micro-batches of one optimizer step on one device."""
+    """Number of micro-batches per optimizer step on one device."""
     learning_rate: float = 2e-4
     """Peak learning rate of the backbone."""
     head_learning_rate: float | None = None
-    """Peak learning rate of the head; `learning_rate` if left out."""
+    """Peak learning rate of the classification head; `learning_rate` if null."""
     weight_decay: float = 0.01
-    """AdamW's decay; biases and norms are exempt."""
+    """Weight decay of AdamW, in [0, 1); biases and normalization layers are not decayed."""
     warmup_ratio: float = 0.06
-    """Share of optimizer steps spent warming up, in [0, 1)."""
+    """Fraction of the optimizer steps for the linear warmup of the learning rate, in [0, 1)."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm; 0 turns clipping off."""
+    """Maximum gradient norm for clipping; 0 disables clipping."""
     pos_weight: Literal["none", "auto"] = "none"
-    """`auto` weighs positives of a label by negatives / positives, at most `pos_weight_cap`."""
+    """`auto` multiplies the loss of a label's positives by negatives / positives, at least 1 and at most `pos_weight_cap`."""
     pos_weight_cap: float = 10.0
-    """Upper bound of `pos_weight: auto`, at least 1."""
+    """Upper limit of the weights that `pos_weight=auto` computes, at least 1."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto` is bf16 on a GPU that has it, fp32 elsewhere."""
+    """Precision of the computation; `auto` is bf16 on a GPU that supports it, otherwise fp32."""
     validations_per_epoch: int = 1
-    """How often the validation split is scored in an epoch."""
+    """Number of validations per epoch."""
     select_by: Literal["macro_average_precision", "macro_f1_tuned"] = "macro_average_precision"
-    """Validation score that chooses the best checkpoint."""
+    """Validation metric that selects the best checkpoint; `macro_f1_tuned` is macro-F1 at the fitted thresholds."""
     patience: int = 0
-    """Validations without a better score after which training stops; 0 never stops early."""
+    """Stop after this many validations without a better score; 0 disables early stopping."""
     save_every_minutes: float = 10.0
-    """Minutes between resumable states; 0 saves none by time. Ctrl-C and SIGTERM always save one."""
+    """Minutes between saved training states; 0 disables saving by time. Ctrl-C and SIGTERM always save a state."""
     save_every_steps: int = 0
-    """Optimizer steps between resumable states; 0 saves none by steps."""
+    """Optimizer steps between saved training states; 0 disables saving by steps."""
     num_states: int = 2
-    """Newest resumable states that are kept."""
+    """Number of saved training states to keep; older ones are deleted."""
     timeout_minutes: float = 10.0
-    """Minutes that a process waits for the others before it gives the run up; it can be resumed then."""
+    """Minutes that a process waits for the other processes before the run stops; `--resume` continues it."""
     log_every: int = 20
     """Optimizer steps between rows of `metrics.jsonl`."""
     seed: int = 0
-    """Seed of head, order and dropout."""
+    """Random seed of head initialization, row order and dropout."""
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
     teachers: tuple[str, ...] | None = None
-    """Trained models (run folders, model folders, Hub ids) whose mean probabilities stand beside the gold labels in the loss."""
+    """Trained models (run folders, model folders or Hub ids) whose mean probabilities are mixed into the training targets."""
     num_teachers: int = 0
-    """Teachers that the run trains for itself first, by its own settings from other seeds, in place of `teachers`; 0 trains none."""
+    """Number of teachers that the run trains first, with its own settings and other seeds, instead of `teachers`."""
     weight: float = 0.5
-    """Share of the teachers' probabilities in the targets, in (0, 1]; the gold labels have the rest."""
+    """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
 
 
 @dataclass(frozen=True)
 class DecisionConfig:
     maximize: Literal["macro_f1", "micro_f1"] = "macro_f1"
-    """`macro_f1` gives each label its threshold, rare ones counting as much as common ones; `micro_f1` gives all the same one."""
+    """Metric that the thresholds maximize: `macro_f1` fits one threshold per label, `micro_f1` one threshold for all labels."""
     shrinkage: float = 50.0
-    """A label's own threshold weighs `n / (n + shrinkage)`, n its positives; the rest is that of best expected F1. 0 trusts its own."""
+    """Moves thresholds of rare labels to the best expected F1: the best-F1 threshold of n positives has weight `n / (n + shrinkage)`."""
     fit_temperature: bool = True
-    """Whether the logits are divided by a temperature fitted on validation (and the saved head with them)."""
+    """Divide the logits by a temperature fitted on validation; the weights of the saved head include it."""
     empty_set: Literal["none", "top1"] = "none"
-    """What a text gets whose labels all stay below their thresholds: nothing, or the likeliest label."""
+    """Prediction for a text with no label at or above its threshold: `none` predicts no label, `top1` the most probable one."""
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     backend: Literal["auto", "none", "wandb", "tensorboard"] = "auto"
-    """Experiment tracker; `auto` is Weights & Biases: online where a key is there, otherwise offline, in the run folder."""
+    """Experiment tracker; `auto` is Weights & Biases if installed: online with an API key, otherwise offline in the run folder."""
     project: str = "emotion"
-    """Project of the tracker."""
+    """Project name in the tracker."""
     log_model: bool = False
-    """Whether the model folder goes to Weights & Biases too, as an artifact."""
+    """Upload the model folder to Weights & Biases as an artifact."""
 
 
 @dataclass(frozen=True)
 class HubConfig:
     push: bool = False
-    """Whether the model goes to the Hub when training is done; `evaluate.py --push` does the same later."""
+    """Upload the model to the Hub after training; `export.py --push` does the same later."""
     repo: str | None = None
     """Repository on the Hub, `USER/NAME`."""
     private: bool = True
-    """Whether a repository that is made is private."""
+    """Make the repository private if it has to be created."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
     folder: str = "runs"
-    """Folder of all runs."""
+    """Folder that contains all runs."""
     name: str | None = None
-    """Folder of this run below it; the config's name and the time if left out."""
+    """Name of this run's folder inside `folder`; if null, the name of the config and the time."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,10 @@ class Config:
 
 
 BOUNDS: dict[str, tuple[str, Any]] = {
-    "data.validation_fraction": ("in (0, .5]", lambda x: 0 < x <= 0.5),
-    "data.test_fraction": ("in [0, .5]", lambda x: 0 <= x <= 0.5),
+    "data.validation_fraction": ("in (0, 0.5]", lambda x: 0 < x <= 0.5),
+    "data.test_fraction": ("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
     "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "data.max_length": ("at least 4", lambda x: x >= 4),
     "lora.r": ("at least 0", lambda x: x >= 0),
     "lora.alpha": ("above 0", lambda x: x > 0),
@@ -219,8 +220,8 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.timeout_minutes": ("above 0", lambda x: x > 0),
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
-    "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "distillation.num_teachers": ("at least 0", lambda x: x >= 0),
     "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
 }
+"""Allowed values of numeric settings: their description in error messages, and a function that tests a value."""

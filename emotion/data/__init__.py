@@ -1,1 +1,1 @@
-"""From files and Hub data sets to batches of tokens."""
+"""From files and Hub datasets to tokenized batches: reading, splitting, batching and padding."""

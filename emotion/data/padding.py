@@ -1,4 +1,4 @@
-"""Token ids -> padded arrays, and which rows are predicted together. Works without torch."""
+"""Pad token ids to arrays, and group rows of similar length for prediction. Works without torch."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,10 @@ import numpy as np
 
 
 def batch_by_tokens(lengths: np.ndarray, num_tokens: int) -> Iterator[np.ndarray]:
-    """Yield row numbers in batches of about one length, longest first (so that memory runs out at once or never).
+    """Yield batches of row indices of similar length, longest first, so that an out-of-memory error occurs at the start.
 
-    `lengths` is int (n,), tokens of each row; a batch has at most `num_tokens` with its padding, or is a single row.
+    `lengths` is int (n,), the number of tokens of each row. A batch has at most `num_tokens` tokens, padding included, or it is a single
+    row.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -19,7 +20,10 @@ def batch_by_tokens(lengths: np.ndarray, num_tokens: int) -> Iterator[np.ndarray
 
 
 def pad_rows(token_ids: list[list[int]], rows: np.ndarray, pad_token_id: int, width: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and mask of the rows, int64 (b, t), padded on the right to the longest of them, and to `width`."""
+    """Return the input ids and the attention mask of the rows, int64 (b, t), padded on the right.
+
+    t is the length of the longest row, and at least `width`.
+    """
     width = max(width, *(len(token_ids[row]) for row in rows))
     input_ids = np.full((len(rows), width), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), width), dtype=np.int64)

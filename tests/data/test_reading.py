@@ -24,11 +24,11 @@ def write_csv(path, rows, header=HEADER):
 
 
 def read_train(path, *overrides):
-    """Read a file as the training split, with the bundled validation file's labels left alone."""
+    """Read a file as the training split and, so that nothing is split off, as the validation split."""
     return read(f"data.train={path}", f"data.validation={path}", *overrides)["train"]
 
 
-def test_bundled_corpus_is_what_its_card_says():
+def test_bundled_corpus_agrees_with_its_card():
     dataset = read("data.source=sample")
     assert {split: len(examples) for split, examples in dataset.splits.items()} == {"train": 1300, "validation": 300, "test": 400}
     assert len(dataset.label_set) == 28
@@ -48,7 +48,7 @@ def goemotions(tmp_path):
     return tmp_path
 
 
-def test_goemotions_as_released_needs_no_setting(goemotions):
+def test_released_goemotions_files_need_no_setting(goemotions):
     dataset = read(f"data.source={goemotions}")
     assert set(dataset.splits) == {"train", "validation", "test"}
     train = dataset["train"]
@@ -63,15 +63,15 @@ def test_goemotions_as_released_needs_no_setting(goemotions):
     assert "text from column '0'" in dataset.messages[0]
 
 
-def test_texts_in_two_splits_are_counted(goemotions):
+def test_texts_that_are_in_two_splits_are_counted(goemotions):
     messages = read(f"data.source={goemotions}").messages
-    assert "4 rows of validation have a text that also stands in train" in messages
+    assert "4 rows of validation have a text that is also in train" in messages
 
 
 SEMEVAL_HEADER = "ID\tTweet\tanger\tjoy\ttrust\n"
 
 
-def test_semeval_as_shipped_needs_no_setting(tmp_path):
+def test_released_semeval_files_need_no_setting(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text(SEMEVAL_HEADER + '2017-1\t"Worry is a down payment\t0\t1\t1\n2017-2\tplain "\t0\t0\t0\n', encoding="utf-8")
     dataset = read(f"data.train={path}", f"data.validation={path}")
@@ -79,40 +79,40 @@ def test_semeval_as_shipped_needs_no_setting(tmp_path):
     assert dataset["train"].texts == ['"Worry is a down payment', 'plain "']
     assert dataset["train"].ids == ["2017-1", "2017-2"]
     np.testing.assert_array_equal(dataset["train"].labels, [[0, 1, 1], [0, 0, 0]])
-    assert "train: 1 rows carry no label" in dataset.messages
+    assert "train: 1 rows have no label" in dataset.messages
 
 
-def test_semeval_test_file_without_labels_is_refused_by_line(tmp_path):
+def test_semeval_test_file_without_labels_raises_with_the_line(tmp_path):
     train, test = tmp_path / "train.txt", tmp_path / "test.txt"
     train.write_text(SEMEVAL_HEADER + "1\ta text\t0\t1\t1\n2\tb text\t1\t0\t0\n")
     test.write_text(SEMEVAL_HEADER + "3\tc text\tNONE\tNONE\tNONE\n")
-    with pytest.raises(DataError, match=r"test\.txt:2: column 'anger' is 'NONE': this file was published without its labels"):
+    with pytest.raises(DataError, match=r"test\.txt:2: column 'anger' is 'NONE': this file was published without labels"):
         read(f"data.train={train}", f"data.validation={train}", f"data.test={test}")
 
 
 TEXTS = ["NA", "null", "None", "nan", '"', "🙃 emoji", "x" * 10_000, "a,b", "line\nbreak", " padded ", "\tt", "0", "#"]
 
 
-def frame():
+def make_frame():
     return pd.DataFrame({"id": [f"r{i}" for i in range(len(TEXTS))], "text": TEXTS, "labels": ["joy", "anger|joy"] * 6 + ["anger"]})
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
-def test_texts_survive_every_format(tmp_path, ending):
+def test_texts_are_unchanged_in_every_format(tmp_path, ending):
     path = tmp_path / f"train.{ending}"
     if ending.startswith("csv"):
-        frame().to_csv(path, index=False)
+        make_frame().to_csv(path, index=False)
     elif ending.startswith("jsonl"):
-        frame().to_json(path, orient="records", lines=True, force_ascii=False)
+        make_frame().to_json(path, orient="records", lines=True, force_ascii=False)
     else:
-        frame().to_parquet(path)
+        make_frame().to_parquet(path)
     train = read_train(path)
     assert train.texts == TEXTS
-    assert train.ids == frame().id.tolist()
+    assert train.ids == make_frame().id.tolist()
     assert train.labels.sum(axis=0).tolist() == [7, 12]
 
 
-def test_texts_survive_tsv_unquoted(tmp_path):
+def test_tsv_has_no_quoting(tmp_path):
     path = tmp_path / "train.tsv"
     texts = [text for text in TEXTS if "\n" not in text and "\t" not in text]
     path.write_text("text\tlabels\n" + "".join(f"{text}\tjoy|anger\n" for text in texts), encoding="utf-8")
@@ -120,7 +120,7 @@ def test_texts_survive_tsv_unquoted(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [[["joy"], ["anger", "joy"]], [[1], [0, 1]]])
-def test_lists_of_labels(tmp_path, labels):
+def test_labels_can_be_lists_of_names_or_ids(tmp_path, labels):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {i}", "labels": row}) + "\n" for i, row in enumerate(labels)))
     train = read_train(path, "data.label_names=anger,joy")
@@ -128,21 +128,21 @@ def test_lists_of_labels(tmp_path, labels):
 
 
 @pytest.mark.parametrize("delimiter", ["|", ";", ","])
-def test_delimiter_is_guessed_and_said(tmp_path, delimiter):
+def test_delimiter_is_detected_and_reported(tmp_path, delimiter):
     path = write_csv(tmp_path / "train.csv", [f'1,one,"joy{delimiter}anger"\n', "2,two,joy\n"])
     dataset = read(f"data.train={path}", f"data.validation={path}")
     assert dataset.label_set.names == ("anger", "joy")
     assert f"split at {delimiter!r}" in dataset.messages[0]
 
 
-def test_bom_and_crlf_are_not_text(tmp_path):
+def test_byte_order_mark_and_crlf_are_not_part_of_the_text(tmp_path):
     path = tmp_path / "train.csv"
     path.write_bytes(b"\xef\xbb\xbftext,labels\r\none,joy\r\ntwo,anger\r\n")
     train = read_train(path)
     assert train.texts == ["one", "two"] and train.labels.tolist() == [[False, True], [True, False]]
 
 
-def test_columns_with_other_names_are_named_by_config(tmp_path):
+def test_config_names_columns_that_are_not_recognized(tmp_path):
     path = write_csv(tmp_path / "train.csv", ["one,joy\n", "two,anger\n"], header="utterance x,what y\n")
     train = read_train(path, "data.text_column=utterance x", "data.label_column=what y")
     assert train.texts == ["one", "two"]
@@ -161,7 +161,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_bad_row_stops_with_file_line_and_reason(tmp_path, reason):
+def test_bad_row_raises_with_file_line_and_reason(tmp_path, reason):
     path = tmp_path / "train.csv"
     path.write_bytes(BAD[reason])
     with pytest.raises(DataError) as caught:
@@ -170,7 +170,7 @@ def test_bad_row_stops_with_file_line_and_reason(tmp_path, reason):
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_bad_row_is_skipped_quarantined_and_the_rest_kept(tmp_path, reason):
+def test_skipped_bad_row_is_quarantined_and_other_rows_are_kept(tmp_path, reason):
     path, other = tmp_path / "train.csv", write_csv(tmp_path / "v.csv", ["three,joy\n", "four,anger\n"], "text,labels\n")
     path.write_bytes(BAD[reason])
     dataset = read(f"data.train={path}", f"data.validation={other}", "data.on_bad_row=skip", "data.label_names=anger,joy")
@@ -181,21 +181,21 @@ def test_bad_row_is_skipped_quarantined_and_the_rest_kept(tmp_path, reason):
     assert len(written) == 2 and str(path) in written[1] and reason.split(",")[0] in written[1]
 
 
-def test_unclosed_quote_does_not_swallow_rows_in_silence(tmp_path):
+def test_unclosed_quote_raises_instead_of_swallowing_rows(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('text,labels\none,joy\n"two,anger\nthree,joy\n')
     with pytest.raises(DataError, match="unbalanced quote in lines 3-4"):
         read_train(path)
 
 
-def test_at_most_twenty_bad_rows_are_shown_with_the_total(tmp_path):
+def test_error_lists_twenty_bad_rows_and_the_total(tmp_path):
     path = write_csv(tmp_path / "train.csv", ["1,one,joy\n", "2,two,anger\n"] + [f"{i},,joy\n" for i in range(25)])
     with pytest.raises(DataError, match="25 bad rows") as caught:
         read(f"data.source={path}")
     assert str(caught.value).count("empty text") == 20 and "and 5 more" in str(caught.value)
 
 
-def test_single_file_is_split_without_loss(tmp_path):
+def test_single_file_is_split_without_losing_rows(tmp_path):
     texts = [f"text {i}" for i in range(100)]
     path = write_csv(tmp_path / "all.csv", [f"{i},{text},{'joy' if i % 2 else 'anger'}\n" for i, text in enumerate(texts)])
     dataset = read(f"data.source={path}")
@@ -207,27 +207,27 @@ def test_single_file_is_split_without_loss(tmp_path):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["data.source=nowhere.csv"], "no such file or folder"),
-        (["data.source=./no/where"], "no such file or folder"),
+        (["data.source=missing.csv"], "no such file or folder"),
+        (["data.source=./missing/folder"], "no such file or folder"),
         (["data.train=x.xlsx"], "unknown format '.xlsx'"),
-        (["data.train=none.csv"], "cannot be read"),
+        (["data.train=missing.csv"], "cannot be read"),
     ],
 )
-def test_wrong_source_is_one_line(overrides, message):
+def test_wrong_source_raises_one_line(overrides, message):
     with pytest.raises(DataError, match=message) as caught:
         read(*overrides)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name, content", [("a.csv", b""), ("a.csv.gz", b"text,labels\n"), ("a.parquet", b"no parquet"), ("b.csv.gz", b"")])
-def test_empty_and_damaged_files_are_one_line(tmp_path, name, content):
+def test_empty_or_damaged_file_raises_one_line(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name == "b.csv.gz" else content)
     with pytest.raises(DataError, match=name):
         read_train(path)
 
 
-def test_hub_data_set_with_class_labels(monkeypatch):
+def test_hub_dataset_with_class_labels(monkeypatch):
     import datasets
 
     features = datasets.Features(
@@ -238,33 +238,33 @@ def test_hub_data_set_with_class_labels(monkeypatch):
         }
     )
     rows = datasets.Dataset.from_dict({"text": ["one", "NA"], "labels": [[1], [0, 1]], "id": ["a", "b"]}, features=features)
-    asked = []
+    calls = []
 
     def load(name, config):
-        asked.append((name, config))
+        calls.append((name, config))
         return datasets.DatasetDict({"train": rows, "validation": rows, "test": rows})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     dataset = read("data.source=google-research-datasets/go_emotions", "data.hub_config=simplified")
-    assert asked == [("google-research-datasets/go_emotions", "simplified")]
+    assert calls == [("google-research-datasets/go_emotions", "simplified")]
     assert dataset.label_set.names == ("anger", "joy")
     assert dataset["test"].texts == ["one", "NA"] and dataset["test"].ids == ["a", "b"]
     np.testing.assert_array_equal(dataset["validation"].labels, [[0, 1], [1, 1]])
 
 
-def test_hub_out_of_reach_is_one_line(monkeypatch):
+def test_unreachable_hub_raises_one_line(monkeypatch):
     import datasets
 
     def fail(name, config):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(DataError, match=r"the Hub did not give it.*no route.*data\.source=FOLDER") as caught:
+    with pytest.raises(DataError, match=r"cannot be loaded from the Hub.*no route.*data\.source=FOLDER") as caught:
         read("data.source=someone/something")
     assert "\n" not in str(caught.value)
 
 
-def test_read_examples_uses_the_labels_of_a_model(tmp_path):
+def test_read_examples_uses_the_label_set_of_the_model(tmp_path):
     label_set = LabelSet(("anger", "joy", "fear"))
     config = load_config(None).data
     path = write_csv(tmp_path / "some.csv", ["1,one,joy\n", "2,two,anger|joy\n"])

@@ -3,7 +3,7 @@ import pytest
 
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
-from emotion.data.splitting import fold_text, split_rows
+from emotion.data.splitting import normalize_text, split_rows
 from emotion.errors import DataError
 
 
@@ -20,35 +20,35 @@ def test_every_row_is_on_one_side():
     assert abs(len(taken) - 80) <= 2
 
 
-def test_labels_keep_their_shares():
+def test_split_keeps_the_fraction_of_each_label():
     texts, labels = make_rows(2_000)
     _, taken = split_rows(texts, labels, 0.25, seed=0)
     np.testing.assert_allclose(labels[taken].sum(axis=0), labels.sum(axis=0) * 0.25, atol=3)
 
 
-def test_same_seed_same_split_other_seed_other_split():
+def test_split_depends_on_the_seed_only():
     texts, labels = make_rows()
     first, again, other = (split_rows(texts, labels, 0.2, seed)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_rows_of_one_text_stay_together():
+def test_rows_with_the_same_text_stay_on_one_side():
     texts, labels = make_rows(200)
     doubled = texts + [f"  {text.upper()} " for text in texts]
     kept, taken = split_rows(doubled, np.vstack([labels, labels[::-1]]), 0.3, seed=0)
-    assert not {fold_text(doubled[i]) for i in kept} & {fold_text(doubled[i]) for i in taken}
+    assert not {normalize_text(doubled[i]) for i in kept} & {normalize_text(doubled[i]) for i in taken}
     assert len(taken) > 0
 
 
-def test_too_few_texts_are_refused():
-    with pytest.raises(DataError, match="too few"):
+def test_too_few_distinct_texts_raise():
+    with pytest.raises(DataError, match="1 distinct texts are too few"):
         split_rows(["a", "A"], np.ones((2, 2), dtype=bool), 0.5, seed=0)
 
 
 def test_train_fraction_keeps_every_label():
     full = read_dataset(load_config(None).data)
-    part = read_dataset(load_config(None, ["data.train_fraction=.25"]).data)
+    part = read_dataset(load_config(None, ["data.train_fraction=0.25"]).data)
     assert abs(len(part["train"]) - 325) <= 4
     assert part["train"].labels.sum(axis=0).min() >= 10
     assert set(part["train"].ids) < set(full["train"].ids)

@@ -1,7 +1,7 @@
-"""Files and Hub data sets -> `Examples`. Bad rows are quarantined with file:line, never guessed at.
+"""Read labelled rows from files and Hub datasets. Rows that cannot be read are reported with file and line, never repaired.
 
-`opening` and `formats` turn bytes into `rows`, `tables` holds a file of them and `streams` gives several in turn, `layout` finds
-the text and the labels in them, `sources` knows where the splits are.
+`opening` and `formats` parse the bytes of a file to `rows`; `tables` reads one file into memory, `streams` reads several files one after
+another; `layout` finds the text and label columns; `sources` finds the splits and returns `Dataset` and `Examples`.
 """
 
 from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples

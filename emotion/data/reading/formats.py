@@ -1,7 +1,7 @@
-"""The formats that rows are read from: csv, tsv, jsonl and parquet.
+"""Parsers of the supported formats: csv, tsv, jsonl and parquet.
 
-Nothing is converted: `NA`, `null` and a lone `"` stay what they are. A row that cannot be read becomes a `BadRow`, and reading
-goes on with the line after the one it began on, so that a stray quote costs its own row and no other.
+Values are not converted: `NA`, `null` and a single `"` stay as they are. A row that cannot be parsed becomes a `BadRow`, and parsing
+continues on the line after its first line, so that an unbalanced quote does not affect other rows.
 """
 
 import csv
@@ -14,24 +14,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from emotion.data.reading.rows import ID_WORDS, LABEL_WORDS, TEXT_WORDS, BadRow, Row, Rows
+from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES, BadRow, Row, Rows
 from emotion.errors import DataError
 
-HEADER_WORDS = {*TEXT_WORDS, *LABEL_WORDS, *ID_WORDS}
-"""Lower-case column names that mark a first row as a header."""
+HEADER_NAMES = {*TEXT_COLUMN_NAMES, *LABEL_COLUMN_NAMES, *ID_COLUMN_NAMES}
+"""Lower-case column names; a first row that contains one of them is a header."""
 SEPARATORS = (",", ";", "\t")
-"""What may stand between the cells of a csv file."""
+"""Separators between the cells of a csv file, in order of preference."""
 MAX_RECORD_LINES = 10_000
-"""Lines of the longest quoted csv row; a quote that is open for longer was never closed."""
+"""Maximum number of lines of a quoted csv row; a quote that is open for longer is unbalanced."""
 HEAD_RECORDS = 1_000
-"""JSON objects whose keys together are the columns, where keys may be missing."""
+"""Number of JSON objects whose combined keys are the columns, if objects may lack keys."""
 PARQUET_ROWS = 4_096
+"""Number of rows that are read from a parquet file at a time."""
 
 
 def _read_lines(path: str, stream: IO[bytes]) -> Iterator[str]:
-    """Yield lines with their ends; a byte-order mark is dropped, and bytes that are not UTF-8 come as surrogates.
+    """Yield lines with their line ends, without a byte-order mark; bytes that are not UTF-8 become lone surrogates.
 
-    Raises: DataError for UTF-16, which would read as text full of NULs.
+    Raises: DataError for UTF-16, which would otherwise be read as text full of NUL characters.
     """
     if stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
         raise DataError(f"{path}: is UTF-16; save it as UTF-8, for example with iconv -f UTF-16 -t UTF-8")
@@ -40,15 +41,18 @@ def _read_lines(path: str, stream: IO[bytes]) -> Iterator[str]:
 
 
 def _is_header(first: list[str], named_columns: set[str]) -> bool:
-    """Whether the first row names the columns: it holds a name we know, or nothing but short, different words."""
+    """Return whether the first row is a header: it has a known column name, or at least two cells, all different identifiers."""
     cells = [cell.strip().lower() for cell in first]
-    if named_columns & set(first) or HEADER_WORDS & set(cells):
+    if named_columns & set(first) or HEADER_NAMES & set(cells):
         return True
     return len(set(cells)) == len(cells) > 1 and all(cell.isidentifier() for cell in cells)
 
 
-def _with_header(path: str, entries: Iterator[Row | BadRow], named_columns: set[str]) -> Rows:
-    """Return the rows below a header, or all rows with numbers for column names if there is none; lengths are held to it."""
+def _split_header(path: str, entries: Iterator[Row | BadRow], named_columns: set[str]) -> Rows:
+    """Return the columns and the rows below the header; a row with another number of cells is a bad row.
+
+    Without a header, the columns are named by their positions from 0.
+    """
     first = next((entry for entry in entries if isinstance(entry, BadRow) or entry.values), None)
     if first is None:
         return Rows([], iter(()))
@@ -57,7 +61,7 @@ def _with_header(path: str, entries: Iterator[Row | BadRow], named_columns: set[
     has_header = _is_header(first.values, named_columns)
     columns = [cell.strip() for cell in first.values] if has_header else [str(position) for position in range(len(first.values))]
     if len(set(columns)) < len(columns):
-        raise DataError(f"{path}:{first.line}: two columns have one name among {columns}: rename one")
+        raise DataError(f"{path}:{first.line}: the column names {columns} are not unique; rename the duplicates")
 
     def check() -> Iterator[Row | BadRow]:
         for entry in entries if has_header else itertools.chain([first], entries):
@@ -75,12 +79,12 @@ def _read_csv(path: str, stream: IO[bytes], named_columns: set[str], is_lenient:
     first = next(lines, None)
     if first is None:
         return Rows([], iter(()))
-    entries = _parse_csv(path, itertools.chain([first], lines), _guess_separator(first, named_columns))
-    return _with_header(path, entries if is_lenient else (e for e in entries if isinstance(e, BadRow) or e.values), named_columns)
+    entries = _parse_csv(path, itertools.chain([first], lines), _detect_separator(first, named_columns))
+    return _split_header(path, entries if is_lenient else (e for e in entries if isinstance(e, BadRow) or e.values), named_columns)
 
 
-def _guess_separator(first: str, named_columns: set[str]) -> str:
-    """Return a comma, unless only another separator makes a header of the first line: `it works; really` is one cell."""
+def _detect_separator(first: str, named_columns: set[str]) -> str:
+    """Return the separator that splits the first line into a header, or a comma: `it works; really` is not a header."""
     for separator in SEPARATORS:
         cells = first.rstrip("\r\n").split(separator)
         if len(cells) > 1 and _is_header([cell.strip('"') for cell in cells], named_columns):
@@ -89,44 +93,42 @@ def _guess_separator(first: str, named_columns: set[str]) -> str:
 
 
 def _parse_csv(path: str, lines: Iterator[str], separator: str) -> Iterator[Row | BadRow]:
-    """Yield the records of RFC 4180; a record whose quotes do not fit costs its first line only."""
+    """Yield the records of an RFC 4180 file; if the quotes of a record are unbalanced, only its first line is a bad row."""
     csv.field_size_limit(sys.maxsize)
-    waiting: deque[str] = deque()
+    pushed_back: deque[str] = deque()
     number = 0
 
-    def pull() -> str | None:
-        return waiting.popleft() if waiting else next(lines, None)
+    def read_line() -> str | None:
+        return pushed_back.popleft() if pushed_back else next(lines, None)
 
-    def parse(record: list[str]) -> list[str]:
-        (values,) = csv.reader(record, strict=True, delimiter=separator)
-        return values
-
-    while (line := pull()) is not None:
+    while (line := read_line()) is not None:
         number += 1
-        record, values = [line], None
-        while values is None:
-            try:
-                values = parse(record)
-            except (csv.Error, ValueError) as error:
-                if _is_open(error) and _extend(record, pull):
-                    continue
-                reason = f"unbalanced quote in lines {number}-{number + len(record) - 1} ({error})"
-                yield BadRow.describe(path, number, reason, record[0].rstrip("\r\n"))
-                waiting.extendleft(reversed(record[1:]))
-                break
+        record = [line]
+        values = _parse_record(record, read_line, separator)
+        if isinstance(values, Exception):
+            reason = f"unbalanced quote in lines {number}-{number + len(record) - 1} ({values})"
+            yield BadRow.describe(path, number, reason, line.rstrip("\r\n"))
+            pushed_back.extendleft(reversed(record[1:]))
         else:
             yield Row(path, number, values)
             number += len(record) - 1
 
 
-def _is_open(error: Exception) -> bool:
-    """Whether a record ended within quotes; the csv module says it in words only."""
-    return "unexpected end of data" in str(error)
+def _parse_record(record: list[str], read_line: Callable[[], str | None], separator: str) -> list[str] | Exception:
+    """Return the cells of a record, or the error of the csv module; lines are appended to `record` while a quote is open."""
+    while True:
+        try:
+            (values,) = csv.reader(record, strict=True, delimiter=separator)
+            return values
+        except (csv.Error, ValueError) as error:
+            has_open_quote = "unexpected end of data" in str(error)  # the csv module has no error class for this
+            if not (has_open_quote and _extend_record(record, read_line)):
+                return error
 
 
-def _extend(record: list[str], pull: Callable[[], str | None]) -> bool:
-    """Append lines up to one that may close the quotes, and return whether there is one."""
-    while len(record) < MAX_RECORD_LINES and (line := pull()) is not None:
+def _extend_record(record: list[str], read_line: Callable[[], str | None]) -> bool:
+    """Append lines up to the next one that may close the quote, and return whether there is one."""
+    while len(record) < MAX_RECORD_LINES and (line := read_line()) is not None:
         record.append(line)
         if line.count('"') % 2:
             return True
@@ -134,10 +136,10 @@ def _extend(record: list[str], pull: Callable[[], str | None]) -> bool:
 
 
 def _read_tsv(path: str, stream: IO[bytes], named_columns: set[str], is_lenient: bool) -> Rows:
-    """Read tab-separated lines without quoting: a `"` is a plain character."""
+    """Parse tab-separated lines without quoting: a `"` is an ordinary character."""
     cells = ((line, text.rstrip("\r\n").split("\t")) for line, text in enumerate(_read_lines(path, stream), start=1))
     entries = (Row(path, line, values if values != [""] else []) for line, values in cells)
-    return _with_header(path, (entry for entry in entries if entry.values or is_lenient), named_columns)
+    return _split_header(path, (entry for entry in entries if entry.values or is_lenient), named_columns)
 
 
 def _read_jsonl(path: str, stream: IO[bytes], named_columns: set[str], is_lenient: bool) -> Rows:
@@ -163,7 +165,7 @@ def _read_jsonl(path: str, stream: IO[bytes], named_columns: set[str], is_lenien
 
 
 def _parse_json(path: str, lines: Iterator[str], is_lenient: bool) -> Iterator[tuple[dict[str, Any], Row | BadRow]]:
-    """Yield the object of each line, empty if it is none, and the line as it is."""
+    """Yield for each line its JSON object, or an empty one if it is not an object, and its `Row` of the raw text or `BadRow`."""
     for line, text in enumerate(lines, start=1):
         if not text.strip():
             if is_lenient:
@@ -187,7 +189,7 @@ def _read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_leni
     try:
         file = pq.ParquetFile(stream if stream.seekable() and Path(path).suffix != ".gz" else io.BytesIO(stream.read()))
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: is not a parquet file ({error})") from None
+        raise DataError(f"{path}: is not a valid parquet file ({error})") from None
 
     def entries() -> Iterator[Row | BadRow]:
         line = 0
@@ -207,3 +209,4 @@ READERS: dict[str, Callable[[str, IO[bytes], set[str], bool], Rows]] = {
     ".ndjson": _read_jsonl,
     ".parquet": _read_parquet,
 }
+"""Parser of each file extension: (path, stream, named_columns, is_lenient) -> rows."""

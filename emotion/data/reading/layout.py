@@ -1,6 +1,6 @@
-"""Which columns hold the text, the id and the labels, and how the labels are written.
+"""`Layout`: the columns of text, id and labels in a table, and the format of the labels.
 
-What the config leaves open is guessed on the training rows, said in one plain sentence, and then held for all splits.
+What the config does not name is detected in the training rows and reported in one sentence; the same layout is then used for all splits.
 """
 
 from collections.abc import Iterable
@@ -8,20 +8,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.rows import ID_WORDS, LABEL_WORDS, TEXT_WORDS
+from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 
-GUESS_ROWS = 500
-"""Rows looked at for a guess."""
+DETECTION_ROWS = 500
+"""Number of rows from which columns and delimiter are detected."""
 DELIMITERS = ("|", ";", ",", " ")
-SWITCHES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}  # True is 1
+"""Separators between labels that are detected, in order of preference."""
+BINARY_VALUES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}
+"""Values of a 0/1 column; False and True equal 0 and 1 as keys."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a row. Either `label_column` or `label_columns` is given."""
+    """The columns of a table by role. Either `label_column` or `label_columns` is set."""
 
     text_column: str
     id_column: str | None
@@ -30,69 +32,75 @@ class Layout:
     delimiter: str | None
 
     def describe(self) -> str:
-        labels = (
-            f"labels from the {len(self.label_columns)} 0/1 columns {self.label_columns[0]!r} to {self.label_columns[-1]!r}"
-            if self.label_columns
-            else f"labels from column {self.label_column!r}" + (f" split at {self.delimiter!r}" if self.delimiter else "")
-        )
-        return f"text from column {self.text_column!r}, {labels}, ids from " + (
-            f"column {self.id_column!r}" if self.id_column else "the line number"
-        )
+        """Return the layout as one sentence for the user."""
+        ids = f"column {self.id_column!r}" if self.id_column else "the line number"
+        return f"text from column {self.text_column!r}, {self.describe_labels()}, ids from {ids}"
+
+    def describe_labels(self) -> str:
+        """Return the part of the sentence that is about the labels."""
+        if self.label_columns:
+            return f"labels from the {len(self.label_columns)} 0/1 columns {self.label_columns[0]!r} to {self.label_columns[-1]!r}"
+        return f"labels from column {self.label_column!r}" + (f" split at {self.delimiter!r}" if self.delimiter else "")
 
     def read_labels(self, row: dict[str, Any]) -> list[str | int]:
         """Return the labels of a row as names or ids.
 
-        Raises: DataError with the reason if the row's labels cannot be read.
+        Raises: DataError with the reason if they cannot be read.
         """
         if self.label_columns:
-            return [column for column in self.label_columns if _read_switch(column, row[column])]
+            return [column for column in self.label_columns if _read_binary(column, row[column])]
         assert self.label_column is not None
         return split_labels(row[self.label_column], self.delimiter)
 
 
 def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | None) -> Layout:
-    """Return the layout of a table: what the config says, and guesses for the rest.
+    """Return the layout of a table: the columns that the config names, and detected ones for the rest.
 
-    Raises: DataError if a named column is missing or a column cannot be guessed.
+    `known_names` are label names known before the rows are read, if there are any.
+
+    Raises: DataError if a named column is missing or a column cannot be detected.
     """
-    text_column = find_text(table, config)
+    text_column = find_text_column(table, config)
     for key in ("id_column", "label_column"):
-        _require(table, key, getattr(config, key))
+        _check_column(table, key, getattr(config, key))
     for column in config.label_columns or ():
-        _require(table, "label_columns", column)
+        _check_column(table, "label_columns", column)
     if config.label_column and config.label_columns:
-        raise DataError("data.label_column and data.label_columns exclude each other: give the one that your file has")
+        raise DataError("data.label_column and data.label_columns are both set; set only the one that fits the file")
     label_columns = config.label_columns or ()
     label_column = config.label_column
     if not label_columns and label_column is None:
-        label_columns = _guess_switches(table, exclude=text_column)
+        label_columns = _detect_binary_columns(table, exclude=text_column)
         if not label_columns:
-            label_column = _guess_label_column(table, text_column, set(known_names or ()))
+            label_column = _detect_label_column(table, text_column, set(known_names or ()))
     delimiter = None
     if label_column is not None:
-        delimiter = config.label_delimiter or _guess_delimiter(_head(table, label_column), set(known_names or ()))
-    id_column = config.id_column or _guess_id(table, {text_column, label_column, *label_columns})
+        delimiter = config.label_delimiter or _detect_delimiter(_head(table, label_column), set(known_names or ()))
+    id_column = config.id_column or _detect_id_column(table, {text_column, label_column, *label_columns})
     return Layout(text_column, id_column, label_column, label_columns, delimiter)
 
 
 def name_label_columns(table: Table, config: DataConfig, names: tuple[str, ...]) -> DataConfig:
-    """Return the config with all of a model's labels as its 0/1 columns, if the table has them and nothing else is named."""
+    """Return the config with a model's label names as `label_columns`, if the table has these columns and the config names none."""
     if config.label_column is None and config.label_columns is None and set(names) <= set(table.columns):
         return replace(config, label_columns=names)
     return config
 
 
-def find_text(table: Table, config: DataConfig) -> str:
-    """Return the column of the text, named by the config or guessed.
+def find_text_column(table: Table, config: DataConfig) -> str:
+    """Return the column of the text: the one that the config names, or the detected one.
 
-    Raises: DataError if there is none.
+    Raises: DataError if the named column is missing or none is detected.
     """
-    _require(table, "text_column", config.text_column)
-    return config.text_column or _guess_text(table)
+    _check_column(table, "text_column", config.text_column)
+    return config.text_column or _detect_text_column(table)
 
 
-def find_labels(table: Table, layout: Layout, config: DataConfig, names_beside_data: tuple[str, ...] | None) -> LabelSet:
-    """Return the labels, from the config, the format, `labels.txt`, the 0/1 columns, or the training rows, in this order."""
+def find_label_set(table: Table, layout: Layout, config: DataConfig, names_beside_data: tuple[str, ...] | None) -> LabelSet:
+    """Return the label set of a table.
+
+    It comes from the 0/1 columns, or else from the first of these: the config, the dataset's class names, `labels.txt`, the values.
+    """
     if layout.label_columns:
         return LabelSet(layout.label_columns)
     assert layout.label_column is not None
@@ -108,7 +116,7 @@ def find_labels(table: Table, layout: Layout, config: DataConfig, names_beside_d
 
 
 def split_labels(value: Any, delimiter: str | None) -> list[str | int]:
-    """Return the labels of one cell: a list, a number, or delimited text; empty text is no label."""
+    """Return the labels of one cell, which is a list, a number, or a delimited string; an empty string has no labels."""
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
@@ -119,77 +127,78 @@ def split_labels(value: Any, delimiter: str | None) -> list[str | int]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _read_switch(column: str, value: Any) -> bool:
+def _read_binary(column: str, value: Any) -> bool:
     key = value.strip() if isinstance(value, str) else value
-    if key == "NONE":
-        raise DataError(f"column {column!r} is 'NONE': this file was published without its labels")
+    if key == "NONE":  # the test file of SemEval-2018 E-c as released during the competition
+        raise DataError(f"column {column!r} is 'NONE': this file was published without labels; use the file with gold labels")
     try:
-        return SWITCHES[key]
+        return BINARY_VALUES[key]
     except (KeyError, TypeError):
-        raise DataError(f"column {column!r} is {value!r}, allowed are 0 and 1") from None
+        raise DataError(f"column {column!r} is {value!r}, must be 0 or 1") from None
 
 
-def _require(table: Table, key: str, column: str | None) -> None:
+def _check_column(table: Table, key: str, column: str | None) -> None:
     if column is not None and column not in table.columns:
         raise DataError(f"{table.path}: data.{key}={column!r} is not among its columns {table.columns}")
 
 
 def _head(table: Table, column: str) -> list[Any]:
-    return table.values(column)[:GUESS_ROWS]
+    return table.values(column)[:DETECTION_ROWS]
 
 
-def _guess_text(table: Table) -> str:
-    for word in TEXT_WORDS:
-        for column in table.columns:
-            if column.lower() == word:
-                return column
+def _detect_text_column(table: Table) -> str:
+    """Return the column with a known name for texts, otherwise the one with the longest strings on average."""
+    if (known := _find_by_name(table.columns, TEXT_COLUMN_NAMES)) is not None:
+        return known
     lengths = {column: _mean_length(_head(table, column)) for column in table.columns}
     best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or lengths[best] == 0:
-        raise DataError(f"{table.path}: no column looks like text among {table.columns}: name it with data.text_column")
+        raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column")
     return best
+
+
+def _find_by_name(columns: list[str], names: tuple[str, ...]) -> str | None:
+    """Return the column whose name comes first in `names`, or None; case is ignored."""
+    return next((column for name in names for column in columns if column.lower() == name), None)
 
 
 def _mean_length(values: list[Any]) -> float:
     return sum(len(value) for value in values if isinstance(value, str)) / max(len(values), 1)
 
 
-def _guess_switches(table: Table, exclude: str) -> tuple[str, ...]:
-    """Return the columns whose every value is 0 or 1, if there are at least two."""
+def _detect_binary_columns(table: Table, exclude: str) -> tuple[str, ...]:
+    """Return the columns that contain only 0 and 1, if there are at least two and the file has a header."""
     columns = [
         column
         for column in table.columns
-        if column != exclude and column.lower() not in ID_WORDS and all(_is_switch(value) for value in _head(table, column))
+        if column != exclude and column.lower() not in ID_COLUMN_NAMES and all(_is_binary(value) for value in _head(table, column))
     ]
     return tuple(columns) if len(columns) > 1 and table.has_header else ()
 
 
-def _is_switch(value: Any) -> bool:
+def _is_binary(value: Any) -> bool:
     try:
-        return (value.strip() if isinstance(value, str) else value) in SWITCHES
+        return (value.strip() if isinstance(value, str) else value) in BINARY_VALUES
     except TypeError:
         return False
 
 
-def _guess_label_column(table: Table, text_column: str, known_names: set[str]) -> str:
+def _detect_label_column(table: Table, text_column: str, known_names: set[str]) -> str:
+    """Return the column with a known name for labels, otherwise the first one that contains only known label names or their ids."""
     others = [column for column in table.columns if column != text_column]
-    for word in LABEL_WORDS:
-        for column in others:
-            if column.lower() == word:
-                return column
+    if (known := _find_by_name(others, LABEL_COLUMN_NAMES)) is not None:
+        return known
     for column in others:
         values = _head(table, column)
-        delimiter = _guess_delimiter(values, known_names)
+        delimiter = _detect_delimiter(values, known_names)
         parts = [str(part) for value in values for part in split_labels(value, delimiter)]
         if parts and (set(parts) <= known_names or (known_names and all(part.isdecimal() for part in parts))):
             return column
-    raise DataError(
-        f"{table.path}: no column looks like labels among {table.columns}: name it with data.label_column or data.label_columns"
-    )
+    raise DataError(f"{table.path}: no column looks like labels among {table.columns}; set data.label_column or data.label_columns")
 
 
-def _guess_delimiter(values: list[Any], known_names: set[str]) -> str | None:
-    """Return the first delimiter that occurs; a space only if what it separates are ids or known names."""
+def _detect_delimiter(values: list[Any], known_names: set[str]) -> str | None:
+    """Return the first delimiter that occurs in the values; a space counts only if it separates ids or known names."""
     texts = [value for value in values if isinstance(value, str)]
     for delimiter in DELIMITERS:
         if any(delimiter in text.strip() for text in texts):
@@ -199,10 +208,11 @@ def _guess_delimiter(values: list[Any], known_names: set[str]) -> str | None:
     return None
 
 
-def _guess_id(table: Table, taken: set[str | None]) -> str | None:
+def _detect_id_column(table: Table, taken: set[str | None]) -> str | None:
+    """Return the first column with a known name for ids; in a file without a header, the first one whose values are unique."""
     others = [column for column in table.columns if column not in taken]
     for column in others:
-        if column.lower() in ID_WORDS:
+        if column.lower() in ID_COLUMN_NAMES:
             return column
     if table.has_header:
         return None

@@ -1,4 +1,4 @@
-"""A file, plain or compressed, or stdin -> its rows, the format told by its name."""
+"""Open a file, plain or compressed, or stdin, and parse its rows in the format that its name implies."""
 
 import gzip
 import io
@@ -19,20 +19,21 @@ COMPRESSIONS = (".gz", ".zst")
 
 @contextmanager
 def open_rows(path: Path, named_columns: Set[str] = frozenset(), is_lenient: bool = False) -> Iterator[Rows]:
-    """Give the rows of a file (or of stdin: `-`, as csv), its format told by its name.
+    """Open a file and yield its rows; its name determines the format. The path `-` is stdin, read as csv.
 
-    `named_columns` are those a config names; a first row that holds one of them is a header. `is_lenient` is for files to be
-    scored: a JSON object may lack keys, and an empty line is a (bad) row, so that every line has its place in the answer.
+    `named_columns` are the columns that the config names: a first row that contains one of them is a header. `is_lenient` is for files to
+    be scored: JSON objects may lack keys, and an empty line is a bad row instead of being ignored, so that the output has one row per line.
 
-    Raises: DataError if the file is missing, torn or of another format; rows read before that stand.
+    Raises: DataError if the file is missing or damaged, or if the format is unknown. Rows read before the damage are valid.
     """
     reader = READERS[".csv"] if path == Path("-") else READERS.get(find_format(path))
     if reader is None:
-        given = find_format(path) or "without an ending"
-        raise DataError(f"{path}: unknown format {given!r}; allowed are {', '.join(READERS)}, each also as {' or '.join(COMPRESSIONS)}")
+        suffix = repr(find_format(path)) if find_format(path) else "(no file extension)"
+        allowed = f"{', '.join(READERS)}, each also compressed as {' or '.join(COMPRESSIONS)}"
+        raise DataError(f"{path}: unknown format {suffix}; allowed are {allowed}")
     line = 0
 
-    def count(entries: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+    def track_line(entries: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         nonlocal line
         for entry in entries:
             line = entry.line
@@ -41,14 +42,14 @@ def open_rows(path: Path, named_columns: Set[str] = frozenset(), is_lenient: boo
     try:
         with _open_bytes(path) as (stream, measure):
             rows = reader(str(path), stream, set(named_columns), is_lenient)
-            yield replace(rows, entries=count(rows.entries), measure=measure)
+            yield replace(rows, entries=track_line(rows.entries), measure=measure)
     except (OSError, EOFError, zlib.error) as error:
-        where = f"{path}:{line + 1}" if line else str(path)
-        raise DataError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        position = f"{path}:{line + 1}" if line else str(path)
+        raise DataError(f"{position}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def find_format(path: Path) -> str:
-    """Return the ending that tells the format, lower-case, without that of a compression; empty if there is none."""
+    """Return the lower-case file extension before any compression extension, or an empty string."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
@@ -57,7 +58,7 @@ def find_format(path: Path) -> str:
 
 @contextmanager
 def _open_bytes(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
-    """Give the decompressed bytes of a file, and what measures the share of it that was read."""
+    """Yield the decompressed bytes of a file, and a function that returns the fraction of the file that has been read."""
     if path == Path("-"):
         yield sys.stdin.buffer, lambda: 0.0
         return

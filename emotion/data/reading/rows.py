@@ -1,4 +1,4 @@
-"""What reading a file gives, row by row: `Row` with its values, or `BadRow` with the reason; and the column names we know."""
+"""The rows of an open file: `Row` with its values or `BadRow` with the reason, and the column names that are recognized."""
 
 import csv
 import io
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-TEXT_WORDS = ("text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body", "utterance")
-LABEL_WORDS = ("labels", "label", "emotions", "emotion", "categories", "category", "tags", "classes")
-ID_WORDS = ("id", "comment_id", "tweet_id", "idx", "uid", "index")
+TEXT_COLUMN_NAMES = ("text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body", "utterance")
+LABEL_COLUMN_NAMES = ("labels", "label", "emotions", "emotion", "categories", "category", "tags", "classes")
+ID_COLUMN_NAMES = ("id", "comment_id", "tweet_id", "idx", "uid", "index")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row that could be read: its file, the line it began on (from 1), and one value a column."""
+    """A row that was read: its file, its first line (from 1), and one value per column."""
 
     path: str
     line: int
@@ -22,7 +22,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: where it stands, why, and what it held."""
+    """A row that cannot be used: its file and line, the reason, and its content."""
 
     path: str
     line: int
@@ -31,7 +31,7 @@ class BadRow:
 
     @classmethod
     def describe(cls, path: str, line: int, reason: str, values: Any) -> "BadRow":
-        """Return the bad row of some values, their text cut to 500 characters that can be written anywhere."""
+        """Return a bad row with the given values as its content, truncated to 500 characters that UTF-8 can encode."""
         content = "\t".join(map(str, values)) if isinstance(values, list) else str(values)
         return cls(path, line, reason, content[:500].encode("utf-8", "replace").decode())
 
@@ -41,19 +41,19 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Rows:
-    """The columns of an open file and its rows, to be read once."""
+    """The columns of an open file, and an iterator over its rows."""
 
     columns: list[str]
     entries: Iterator[Row | BadRow]
     has_header: bool = True
     schema: Any = None
-    """Arrow's, of a parquet file."""
+    """Arrow schema of a parquet file, otherwise None."""
     measure: Callable[[], float] = lambda: 0.0
-    """Returns the share of the file that has been read, in [0, 1]; 0 where its size is not known."""
+    """Returns the fraction of the file that has been read, in [0, 1]; 0 if the size is unknown."""
 
 
 def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:
-    """Return bad rows as lines of tsv: file, line, reason, content."""
+    """Return bad rows as tab-separated lines: file, line, reason, content."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, delimiter="\t")
     if has_header:
@@ -63,5 +63,5 @@ def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:
 
 
 def is_writable_text(value: Any) -> bool:
-    """Whether a value is no text, or text that UTF-8 can hold: bytes that are not UTF-8 were read as lone surrogates."""
+    """Return whether UTF-8 can encode a value; bytes that are not UTF-8 were decoded to lone surrogates, which it cannot."""
     return not isinstance(value, str) or value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

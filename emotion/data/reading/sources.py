@@ -1,5 +1,6 @@
-"""Where the splits of a source are, and what came of reading them: `Dataset` of `Examples`, bad rows, messages."""
+"""Find and read the splits of a data source: `Dataset` contains `Examples` per split, bad rows, and messages for the user."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ import numpy as np
 from emotion.config import DataConfig
 from emotion.data import splitting
 from emotion.data.reading.formats import READERS
-from emotion.data.reading.layout import Layout, find_labels, find_layout, name_label_columns
+from emotion.data.reading.layout import Layout, find_label_set, find_layout, name_label_columns
 from emotion.data.reading.opening import COMPRESSIONS
 from emotion.data.reading.rows import BadRow, format_bad_rows
 from emotion.data.reading.tables import Table, read_table, table_from_columns
@@ -21,17 +22,19 @@ from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
 SAMPLE = Path(__file__).parents[1] / "sample"
+"""Folder of the bundled corpus."""
 SPLIT_FILES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+"""Names of each split in file names and on the Hub, in order of preference."""
 LABEL_FILES = ("labels.txt", "emotions.txt")
-"""Where the names of the label ids stand, one a line: ours, and the GoEmotions release's."""
+"""Files with one label name per line, in the order of the ids; `emotions.txt` is the one of the GoEmotions release."""
 MAX_BAD_ROWS_SHOWN = 20
-FEW_ROWS = 10
-"""Training rows below which a label is worth a word: it is a typo, or too rare to learn."""
+RARE_LABEL_ROWS = 10
+"""Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of one split: `labels` is bool (n, L)."""
+    """The rows of one split; `labels` is bool (n, L)."""
 
     ids: list[str]
     texts: list[str]
@@ -47,7 +50,7 @@ class Examples:
 
 @dataclass
 class Dataset:
-    """All splits of a source, by name (`train`, `validation`, `test`), and what is worth saying about them."""
+    """The splits of a source by name (`train`, `validation`, `test`), with messages for the user and the bad rows."""
 
     splits: dict[str, Examples]
     label_set: LabelSet
@@ -56,27 +59,27 @@ class Dataset:
 
     def __getitem__(self, split: str) -> Examples:
         if split not in self.splits:
-            raise DataError(f"split {split!r}: the data has {', '.join(self.splits)}; give a file with data.{split}=FILE")
+            raise DataError(f"split {split!r}: not in the data, which has {', '.join(self.splits)}; set data.{split}=FILE")
         return self.splits[split]
 
     def write_quarantine(self, path: Path) -> None:
-        """Write the bad rows as tsv: file, line, reason, content."""
+        """Write the bad rows as tab-separated lines: file, line, reason, content."""
         with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             stream.write(format_bad_rows(self.bad_rows, has_header=True))
 
 
 def read_dataset(config: DataConfig) -> Dataset:
-    """Return the splits of a source; what is missing is split off as the config says.
+    """Read the splits of a source, and split off those that are missing as the config defines.
 
-    Raises: DataError for a source, column or label that is not there, and for bad rows unless they are skipped.
+    Raises: DataError if a source, column or label is missing, and for bad rows unless `on_bad_row` is `skip`.
     """
     tables = _find_tables(config)
     names_beside_data = _read_label_names(tables["train"].path)
     known_names = config.label_names or names_beside_data
     try:
         layout = find_layout(tables["train"], config, known_names)
-        label_set = find_labels(tables["train"], layout, config, names_beside_data)
-    except DataError:  # unreadable rows are then the likelier cause
+        label_set = find_label_set(tables["train"], layout, config, names_beside_data)
+    except DataError:  # rows that could not be parsed are the more likely cause: report them first
         _check_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
         raise
     dataset = Dataset({}, label_set)
@@ -88,15 +91,15 @@ def read_dataset(config: DataConfig) -> Dataset:
     if config.train_fraction < 1:
         kept, _ = splitting.split_rows(dataset["train"].texts, dataset["train"].labels, 1 - config.train_fraction, config.split_seed)
         dataset.splits["train"] = dataset["train"].take(kept)
-        dataset.messages.append(f"train: {len(kept)} rows kept (data.train_fraction={config.train_fraction})")
-    dataset.messages += [*_describe_rows(dataset.splits), *_find_rare_labels(dataset)]
+        dataset.messages.append(f"train: {len(kept):,} rows kept (data.train_fraction={config.train_fraction})")
+    dataset.messages += [*_describe_rows(dataset.splits), *_describe_shared_texts(dataset.splits), *_describe_rare_labels(dataset)]
     return dataset
 
 
 def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[Examples, list[str], list[BadRow]]:
-    """Return the rows of one labelled file for a model whose labels are known, with messages and skipped rows.
+    """Return the rows of one labelled file, messages for the user, and the bad rows; `label_set` is that of the model.
 
-    Raises: DataError as `read_dataset` does.
+    Raises: DataError for the same reasons as `read_dataset`.
     """
     names = label_set.names
     table = read_table(path, config.named_columns | set(names))
@@ -108,12 +111,12 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
 
 
 def _find_tables(config: DataConfig) -> dict[str, Table]:
-    """Return one table a split; `train` is always there."""
+    """Return one table per split; `train` is always one of them."""
     named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
     columns = config.named_columns
     if config.train:
         return {split: read_table(Path(path), columns) for split, path in named.items()}
-    if named and "train" not in named:
+    if named:
         tables = _find_tables(replace(config, validation=None, test=None))
         return tables | {split: read_table(Path(path), columns) for split, path in named.items()}
     path = SAMPLE if config.source == "sample" else Path(config.source).expanduser()
@@ -123,7 +126,7 @@ def _find_tables(config: DataConfig) -> dict[str, Table]:
         return {"train": read_table(path, columns)}
     if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, *COMPRESSIONS):
         return _load_from_hub(config)
-    raise DataError(f"data.source={config.source!r}: no such file or folder")
+    raise DataError(f"data.source={config.source!r}: no such file or folder, and not the id of a Hub dataset (USER/NAME)")
 
 
 def _find_split_files(folder: Path, columns: set[str]) -> dict[str, Table]:
@@ -131,11 +134,11 @@ def _find_split_files(folder: Path, columns: set[str]) -> dict[str, Table]:
     for split, stems in SPLIT_FILES.items():
         files = [f for f in sorted(folder.iterdir()) if f.name.split(".")[0].lower() in stems and READERS.keys() & set(f.suffixes)]
         if len(files) > 1:
-            raise DataError(f"{folder}: {split} could be any of {[f.name for f in files]}: name one with data.{split}=FILE")
+            raise DataError(f"{folder}: several files for {split}: {[f.name for f in files]}; choose one with data.{split}=FILE")
         if files:
             tables[split] = read_table(files[0], columns)
     if "train" not in tables:
-        raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl or .parquet; name the file with data.train=FILE")
+        raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl or .parquet; set data.train=FILE")
     return tables
 
 
@@ -144,27 +147,28 @@ def _load_from_hub(config: DataConfig) -> dict[str, Table]:
 
     try:
         loaded = datasets.load_dataset(config.source, config.hub_config)
-    except Exception as error:  # the library raises a dozen kinds, from a missing name to a broken connection
+    except Exception as error:  # the library raises many types, from an unknown name to a broken connection
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise DataError(
-            f"data.source={config.source!r}: not a local file or folder, and the Hub did not give it{offline} ({reason}); "
-            "check the name, data.hub_config and the network, or give a local copy as data.source=FOLDER"
+            f"data.source={config.source!r}: not a local file or folder, and cannot be loaded from the Hub{offline} ({reason}); "
+            "check the name, data.hub_config and the network, or set data.source=FOLDER to a local copy"
         ) from None
     tables = {}
     for split, names in SPLIT_FILES.items():
-        for name in names:
-            if name in loaded and split not in tables:
-                table = table_from_columns(f"{config.source}/{name}", loaded[name].to_dict())
-                table.class_names = _read_class_names(loaded[name].features)
-                tables[split] = table
+        name = next((name for name in names if name in loaded), None)
+        if name is not None:
+            tables[split] = table_from_columns(f"{config.source}/{name}", loaded[name].to_dict())
+            tables[split].class_names = _read_class_names(loaded[name].features)
     if "train" not in tables:
-        raise DataError(f"data.source={config.source!r}: has no split `train`, only {', '.join(loaded)}")
+        raise DataError(
+            f"data.source={config.source!r}: has no split `train`, only {', '.join(loaded)}; choose another dataset or data.hub_config"
+        )
     return tables
 
 
 def _read_class_names(features: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the label names of columns that hold class labels or lists of them."""
+    """Return the label names of each column of class labels or of lists of class labels."""
     found = {}
     for column, feature in features.items():
         names = getattr(getattr(feature, "feature", feature), "names", None)
@@ -180,22 +184,23 @@ def _read_label_names(train_path: str) -> tuple[str, ...] | None:
             try:
                 return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
             except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: cannot be read as a list of label names in UTF-8 ({error})") from None
+                raise DataError(f"{path}: cannot be read as a UTF-8 list of label names ({error})") from None
     return None
 
 
 def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list[BadRow]) -> Examples:
-    """Return the good rows of a table; the others are added to `bad_rows`."""
+    """Return the valid rows of a table, and add the others to `bad_rows`."""
     needed = {layout.text_column, *layout.label_columns, *([layout.label_column] if layout.label_column else [])}
     if not needed <= set(table.columns):
-        raise DataError(f"{table.path}: lacks the columns {sorted(needed - set(table.columns))}; it has {table.columns}")
+        missing = sorted(needed - set(table.columns))
+        raise DataError(f"{table.path}: lacks the columns {missing} of the training rows; it has {table.columns}")
     ids, texts, columns = [], [], []
     for line, values in zip(table.lines, table.rows, strict=True):
         row = dict(zip(table.columns, values, strict=True))
         text = row[layout.text_column]
         try:
             if not isinstance(text, str) or not text.strip():
-                raise DataError("empty text" if text is None or isinstance(text, str) else f"text is {text!r}, not text")
+                raise DataError("empty text" if text is None or isinstance(text, str) else f"text is {text!r}, not a string")
             columns.append([label_set.column(label) for label in layout.read_labels(row)])
         except DataError as error:
             table.reject(line, str(error), values)
@@ -210,11 +215,11 @@ def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
     if bad_rows and config.on_bad_row == "stop":
         shown = "\n".join(f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN])
         more = f"\n  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more" if len(bad_rows) > MAX_BAD_ROWS_SHOWN else ""
-        raise DataError(f"{len(bad_rows)} bad rows:\n{shown}{more}\nmend them, or set data.on_bad_row=skip to leave them out")
+        raise DataError(f"{len(bad_rows)} bad rows:\n{shown}{more}\ncorrect them, or set data.on_bad_row=skip to ignore them")
 
 
 def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
-    """Split validation (and test, if the source is a single file) off the training rows."""
+    """Split validation rows off the training rows if there are none, and test rows if the source is a single file."""
     fractions = {}
     if is_one_file and "test" not in dataset.splits and config.test_fraction > 0:
         fractions["test"] = config.test_fraction
@@ -225,32 +230,29 @@ def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
         examples = dataset.splits["train"]
         kept, taken = splitting.split_rows(examples.texts, examples.labels, fraction / rest, config.split_seed)
         dataset.splits["train"], dataset.splits[split] = examples.take(kept), examples.take(taken)
-        dataset.messages.append(f"{split}: {len(taken)} rows split off, stratified by label (seed {config.split_seed})")
+        dataset.messages.append(f"{split}: {len(taken):,} rows split off, stratified by label (seed {config.split_seed})")
         rest -= fraction
 
 
 def _describe_rows(splits: dict[str, Examples]) -> list[str]:
-    """Say how many rows there are, how many carry no label, and which texts stand in two splits."""
+    """Return messages about the number of rows, rows without labels, and texts that are in two splits."""
     messages = [", ".join(f"{split} {len(examples):,}" for split, examples in splits.items()) + " rows"]
     for split, examples in splits.items():
         if len(examples) == 0:
-            raise DataError(f"{split}: has no usable row")
-        if unlabelled := int((~examples.labels.any(axis=1)).sum()):
-            messages.append(f"{split}: {unlabelled:,} rows carry no label")
-    messages += _find_shared_texts(splits)
+            raise DataError(f"{split}: has no valid rows")
+        if num_unlabelled := int((~examples.labels.any(axis=1)).sum()):
+            messages.append(f"{split}: {num_unlabelled:,} rows have no label")
     return messages
 
 
-def _find_rare_labels(dataset: Dataset) -> Iterable[str]:
+def _describe_rare_labels(dataset: Dataset) -> Iterable[str]:
     counts = dict(zip(dataset.label_set.names, dataset["train"].labels.sum(axis=0), strict=True))
-    if rare := [f"{name} ({count})" for name, count in counts.items() if count < FEW_ROWS]:
-        yield f"labels with fewer than {FEW_ROWS} training rows: {', '.join(rare[:10])}{' and more' if len(rare) > 10 else ''}"
+    if rare := [f"{name} ({count})" for name, count in counts.items() if count < RARE_LABEL_ROWS]:
+        yield f"labels with fewer than {RARE_LABEL_ROWS} training rows: {', '.join(rare[:10])}{' and more' if len(rare) > 10 else ''}"
 
 
-def _find_shared_texts(splits: dict[str, Examples]) -> Iterable[str]:
-    counts = {split: Counter(map(splitting.fold_text, examples.texts)) for split, examples in splits.items()}
-    names = list(counts)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            if shared := sum(counts[second][text] for text in counts[first].keys() & counts[second].keys()):
-                yield f"{shared:,} rows of {second} have a text that also stands in {first}"
+def _describe_shared_texts(splits: dict[str, Examples]) -> Iterable[str]:
+    counts = {split: Counter(map(splitting.normalize_text, examples.texts)) for split, examples in splits.items()}
+    for first, second in itertools.combinations(counts, 2):
+        if num_shared := sum(counts[second][text] for text in counts[first].keys() & counts[second].keys()):
+            yield f"{num_shared:,} rows of {second} have a text that is also in {first}"

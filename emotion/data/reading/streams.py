@@ -1,4 +1,4 @@
-"""Several files as one stream of rows, for what does not fit into memory."""
+"""Read several files as one stream of rows, for inputs that do not fit into memory."""
 
 import glob
 import itertools
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.layout import GUESS_ROWS, Layout, find_layout, find_text, name_label_columns
+from emotion.data.reading.layout import DETECTION_ROWS, Layout, find_layout, find_text_column, name_label_columns
 from emotion.data.reading.opening import open_rows
-from emotion.data.reading.rows import LABEL_WORDS, BadRow, Row, Rows
+from emotion.data.reading.rows import LABEL_COLUMN_NAMES, BadRow, Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
@@ -19,30 +19,30 @@ from emotion.labels import LabelSet
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of all files, in turn, and where their text and gold labels stand."""
+    """The rows of all files, one file after another, and the columns of their texts and gold labels."""
 
     columns: list[str]
     text_column: str
     gold: Layout | None
-    """None where the files hold no labels of this model."""
+    """Columns of the gold labels; None if the files have no labels of this model."""
     schema: Any
-    """Arrow's, of parquet files."""
+    """Arrow schema of parquet files, otherwise None."""
     entries: Iterator[Row | BadRow]
     measure: Callable[[], float]
-    """Returns the share of the files that has been read, in [0, 1]; 0 where it is not known."""
+    """Returns the fraction of all files that has been read, in [0, 1]; 0 if it is unknown."""
 
 
 @contextmanager
 def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) -> Iterator[Source]:
-    """Give the rows of files that have the same columns; the guesses are made on the head of the first.
+    """Open files that have the same columns, and yield their rows; text and label columns are detected in the first rows of the first file.
 
-    Raises: DataError if a file cannot be read, has no rows, or has other columns than the first.
+    Raises: DataError if a file cannot be read, if its columns differ from those of the first file, or if the first file has no rows.
     """
     named = config.named_columns
     sizes = [path.stat().st_size if path != Path("-") else 0 for path in paths]
     with ExitStack() as opened:
         first: Rows = opened.enter_context(open_rows(paths[0], named, is_lenient=True))
-        head = list(itertools.islice(first.entries, GUESS_ROWS))
+        head = list(itertools.islice(first.entries, DETECTION_ROWS))
         if not head:
             raise DataError(f"{paths[0]}: has no rows")
         position, current = 0, first
@@ -55,7 +55,9 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
                 opened.close()
                 current = opened.enter_context(open_rows(path, named, is_lenient=True))
                 if current.columns != first.columns:
-                    raise DataError(f"{path}: has the columns {current.columns}, {paths[0]} has {first.columns}")
+                    raise DataError(
+                        f"{path}: has the columns {current.columns}, but {paths[0]} has {first.columns}; all files must have the same"
+                    )
                 yield from current.entries
 
         def measure() -> float:
@@ -65,13 +67,13 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
         good = [entry.values for entry in head if isinstance(entry, Row)]
         table = Table(str(paths[0]), first.columns, good, has_header=first.has_header)
         gold = find_gold(table, config, label_set)
-        yield Source(first.columns, find_text(table, config), gold, first.schema, read(), measure)
+        yield Source(first.columns, find_text_column(table, config), gold, first.schema, read(), measure)
 
 
 def expand_patterns(names: list[str]) -> tuple[Path, ...]:
-    """Return the files that names and patterns stand for, in the order given, those of a pattern sorted.
+    """Return the files that names and glob patterns match, in the given order; the files of one pattern are sorted.
 
-    Raises: DataError for a pattern that no file has.
+    Raises: DataError if a name or pattern matches no file.
     """
     paths: list[Path] = []
     for name in names:
@@ -83,19 +85,19 @@ def expand_patterns(names: list[str]) -> tuple[Path, ...]:
 
 
 def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout | None:
-    """Return where the gold labels stand, if the table has any that are of `label_set`.
+    """Return the layout of the gold labels, or None if the table has no labels of `label_set`.
 
-    Raises: DataError if the config names a column that is not there.
+    Raises: DataError if the config names a column that does not exist.
     """
     names = label_set.names
-    is_named = bool(config.label_column or config.label_columns)
+    has_named_columns = bool(config.label_column or config.label_columns)
     try:
         layout = find_layout(table, name_label_columns(table, config, names), names)
     except DataError:
-        if is_named:
+        if has_named_columns:
             raise
         return None
-    if is_named:
+    if has_named_columns:
         return layout
     rows = [dict(zip(table.columns, values, strict=True)) for values in table.rows]
     try:
@@ -103,6 +105,6 @@ def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout |
     except DataError:
         return None
     column = layout.label_column
-    if column is not None and column.lower() not in LABEL_WORDS:  # numbers could be label ids, or anything else
+    if column is not None and column.lower() not in LABEL_COLUMN_NAMES:  # numbers in any other column need not be label ids
         found = [labels for labels, row in zip(found, rows, strict=True) if not str(row[column]).strip().isdecimal()]
     return layout if any(found) else None

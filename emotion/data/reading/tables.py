@@ -1,4 +1,4 @@
-"""A whole file in memory: `Table`, which training data is read into."""
+"""`Table`: one file in memory, as training data is read."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from emotion.errors import DataError
 
 @dataclass
 class Table:
-    """Rows of one file: `rows[i]` has one value a column and began on line `lines[i]` (from 1)."""
+    """Rows of one file: `rows[i]` has one value per column and starts on line `lines[i]` (from 1)."""
 
     path: str
     columns: list[str]
@@ -21,22 +21,22 @@ class Table:
     bad_rows: list[BadRow] = field(default_factory=list)
     has_header: bool = True
     class_names: dict[str, list[str]] = field(default_factory=dict)
-    """Label names that the format itself declares, by column (Hub data sets)."""
+    """Label names that a Hub dataset declares, by column."""
 
     def reject(self, line: int, reason: str, values: list[Any]) -> None:
-        """Put a row aside."""
+        """Add a row to `bad_rows`."""
         self.bad_rows.append(BadRow.describe(self.path, line, reason, values))
 
     def values(self, column: str) -> list[Any]:
-        """Return one column."""
+        """Return the values of one column."""
         position = self.columns.index(column)
         return [row[position] for row in self.rows]
 
 
 def read_table(path: Path, named_columns: Set[str] = frozenset()) -> Table:
-    """Return the rows of a file, its format told by its name; `named_columns` as for `open_rows`.
+    """Read a file into memory; its name determines the format, and `named_columns` is as in `open_rows`.
 
-    Raises: DataError if the file is missing, empty or of another format.
+    Raises: DataError if the file is missing, empty or damaged, or if the format is unknown.
     """
     with open_rows(path, named_columns) as opened:
         table = Table(str(path), opened.columns, has_header=opened.has_header)
@@ -54,6 +54,6 @@ def read_table(path: Path, named_columns: Set[str] = frozenset()) -> Table:
 
 
 def table_from_columns(name: str, columns: dict[str, list[Any]]) -> Table:
-    """Return the table of columns that are in memory; lines count rows from 1."""
+    """Return a table of columns that are in memory; line numbers count the rows from 1."""
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     return Table(name, list(columns), rows, list(range(1, len(rows) + 1)))
