@@ -1,1 +1,1 @@
-"""From a model folder to the emotions of a text."""
+"""From a model folder to the emotions of texts."""

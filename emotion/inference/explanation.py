@@ -1,7 +1,7 @@
-"""Which words carry an answer: leave-one-out contributions.
+"""Explain predictions: leave-one-out contributions of words.
 
-Source: Li et al. 2016, "Understanding Neural Networks through Representation Erasure": what a label's logit loses when a word is
-left out. It asks nothing of the model but answers, so it is the same for full, adapted, 4-bit and ONNX models.
+A word's contribution to a label is how much the label's logit falls when the word is left out. Only logits are needed, so the method works
+for full, adapted, 4-bit and ONNX models. Source: Li et al. 2016, "Understanding Neural Networks through Representation Erasure".
 """
 
 import re
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")
 MAX_WORDS = 512
-"""Words that are left out in turn; a longer text's others have no contribution: most models do not read so far."""
+"""Words of a text that get a contribution; most models truncate before that."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Contributions, float (words, L), in units of the logit: positive ones speak for the label, negative ones against it."""
+    """Contributions of the words of a text, float (words, L), in logits: positive ones support a label, negative ones oppose it."""
 
     text: str
     spans: list[tuple[int, int]]
@@ -35,7 +35,7 @@ class Explanation:
 
 
 def explain(predictor: "Predictor | TorchFreePredictor", text: str) -> Explanation:
-    """Return what each word of a text contributes to each label."""
+    """Return the contribution of each word of a text to each label."""
     spans = [match.span() for match in WORD.finditer(text)][:MAX_WORDS]
     variants = [text[:start] + text[end:] for start, end in spans]
     logits = predictor.predict_logits([text, *variants])

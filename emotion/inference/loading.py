@@ -1,4 +1,4 @@
-"""Which predictor answers for a model: torch's, or one that starts without it. Torch is imported only where it answers."""
+"""Choose the backend that a model is run with. Torch is imported only if it is the one."""
 
 import importlib.util
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion.errors import ModelError
-from emotion.inference.numpy_predictor import NumpyPredictor, has_numpy
+from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.sidecar import find_model_folder
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Predictor | TorchFreePredictor":
     """Return the predictor of a run folder, model folder or Hub id; `backend` is `torch`, `onnx`, `numpy` or `auto`.
 
-    `auto` takes numpy where it knows the model and `is_brief` says that a few texts are all; otherwise an ONNX form, if there is one
-    in fp32. Both answer the same as torch to 1e-3 of a logit. A form that fails its self-check gives way to torch, with a message.
-    int8 has to be asked for.
+    `auto` chooses, in this order: numpy, if it supports the model and only a few texts are to be predicted (`is_brief`); an fp32 ONNX model
+    in the folder, if onnxruntime is installed; torch. numpy and fp32 ONNX logits agree with torch's to 1e-3. If the ONNX model fails its
+    self-check, `auto` prints a message and chooses torch. int8 ONNX models are used with `onnx` only.
 
-    Raises: ModelError if it is not a model of this project, or has not the form that is asked for.
+    Raises: ModelError if it is not a model of this project, or does not support the backend.
     """
     folder = Path(find_model_folder(location))
-    if backend == "numpy" or (backend == "auto" and is_brief and has_numpy(folder)):
+    if backend == "numpy" or (backend == "auto" and is_brief and is_numpy_supported(folder)):
         return NumpyPredictor.load(location)
-    is_ready = has_onnx(folder, "fp32") and importlib.util.find_spec("onnxruntime") is not None
-    if backend == "onnx" or (backend == "auto" and is_ready):
+    is_onnx_ready = has_onnx(folder, "fp32") and importlib.util.find_spec("onnxruntime") is not None
+    if backend == "onnx" or (backend == "auto" and is_onnx_ready):
         try:
             return OnnxPredictor.load(location)
         except ModelError as error:
             if backend == "onnx":
                 raise
-            print(f"onnx: {error}; torch answers instead", file=sys.stderr)
+            print(f"onnx: {error}; using torch instead", file=sys.stderr)
     from emotion.inference.predictor import Predictor
 
     return Predictor.load(location)

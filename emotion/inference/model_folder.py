@@ -1,4 +1,4 @@
-"""The contract with the ecosystem: a standard Hugging Face folder plus one sidecar of ours, `emotion.json`."""
+"""Write model folders: a standard Hugging Face folder plus one sidecar, `emotion.json`."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,24 +8,23 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import FORMAT_VERSION, SIDECAR, Sidecar
-from emotion.modeling.build import divided_head, fingerprint_backbone
-from emotion.modeling.lora import is_adapted
+from emotion.modeling.heads import divided_head
+from emotion.modeling.lora import fingerprint_backbone, is_adapted
 
 
 def save_model(
     folder: Path, model: Any, tokenizer: Any, rule: DecisionRule, sidecar: Sidecar, card: str, is_calibrated: bool = False
 ) -> None:
-    """Write the whole folder beside its place and rename it; the rule's temperature goes into the saved head.
+    """Write a model folder; it takes its name only when it is complete. The saved head includes the rule's temperature.
 
-    `is_calibrated` says that it is in there already: the model was loaded from such a folder.
+    `is_calibrated` means that the head already includes it, because the model was loaded from such a folder.
 
-    Of an adapted model only adapters and head are written, without a `config.json`: a local folder that has one is
-    taken for full weights.
+    An adapted model is saved as adapters and head, without a `config.json`: transformers takes a local folder with one for a full model.
     """
     options: dict[str, Any] = {}
     if is_adapted(model):
         sidecar = replace(sidecar, fingerprint=fingerprint_backbone(model))
-        options["save_embedding_layers"] = False  # otherwise peft asks the Hub whether the vocabulary has grown
+        options["save_embedding_layers"] = False  # otherwise peft asks the Hub whether the vocabulary was extended
     else:
         sidecar = replace(sidecar, fingerprint=None)
     saved = [value for value in model.parameters() if value.requires_grad or not sidecar.is_adapter]
@@ -46,14 +45,18 @@ def write_sidecar(folder: Path, sidecar: Sidecar, rule: DecisionRule) -> None:
 
 
 def check_fingerprint(model: Any, sidecar: Sidecar, location: str) -> None:
-    """Hold the backbone below an adapter to be the one it was trained on.
+    """Check that an adapter's backbone is the one it was trained on.
 
-    Raises: ModelError if it is another.
+    Raises: ModelError if it is another one, or had random weights.
     """
-    if sidecar.is_adapter and sidecar.model.random_weights:
-        raise ModelError(f"{location}: its backbone was random (model.random_weights=true) and is gone: such a run is for measuring only")
-    if sidecar.is_adapter and fingerprint_backbone(model) != sidecar.fingerprint:
+    if not sidecar.is_adapter:
+        return
+    if sidecar.model.random_weights:
         raise ModelError(
-            f"{location}: its adapter was trained on another backbone than what {sidecar.model.backbone!r} is now; "
-            "give back those weights, or train again"
+            f"{location}: was trained on random weights (model.random_weights=true), which are not saved; such runs are for measuring only"
+        )
+    if fingerprint_backbone(model) != sidecar.fingerprint:
+        raise ModelError(
+            f"{location}: its adapter was trained on other weights than those of {sidecar.model.backbone!r} now; "
+            "restore the weights it was trained on, or train again"
         )

@@ -1,4 +1,4 @@
-"""The one way from texts to probabilities and labels, for a run folder, a model folder or a Hub id."""
+"""From texts to probabilities with torch, for a run folder, a model folder or a Hub id."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,13 +21,13 @@ from emotion.modeling.build import load_trained
 from emotion.modeling.prediction import predict_logits
 
 BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
-"""Tokens of a batch with its padding: enough for the matrix products to be fast, few enough for a CPU's caches."""
+"""Tokens of a batch, padding included: enough for fast matrix products, few enough for a CPU's caches."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model, ready to answer."""
+    """A trained model on a device."""
 
     model: Any
     tokenizer: Any
@@ -52,20 +52,23 @@ class Predictor:
         return cls(fast_path.optimize_encoder(model.to(device), device), tokenizer, label_set, rule, sidecar, device)
 
     @property
-    def form(self) -> str:
-        """Backend and device, e.g. `torch on cpu`."""
+    def backend_name(self) -> str:
+        """Backend and device, such as `torch on cpu`."""
         return f"torch on {self.device.type}"
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
-        """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
+        """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` names a progress bar."""
         return expit(self.predict_logits(texts, description))
 
     def predict_logits(
         self, texts: list[str], description: str | None = None, is_alone: bool = False, is_padded: bool = False
     ) -> np.ndarray:
-        """Return the calibrated logits, float32 (n, L); `is_alone` makes a batch of each text, `is_padded` pads to `max_length`."""
+        """Return the calibrated logits, float32 (n, L).
+
+        `is_alone` predicts each text in a batch of its own; `is_padded` pads every batch to `max_length`.
+        """
         tokenized = tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
-        budget = 1 if is_alone else BATCH_TOKENS[self.device.type]
+        batch_tokens = 1 if is_alone else BATCH_TOKENS[self.device.type]
         width = self.sidecar.max_length if is_padded else 0
         dtype = AUTOCAST.get(self.sidecar.precision)
         with (
@@ -74,7 +77,7 @@ class Predictor:
         ):
 
             def collate() -> Iterator[Batch]:
-                for rows in batch_by_tokens(np.maximum(tokenized.lengths, width), budget):
+                for rows in batch_by_tokens(np.maximum(tokenized.lengths, width), batch_tokens):
                     yield tokenized.collate(rows, width=width)
                     progress.update(len(rows))
 

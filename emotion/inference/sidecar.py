@@ -1,6 +1,6 @@
-"""`emotion.json`, the one sidecar of ours in a model folder: all that a loader needs and a Hugging Face folder lacks.
+"""Read `emotion.json`, the sidecar of a model folder: what loading needs and a Hugging Face folder does not contain.
 
-Read without torch: whoever answers by ONNX Runtime must not wait for it.
+Works without torch, so that the numpy and ONNX backends start fast.
 """
 
 import json
@@ -17,19 +17,19 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What `emotion.json` holds beside the decision rule: all that a loader needs and `config.json` lacks."""
+    """The contents of `emotion.json` besides the decision rule."""
 
     labels: tuple[str, ...]
     model: ModelConfig
-    """What the backbone was loaded from and how: an adapter needs it again."""
+    """How the backbone was loaded; loading an adapter needs it again."""
     max_length: int
     """Tokens kept of a text."""
     precision: str
-    """`fp32`, `bf16` or `fp16`: the autocast type it was trained and its rule was fitted in."""
+    """Autocast dtype in which the model was trained and its rule fitted: `fp32`, `bf16` or `fp16`."""
     validation: dict[str, float]
-    """Scores on the validation split at the time it was saved."""
+    """Validation scores at the time of saving."""
     fingerprint: str | None = None
-    """Of the backbone that an adapter belongs to; None for a full model."""
+    """Fingerprint of the backbone that an adapter belongs to; None for a full model."""
 
     @property
     def is_adapter(self) -> bool:
@@ -37,28 +37,28 @@ class Sidecar:
 
 
 def read_sidecar(location: str, revision: str | None = None) -> tuple[Sidecar, DecisionRule]:
-    """Return the sidecar and rule of a folder or Hub id.
+    """Return the sidecar and the decision rule of a folder or Hub id.
 
-    Raises: ModelError if it is missing, of a newer format, or damaged.
+    Raises: ModelError if the file is missing, damaged, or of a newer format.
     """
     path = _find_sidecar(location, revision)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["format_version"]
         if version != FORMAT_VERSION:
-            raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}: update it")
-        kept = {field.name: values[field.name] for field in fields(Sidecar)}
-        sidecar = Sidecar(**kept | {"labels": tuple(kept["labels"]), "model": ModelConfig(**kept["model"])})
+            raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}; update the project")
+        known = {field.name: values[field.name] for field in fields(Sidecar)}
+        sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
         decision = dict(values["decision"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {error}): save the model again") from None
+        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {error}); save the model again") from None
     return sidecar, DecisionRule.from_dict(decision, len(sidecar.labels), str(path))
 
 
 def find_model_folder(location: str) -> str:
     """Return the model folder of a run folder; a model folder or Hub id is returned as it is.
 
-    Raises: ModelError for a path that is not there or holds no model.
+    Raises: ModelError if a path does not exist or contains no model.
     """
     path = Path(location).expanduser()
     if (path / "model" / SIDECAR).is_file():
@@ -68,7 +68,7 @@ def find_model_folder(location: str) -> str:
             raise ModelError(f"--model {location}: holds no finished model (no model/{SIDECAR}); train one with train.py")
         return str(path)
     if location.count("/") != 1 or location.startswith((".", "/", "~", "runs/")):
-        raise ModelError(f"--model {location}: no such folder; `ls runs` shows the runs that there are")
+        raise ModelError(f"--model {location}: no such folder; `ls runs` lists the runs")
     return location
 
 
@@ -76,7 +76,7 @@ def _find_sidecar(location: str, revision: str | None) -> Path:
     if Path(location).is_dir():
         path = Path(location) / SIDECAR
         if not path.is_file():
-            raise ModelError(f"{location}: has no {SIDECAR}, so it was not saved by this project; train one with train.py")
+            raise ModelError(f"{location}: has no {SIDECAR}, so it was not saved by this project; train a model with train.py")
         return path
     from huggingface_hub import hf_hub_download
 

@@ -1,6 +1,6 @@
-"""From texts to probabilities without torch: what the forms of a model that start quickly have in common.
+"""From texts to probabilities without torch: the base class of the numpy and ONNX backends.
 
-What they share with `Predictor`: `label_set`, `rule`, `sidecar`, `form`, `predict` and `predict_logits`.
+It has the interface of `Predictor`: `label_set`, `rule`, `sidecar`, `backend_name`, `predict` and `predict_logits`.
 """
 
 from abc import ABC, abstractmethod
@@ -21,29 +21,30 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class TorchFreePredictor(ABC):
-    """A trained model in a form that needs no torch; which one is said by what `answer` does."""
+    """A trained model that runs without torch; subclasses define `compute_logits`."""
 
     tokenizer: Any
     label_set: LabelSet
     rule: DecisionRule
     sidecar: Sidecar
-    form: str
+    backend_name: str
+    """Such as `numpy` or `ONNX fp32`."""
     pad_token_id: int
 
     batch_tokens: ClassVar[int]
-    """Tokens of a batch, padding included: enough for the matrix products to be fast, few enough for the caches."""
+    """Tokens of a batch, padding included: enough for fast matrix products, few enough for the CPU's caches."""
 
     @property
-    def num_at_once(self) -> int:
-        """Batches that are answered at the same time."""
+    def num_concurrent_batches(self) -> int:
+        """Batches that are predicted at the same time."""
         return 1
 
     @abstractmethod
-    def answer(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    def compute_logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """Return the calibrated logits of a batch, float32 (b, L); ids and mask are int64 (b, t), padded on the right."""
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
-        """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` shows a progress bar."""
+        """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` names a progress bar."""
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-self.predict_logits(texts, description)))
 
@@ -55,21 +56,24 @@ class TorchFreePredictor(ABC):
         logits = np.zeros((len(texts), len(self.label_set)), dtype=np.float32)
         batches = list(batch_by_tokens(np.array([len(ids) for ids in token_ids]), self.batch_tokens))
 
-        def answer(rows: np.ndarray) -> int:
-            logits[rows] = self.answer(*pad_rows(token_ids, rows, self.pad_token_id))
+        def predict_batch(rows: np.ndarray) -> int:
+            logits[rows] = self.compute_logits(*pad_rows(token_ids, rows, self.pad_token_id))
             return len(rows)
 
         with (
             tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress,
-            ThreadPoolExecutor(self.num_at_once) as pool,
+            ThreadPoolExecutor(self.num_concurrent_batches) as pool,
         ):
-            for number in (pool.map if len(batches) > 1 else map)(answer, batches):
-                progress.update(number)
+            for num_rows in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
+                progress.update(num_rows)
         return logits
 
 
 def load_tokenizer(folder: Path, max_length: int) -> Any:
-    """Return the tokenizer of a model folder, which cuts to `max_length` tokens and pads nothing; it raises kinds of its own."""
+    """Return the tokenizer of a model folder, which truncates to `max_length` tokens and does not pad.
+
+    Raises: exceptions of the tokenizers package if the file cannot be read.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))

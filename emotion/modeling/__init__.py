@@ -1,1 +1,1 @@
-"""From a backbone to a classifier with a native head."""
+"""Load a backbone, put a classification head on it, and predict with it."""

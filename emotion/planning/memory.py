@@ -1,4 +1,4 @@
-"""What a model takes before it is loaded: parameters and bytes, from the architecture alone."""
+"""Estimate the memory of a run from the backbone's architecture, without loading its weights."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,21 +8,24 @@ from torch import nn
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
-from emotion.modeling.backbones import load_architecture, locate_backbone, official_name
-from emotion.modeling.build import choose_dtype, init_empty_model, list_head_modules, refuse_quantized
+from emotion.modeling.backbones import get_base_model_name, init_empty_model, load_architecture, locate_backbone
+from emotion.modeling.build import choose_dtype
+from emotion.modeling.heads import list_head_modules
 from emotion.modeling.lora import attach_lora, count_parameters
 from emotion.modeling.quantization import POOLER, is_quantizable
 
+NF4_BYTES = 0.5
+"""Bytes per weight in 4 bits, without scales."""
 SCALE_BYTES = {True: 1 / 64 + 4 / (64 * 256), False: 4 / 64}
-"""Bytes of NF4's scales a weight, with and without double quantisation. Source: QLoRA (Dettmers et al. 2023), section 3."""
+"""Bytes per weight for the scales of NF4, with and without double quantization. Source: Dettmers et al. 2023, "QLoRA", section 3."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Counts of parameters, and bytes on one device."""
+    """Numbers of parameters, and bytes on one device."""
 
-    parameters: int
-    trained_parameters: int
+    num_parameters: int
+    num_trainable: int
     weights: float
     gradients: float
     optimizer: float
@@ -33,7 +36,7 @@ class Footprint:
         return self.weights + self.gradients + self.optimizer + self.activations
 
     def shard(self, num_shards: int) -> "Footprint":
-        """Return what a device holds of a model in shards, without the layer that it has in one piece while it computes it."""
+        """Return what one device stores of a sharded model; the layer that is gathered for its computation comes on top."""
         parts = {name: getattr(self, name) / num_shards for name in ("weights", "gradients", "optimizer")}
         return replace(self, **parts)
 
@@ -43,65 +46,69 @@ def estimate_footprint(
 ) -> Footprint:
     """Return what training takes on one device with micro-batches of `num_rows` texts of `num_tokens` tokens.
 
-    Nothing is downloaded for the study's own backbones; of any other the config alone.
+    For the study's own backbones nothing is downloaded; for any other Hub id, only its config.
 
-    Raises: ModelError if the backbone's config cannot be had.
+    Raises: ModelError if the backbone's config cannot be loaded.
     """
     from accelerate import init_empty_weights
 
-    known = config.backbone in ARCHITECTURES
-    location = config.backbone if known else locate_backbone(config)
-    shape_only = ModelConfig(config.backbone, config.revision, random_weights=known)
+    is_known = config.backbone in ARCHITECTURES
+    location = config.backbone if is_known else locate_backbone(config)
+    shape_only = ModelConfig(config.backbone, config.revision, random_weights=is_known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
-    refuse_quantized(architecture, location)
     model = init_empty_model(architecture)
     head_modules = list_head_modules(model)
-    quantized = _name_quantized(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
+    quantized = _list_quantized_weights(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
     if lora.r:
         with init_empty_weights():
-            model = attach_lora(model, lora, head_modules, official_name(config), config.revision)
-    size = choose_dtype(precision, is_frozen=lora.r > 0).itemsize
-    weights = 0.0
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            weights += 4 * parameter.numel()
-        elif _plain_name(name) in quantized:
-            weights += (0.5 + SCALE_BYTES[config.double_quantization]) * parameter.numel()
-        else:  # k-bit preparation holds what stays of a 4-bit backbone in float32
-            weights += (4 if quantized else size) * parameter.numel()
-    parameters, num_trained = count_parameters(model)
+            model = attach_lora(model, lora, head_modules, get_base_model_name(config), config.revision)
+    num_parameters, num_trainable = count_parameters(model)
+    frozen_bytes = choose_dtype(precision, is_frozen=lora.r > 0).itemsize
+    activation_bytes = 4 if precision == "fp32" else 2
     return Footprint(
-        parameters=parameters,
-        trained_parameters=num_trained,
-        weights=weights,
-        gradients=4 * num_trained,
-        optimizer=8 * num_trained,
-        activations=estimate_activations(
-            architecture, num_rows * num_tokens, 4 if precision == "fp32" else 2, config.gradient_checkpointing
-        ),
+        num_parameters=num_parameters,
+        num_trainable=num_trainable,
+        weights=_sum_weight_bytes(model, quantized, frozen_bytes, config.double_quantization),
+        gradients=4 * num_trainable,
+        optimizer=8 * num_trainable,
+        activations=estimate_activations(architecture, num_rows * num_tokens, activation_bytes, config.gradient_checkpointing),
     )
 
 
-def estimate_activations(architecture: Any, num_tokens: int, size: int, is_checkpointed: bool) -> float:
-    """Return the bytes kept for the backward pass of `num_tokens` tokens, in elements of `size` bytes.
+def estimate_activations(architecture: Any, num_tokens: int, num_bytes: int, is_checkpointed: bool) -> float:
+    """Return the bytes stored for the backward pass of `num_tokens` tokens, with `num_bytes` per element.
 
-    17 h elements a token and layer with an MLP of 4 h, attention matrices not kept; a gated MLP of width f keeps 4 f in place of 2 f.
-    With checkpointing, h a layer and one layer in full. Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large
-    Transformer Models", section 4.1.
+    Per token and layer: 17 h elements for an MLP of width 4 h, without attention matrices. A gated MLP of width f stores 4 f, not 2 f.
+    With checkpointing: h elements per layer, and one layer in full. Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in
+    Large Transformer Models", section 4.1.
     """
-    hidden, layers = architecture.hidden_size, architecture.num_hidden_layers
+    hidden_size, num_layers = architecture.hidden_size, architecture.num_hidden_layers
     is_gated = hasattr(architecture, "num_key_value_heads")
-    inner = getattr(architecture, "intermediate_size", None) or getattr(architecture, "hidden_dim", None) or 4 * hidden
-    layer = 9 * hidden + (4 if is_gated else 2) * inner
-    kept = layers * hidden + layer if is_checkpointed else layers * layer
-    return float(num_tokens * size * kept)
+    mlp_width = getattr(architecture, "intermediate_size", None) or getattr(architecture, "hidden_dim", None) or 4 * hidden_size
+    per_layer = 9 * hidden_size + (4 if is_gated else 2) * mlp_width
+    stored = num_layers * hidden_size + per_layer if is_checkpointed else num_layers * per_layer
+    return float(num_tokens * num_bytes * stored)
 
 
-def _name_quantized(model: Any, kept: list[str]) -> set[str]:
-    """Return the names of the weights that NF4 would hold in 4 bits."""
-    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear) and is_quantizable(name, kept)}
+def _sum_weight_bytes(model: Any, quantized: set[str], frozen_bytes: int, is_double_quantized: bool) -> float:
+    """Return the bytes of all weights: trainable ones in float32, frozen ones in 4 bits if quantized, otherwise in `frozen_bytes` each."""
+    total = 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            total += 4 * parameter.numel()
+        elif _strip_adapter_names(name) in quantized:
+            total += (NF4_BYTES + SCALE_BYTES[is_double_quantized]) * parameter.numel()
+        else:  # what stays in full precision of a 4-bit model is float32
+            total += (4 if quantized else frozen_bytes) * parameter.numel()
+    return total
 
 
-def _plain_name(name: str) -> str:
-    """Return a parameter's name as it is without adapters."""
+def _list_quantized_weights(model: Any, skipped_modules: list[str]) -> set[str]:
+    """Return the names of the weights that NF4 stores in 4 bits."""
+    linear_layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return {f"{name}.weight" for name in linear_layers if is_quantizable(name, skipped_modules)}
+
+
+def _strip_adapter_names(name: str) -> str:
+    """Return the name that a parameter has in the model without adapters."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

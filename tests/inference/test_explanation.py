@@ -1,31 +1,39 @@
-"""What a word contributes is what the logit loses without it."""
+"""A word's contribution is how much the logit falls without it."""
 
 import json
 
 import numpy as np
 import pytest
 
-from emotion.inference.explanation import explain
+from emotion.inference.explanation import MAX_WORDS, explain
 from emotion.inference.predictor import Predictor
 from tests.conftest import run_script
 
 
-class Counter:
-    """A model whose logits count words: what each contributes is known."""
+class WordCounter(Predictor):
+    """A model whose logits count words, so that each contribution is known."""
 
-    def predict_logits(self, texts):
+    def __init__(self):
+        pass
+
+    def predict_logits(self, texts, description=None, is_alone=False, is_padded=False):
         return np.array([[2.0 * text.count("happy") - text.count("not"), float(len(text) == 0)] for text in texts])
 
 
-def test_contributions_of_a_model_that_is_known():
-    explanation = explain(Counter(), "I'm happy, happy - not sad.")
+def test_contributions_of_a_known_model():
+    explanation = explain(WordCounter(), "I'm happy, happy - not sad.")
     assert explanation.words == ["I'm", "happy", ",", "happy", "-", "not", "sad", "."]
     assert explanation.contributions[:, 0].tolist() == [0, 2, 0, 2, 0, -1, 0, 0]
 
 
+def test_words_of_a_long_text_are_limited():
+    explanation = explain(WordCounter(), "happy " * (MAX_WORDS + 1))
+    assert len(explanation.words) == MAX_WORDS and explanation.contributions.shape == (MAX_WORDS, 2)
+
+
 def test_infer_explains_on_a_terminal_and_in_json(tiny_run):
-    words = ["infer.py", "--model", str(tiny_run), "--explain", "--threshold", "0.03", "--text", "I love it, thanks"]
-    answer = json.loads(run_script(*words, "--json").stdout)
+    arguments = ["infer.py", "--model", str(tiny_run), "--explain", "--threshold", "0.03", "--text", "I love it, thanks"]
+    answer = json.loads(run_script(*arguments, "--json").stdout)
     assert list(answer["contributions"]) == answer["labels"] and len(answer["labels"]) > 0
     predictor = Predictor.load(str(tiny_run))
     label = answer["labels"][0]
@@ -33,5 +41,5 @@ def test_infer_explains_on_a_terminal_and_in_json(tiny_run):
     whole, without = predictor.predict_logits(["I love it, thanks", "I  it, thanks"])[:, column]
     assert [word for word, _ in answer["contributions"][label]] == ["I", "love", "it", ",", "thanks"]
     assert answer["contributions"][label][1][1] == pytest.approx(whole - without, abs=2e-3)
-    shown = run_script(*words).stdout
-    assert "[+" in shown or "[-" in shown
+    printed = run_script(*arguments).stdout
+    assert "[+" in printed or "[-" in printed

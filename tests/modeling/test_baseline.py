@@ -1,50 +1,54 @@
-"""The baseline is scikit-learn's TF-IDF and logistic regression, and a run of it is a run like any other."""
+"""The baseline computes what scikit-learn computes, and its runs have the files of all other runs."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from emotion.config import load_config
 from emotion.data.batching import batch_by_length, tokenize
 from emotion.data.reading import read_dataset
-from emotion.errors import ConfigError, ModelError
-from emotion.export.forms import export_onnx, verify
+from emotion.errors import ConfigError, DataError, ModelError
+from emotion.export.onnx_export import export_onnx
+from emotion.export.verification import verify_model
 from emotion.inference.predictor import Predictor
 from emotion.modeling.baseline import INVERSE_REGULARIZATION, WORD, fit_baseline, list_ngrams
+from emotion.modeling.prediction import predict_logits
 from tests.conftest import run_script
 
 DATA = load_config(None).data
 
 
-def test_ngrams_are_words_and_signs_then_pairs_each_once():
+def test_ngrams_are_words_and_signs_then_pairs_without_repetition():
     assert list_ngrams("So so GOOD!") == ["so", "good", "!", "so so", "so good", "good !"]
 
 
 def test_logits_equal_those_of_scikit_learn():
     train, test = (read_dataset(DATA)[split] for split in ("train", "test"))
     labels = train.labels[:, :3].copy()
-    labels[:, 2] = False  # a label without a row
+    labels[:, 2] = False  # a label without positives
     model, tokenizer = fit_baseline(train.texts, labels, 512, seed=0)
-    texts = [*test.texts[:50], "zzzz"]  # nothing of the last is known
-    import torch
-    from emotion.training.loop import predict_logits
-
+    texts = [*test.texts[:50], "zzzz"]  # the last has no known n-gram
     logits = predict_logits(model, batch_by_length(tokenize(tokenizer, texts, 512), 16), len(texts), torch.device("cpu"))
     vectorizer = TfidfVectorizer(token_pattern=WORD.pattern, ngram_range=(1, 2), min_df=2, binary=True)
     features = vectorizer.fit_transform(train.texts)
     for label in range(2):
         fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=0).fit(features, labels[:, label])
         np.testing.assert_allclose(logits[:, label], fitted.decision_function(vectorizer.transform(texts)), atol=2e-3)
-    assert (logits[:, 2] < -5).all()
+    np.testing.assert_allclose(logits[:, 2], np.log(0.001 / 1.001), rtol=1e-6)
 
 
-def test_a_run_of_the_baseline_is_a_run_like_any_other(tmp_path):
-    words = ["train.py", "--config", "configs/tfidf.yaml", "data.source=sample", f"run.folder={tmp_path}", "run.name=run"]
-    result = run_script(*words)
+def test_texts_without_a_common_word_are_refused():
+    with pytest.raises(DataError, match="no word occurs in 2 of the 3 training texts"):
+        fit_baseline(["one", "two", "three"], np.eye(3, dtype=bool), 512, seed=0)
+
+
+def test_a_run_of_the_baseline_has_all_files_of_a_run(tmp_path):
+    result = run_script("train.py", "--config", "configs/tfidf.yaml", "data.source=sample", f"run.folder={tmp_path}", "run.name=run")
     assert result.returncode == 0, result.stderr
     run = tmp_path / "run"
     files = {path.name for path in (run / "model").iterdir()}
@@ -53,16 +57,15 @@ def test_a_run_of_the_baseline_is_a_run_like_any_other(tmp_path):
     assert result.returncode == 0, result.stderr
     scores = json.loads((run / "report" / "test" / "metrics.json").read_text())["at_decision_rule"]
     labels = read_dataset(DATA)["test"].labels
-    assert scores["macro_f1"] > 2 * labels.mean()  # a random guess at the base rate scores about that
+    assert scores["macro_f1"] > 2 * labels.mean()  # random guesses at the base rate score about that
     speed = json.loads((run / "report" / "test" / "speed.json").read_text())
     assert speed["texts"] == 400 and speed["texts_per_second"] > 0 and speed["milliseconds_per_text"] > 0
-    frame = pd.read_parquet(run / "predictions" / "validation.parquet")
-    predictor = Predictor.load(str(run))
-    np.testing.assert_allclose(predictor.predict(read_dataset(DATA)["validation"].texts), frame.iloc[:, 29:].to_numpy(), atol=1e-5)
-    validation = read_dataset(DATA)["validation"]
-    agreements = verify(predictor, str(run), validation.texts, validation.labels, frame.iloc[:, 29:].to_numpy(), None)
+    trained = pd.read_parquet(run / "predictions" / "validation.parquet").iloc[:, 29:].to_numpy()
+    predictor, validation = Predictor.load(str(run)), read_dataset(DATA)["validation"]
+    np.testing.assert_allclose(predictor.predict(validation.texts), trained, atol=1e-5)
+    agreements = verify_model(predictor, str(run), validation.texts, validation.labels, trained, None)
     assert len(agreements) == 3 and all(agreement.is_within for agreement in agreements)
-    with pytest.raises(ModelError, match="no ONNX form"):
+    with pytest.raises(ModelError, match="has no ONNX export"):
         export_onnx(predictor, str(run), False, validation.texts, validation.labels)
     efficiency = json.loads((run / "efficiency.json").read_text())
     assert "padding_share" not in efficiency  # it has no tokens

