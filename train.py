@@ -60,7 +60,7 @@ def train(run: Run) -> None:
     set_seed(settings.seed)  # every process starts from the same head ...
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.labels.mean(axis=0), run.precision)
     set_seed(settings.seed, device_specific=True)  # ... and draws its own dropout
-    model = run.place(model)
+    model = run.setup_model(model)
     run.open()
     targets = run.build_targets(train_rows)  # (n, L): gold labels, or mixed with the teachers' probabilities
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
@@ -73,7 +73,7 @@ def train(run: Run) -> None:
     loss_function = build_loss(compute_pos_weight(train_rows.labels, settings), device)  # BCE-with-logits, summed
     model, optimizer = run.prepare(model, optimizer, scheduler)
 
-    for _step, rows in run.steps(sampler):  # a resumed run goes on where it stood
+    for rows in run.steps(sampler):  # the row numbers of each batch; a resumed run goes on where it stopped
         model.train()
         for micro_batch in run.micro_batches(rows, train_tokens, targets):
             with run.accumulate():

@@ -2,9 +2,9 @@
 
     python -m benchmarks.identity_guard --before REF [--after REF] --output identity_guard.json
 
-Full fine-tuning, LoRA, and NF4 + LoRA on the bundled corpus, on one process and on two: metrics.jsonl without its times, the saved weights, the
-decision rule and the validation probabilities must be the same bytes. A model folder that the old code wrote must open by the new code with
-the same probabilities, and a run that the old code left interrupted must end, resumed by the new code, as one that was never touched.
+Full fine-tuning, LoRA, and NF4 + LoRA on the bundled corpus, on one process and on two: metrics.jsonl without its times, the saved weights,
+the decision rule and the validation probabilities must be the same. A model folder that the old code wrote must give the same probabilities
+by the new code, and a run that the old code left interrupted must end, resumed by the new code, as one that was never interrupted.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from emotion.files import write_json
 TIMES = {"seconds", "peak_memory", "examples_per_second", "tokens_per_second"}
 """Keys of metrics.jsonl that are measurements of the machine."""
 ADAPTERS = ["lora.r=8", "training.learning_rate=1e-3"]
-FORMS = {"full": [], "LoRA": ADAPTERS, "NF4 + LoRA": [*ADAPTERS, "model.quantization=nf4"]}
+VARIANTS = {"full": [], "LoRA": ADAPTERS, "NF4 + LoRA": [*ADAPTERS, "model.quantization=nf4"]}
 SETTINGS = ["data.train_fraction=0.3", "training.epochs=2", "training.log_every=3", "training.save_every_steps=4", "tracking.backend=none"]
 INFER = "import json, sys; {load}; print(json.dumps(Predictor.load(sys.argv[1]).predict(['I love it', 'No!']).tolist()))"
 LOAD = "from emotion.inference.predictor import Predictor"
@@ -45,24 +45,24 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         codes = {side: stack.enter_context(code_of(ref)) for side, ref in (("before", arguments.before), ("after", arguments.after))}
-        for form, settings in FORMS.items():
+        for variant, settings in VARIANTS.items():
             for num_processes in (1, 2):
-                name = f"{form.replace(' ', '')}-{num_processes}"
+                name = f"{variant.replace(' ', '')}-{num_processes}"
                 for side, code in codes.items():
                     train(code, folder / side, name, settings, num_processes)
                 differing = compare(folder / "before" / name, folder / "after" / name)
-                rows.append({"what": f"{form}, {num_processes} process(es)", "differing": differing})
+                rows.append({"what": f"{variant}, {num_processes} process(es)", "differing": differing})
                 print(format_row(rows[-1]), flush=True)
-            answers = [predict(code, folder / "before" / f"{form.replace(' ', '')}-1") for code in codes.values()]
+            answers = [predict(code, folder / "before" / f"{variant.replace(' ', '')}-1") for code in codes.values()]
             rows.append(
-                {"what": f"{form}, model folder of the old code", "differing": [] if answers[0] == answers[1] else ["probabilities"]}
+                {"what": f"{variant}, model folder of the old code", "differing": [] if answers[0] == answers[1] else ["probabilities"]}
             )
             print(format_row(rows[-1]), flush=True)
-            cut = f"{form.replace(' ', '')}-cut"
+            cut = f"{variant.replace(' ', '')}-cut"
             interrupt(codes["before"], folder / "mixed", cut, settings)
             train(codes["after"], folder / "mixed", cut, [*settings], 1, "--resume")
-            differing = compare(folder / "before" / f"{form.replace(' ', '')}-1", folder / "mixed" / cut)
-            rows.append({"what": f"{form}, interrupted by the old code and resumed", "differing": differing})
+            differing = compare(folder / "before" / f"{variant.replace(' ', '')}-1", folder / "mixed" / cut)
+            rows.append({"what": f"{variant}, interrupted by the old code and resumed", "differing": differing})
             print(format_row(rows[-1]), flush=True)
     write_json(Path(arguments.output), {"before": arguments.before, "after": arguments.after, "rows": rows})
     return int(any(row["differing"] for row in rows))

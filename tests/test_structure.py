@@ -1,37 +1,38 @@
-"""The house rules: who imports whom, nothing heavy at import, the README true to the tree."""
+"""The house rules: imports point down, optional packages are imported where they are used, the method is in train.py."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from emotion.config import describe_keys, format_keys
-
 ROOT = Path(__file__).parents[1]
-LAYERS = {
-    "errors": 6,
-    "labels": 5,
-    "config": 5,
-    "files": 5,
-    "data": 4,
-    "modeling": 4,
-    "evaluation": 4,
-    "training": 3,
-    "inference": 2,
-    "tracking": 2,
-}
-MODULES = sorted((ROOT / "emotion").rglob("*.py"))
-LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "matplotlib", "datasets"}
+FLOORS = [
+    {"api"},
+    {"training"},
+    {"export", "scoring"},
+    {"tracking"},
+    {"inference", "planning"},
+    {"modeling"},
+    {"evaluation", "data"},
+    {"distributed"},
+    {"cpu"},
+    {"config", "labels", "files"},
+    {"errors"},
+]
+"""Rooms of the package, top floor first; a room imports from floors below its own only."""
+LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted(path for path in (ROOT / "emotion").rglob("*.py") if path != ROOT / "emotion" / "__init__.py")
+SCRIPTS = sorted(ROOT.glob("*.py"))
+LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "onnx", "matplotlib", "datasets"}
 
 
-def imports(path: Path, only_top_level: bool = False) -> list[str]:
+def list_imports(path: Path, is_top_level_only: bool = False) -> list[str]:
+    """Return the dotted names of the modules that a file imports."""
     tree = ast.parse(path.read_text())
-    nodes = tree.body if only_top_level else list(ast.walk(tree))
     names = []
-    for node in nodes:
+    for node in tree.body if is_top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -39,71 +40,54 @@ def imports(path: Path, only_top_level: bool = False) -> list[str]:
     return names
 
 
-def part_of(module: str) -> str:
-    return module.split(".")[1]
+def find_room(path: Path) -> str:
+    return path.relative_to(ROOT / "emotion").parts[0].removesuffix(".py")
 
 
 def test_every_module_is_walked():
-    assert len(MODULES) > 25
-    parts = {path.relative_to(ROOT / "emotion").parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
-    assert parts == set(LAYERS)
+    assert len(MODULES) > 60
+    assert {find_room(path) for path in MODULES} <= set(LEVEL) and set(LEVEL) - {find_room(path) for path in MODULES} <= {"api"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path):
-    part = path.relative_to(ROOT / "emotion").parts[0].removesuffix(".py")
-    if part == "__init__":
-        return
-    for module in imports(path):
+    room = find_room(path)
+    for module in list_imports(path):
         if module.startswith("emotion."):
-            other = part_of(module)
-            is_same = other == part
-            assert is_same or LAYERS[other] > LAYERS[part], f"{path} imports {module}"
+            other = module.split(".")[1]
+            assert other == room or LEVEL[other] < LEVEL[room], f"{path} imports {module}"
 
 
 def test_scripts_do_not_import_one_another():
-    scripts = sorted(ROOT.glob("*.py"))
-    assert {script.stem for script in scripts} >= {"train", "evaluate", "infer"}
-    for script in scripts:
-        assert not set(imports(script)) & {other.stem for other in scripts}
+    assert {script.stem for script in SCRIPTS} >= {"train", "evaluate", "infer", "compare", "export"}
+    for script in SCRIPTS:
+        assert not set(list_imports(script)) & {other.stem for other in SCRIPTS}
+
+
+def test_the_method_is_in_train():
+    """In this order: forward, loss, backward, clipping, optimizer, scheduler, validation, decision rule, keep the best."""
+    source = (ROOT / "train.py").read_text()
+    loop = source[source.index("def train(") : source.index("def parse_arguments")]
+    for steps in (
+        ["run.backward(compute_loss(", "clip_gradients(", "optimizer.step()", "scheduler.step()", "optimizer.zero_grad()", "validate_and"],
+        ["model(**micro_batch.inputs).logits", "loss_function(logits, micro_batch.labels)"],
+        ["run.predict(", "score_checkpoint(", "is_better_than(", "save_best("],
+    ):
+        places = [loop.index(step) for step in steps]
+        assert places == sorted(places), steps
+    assert len(source.splitlines()) <= 160
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_and_slow_packages_are_imported_where_they_are_used(path):
-    roots = {name.split(".")[0] for name in imports(path, only_top_level=True)}
+    roots = {name.split(".")[0] for name in list_imports(path, is_top_level_only=True)}
     assert not roots & LAZY
 
 
-def test_reading_and_evaluation_work_without_torch():
-    code = "import sys; import emotion.data.reading, emotion.evaluation.reporting, emotion.config; assert 'torch' not in sys.modules"
+@pytest.mark.parametrize(
+    "modules",
+    ["emotion.data.reading, emotion.evaluation.reporting, emotion.config", "emotion.inference.onnx_predictor, emotion.cpu.machine"],
+)
+def test_rooms_that_work_without_torch(modules):
+    code = f"import sys; import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_readme_lists_every_key_with_its_default():
-    readme = (ROOT / "README.md").read_text()
-    assert len(describe_keys()) > 30
-    assert format_keys() in readme  # printed by `python train.py --keys`
-
-
-def test_readme_commands_name_files_and_options_that_exist():
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    commands = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
-    assert len(commands) > 8
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    for command in commands:
-        words = command.split("#")[0].split()
-        if words[0] == "make":
-            assert words[1] in targets
-        for script in (word for word in words if re.fullmatch(r"\w+\.py", word)):
-            source = (ROOT / script).read_text()
-            for option in (word for word in words[words.index(script) :] if word.startswith("--")):
-                assert f'"{option}"' in source, command
-        for config in (word for word in words if word.startswith("configs/")):
-            assert (ROOT / config).is_file(), command
-
-
-def test_file_map_names_what_is_there():
-    readme = (ROOT / "README.md").read_text()
-    section = readme[readme.index("## File map") :]
-    for path in [*ROOT.glob("*.py"), *(p for p in MODULES if p.name != "__init__.py" and p.parent.name != "reading")]:
-        assert path.name in section, path

@@ -28,7 +28,7 @@ def optimize_encoder(model: Any, device: torch.device) -> Any:
         if type(module) is nn.Dropout:
             module.__class__ = CheapDropout
     plain = model.get_base_model() if hasattr(model, "peft_config") else model
-    family = find_family(vars(plain.config) | {"model_type": plain.config.model_type})
+    family = find_family(vars(plain.config) | {"model_type": getattr(plain.config, "model_type", "")})  # a class attribute
     if family is None or plain.config._attn_implementation != "sdpa":
         return model
     num_heads = getattr(plain.config, family.num_heads)

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
 from emotion.cpu import fast_path
-from emotion.modeling.build import list_head_parameters
+from emotion.modeling.heads import list_head_parameters
 
 
 def group_parameters(model: nn.Module, head_parameters: set[str], config: TrainingConfig) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ class Run(AbstractContextManager["Run"]):
             self.accelerator.print(message)
         return self.dataset
 
-    def place(self, model: Any) -> Any:
+    def setup_model(self, model: Any) -> Any:
         """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
 
         Raises: ConfigError if it has no positions for `data.max_length` tokens.
@@ -165,8 +165,8 @@ class Run(AbstractContextManager["Run"]):
                 self.best = score_checkpoint(self.dataset["validation"].labels, self._state.best_logits, self.config)
         return self.model, self.optimizer
 
-    def steps(self, sampler: LengthBucketSampler) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the number of each optimizer step that is left, from 1, and the row numbers of its batch."""
+    def steps(self, sampler: LengthBucketSampler) -> Iterator[np.ndarray]:
+        """Yield the row numbers of the batch of each optimizer step that is left."""
         settings = self.config.training
         self._num_steps = sampler.num_batches * settings.epochs
         num_validations = settings.epochs * settings.validations_per_epoch
@@ -182,7 +182,7 @@ class Run(AbstractContextManager["Run"]):
             self.history.restore(self._state.progress.history, self._num_done)
         for step, rows in enumerate(sampler.batches(settings.epochs, self._num_done), start=self._num_done + 1):
             self._step, self._started = step, time.perf_counter()
-            yield step, rows
+            yield rows
 
     def micro_batches(self, rows: np.ndarray, tokens: TokenizedTexts, targets: np.ndarray) -> Iterator[Batch]:
         """Yield this process's micro-batches of a batch; where memory runs out, the batch begins again with halves of them."""

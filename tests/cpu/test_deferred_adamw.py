@@ -1,6 +1,7 @@
 """DeferredAdamW is AdamW: the same weights and moments once flushed, from any state, and the same bits after a resume."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +42,12 @@ class Tiny(nn.Module):
         return self.classifier(self.words(torch.from_numpy(ids)).mean(dim=1))
 
 
-class Training:
+class TinyRun:
     """A tiny model and what trains it, step by step, two micro-batches each."""
 
     def __init__(self, is_deferred):
         self.model, self.accelerator = Tiny(), Accelerator(cpu=True)
-        self.optimizer = build_optimizer(self.model, SETTINGS, is_deferred)
+        self.optimizer: Any = build_optimizer(self.model, SETTINGS, is_deferred)
         assert isinstance(self.optimizer, DeferredAdamW) == is_deferred
         self.scheduler = build_scheduler(self.optimizer, NUM_STEPS, 0.1)
         self.optimizer = self.accelerator.prepare(self.optimizer)
@@ -92,20 +93,20 @@ def assert_close(found, expected):
 
 @pytest.fixture(scope="module")
 def plain():
-    return Training(is_deferred=False).run().collect()
+    return TinyRun(is_deferred=False).run().collect()
 
 
 @pytest.fixture(scope="module")
 def deferred():
-    return Training(is_deferred=True).run()
+    return TinyRun(is_deferred=True).run()
 
 
 def test_flushed_weights_and_moments_are_those_of_adamw(plain):
-    assert_close(Training(is_deferred=True).run().collect(), plain)
+    assert_close(TinyRun(is_deferred=True).run().collect(), plain)
 
 
 def test_rows_wait_until_they_are_read():
-    training = Training(is_deferred=True)
+    training = TinyRun(is_deferred=True)
     before = training.model.words.weight.detach().clone()
     training.run(last=20)
     read = np.unique(np.concatenate([ids.ravel() for batch in BATCHES[:20] for ids in batch]))
@@ -125,7 +126,7 @@ def test_rows_wait_until_they_are_read():
 )
 def test_no_reader_sees_weights_with_pending_updates(read, plain):
     """Before an evaluation forward and before `state_dict`, without a call that somebody could forget."""
-    training = Training(is_deferred=True).run()
+    training = TinyRun(is_deferred=True).run()
     read(training.model)
     torch.testing.assert_close(training.model.words.weight.detach(), plain["words.weight"], rtol=1e-4, atol=1e-4 * RATE)
 
@@ -134,7 +135,7 @@ def test_reading_applies_pending_updates_once(monkeypatch):
     """Each validation batch is a forward: the second must not go through all rows again, but one after a step must."""
     calls = []
     monkeypatch.setattr("emotion.cpu.deferred_adamw.flush_rows", lambda *given: calls.append(1) or flush_rows(*given))
-    training = Training(is_deferred=True).run(last=5)
+    training = TinyRun(is_deferred=True).run(last=5)
     for _ in range(3):
         training.model.eval()(BATCHES[0][0])
     assert len(calls) == 1
@@ -147,9 +148,9 @@ def test_reading_applies_pending_updates_once(monkeypatch):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(deferred):
-    state = Training(is_deferred=True).run(last=70).capture(70)
+    state = TinyRun(is_deferred=True).run(last=70).capture(70)
     assert any(name.endswith("|pending") for name in state.optimizer)
-    resumed = Training(is_deferred=True).restore(state).run(first=70)
+    resumed = TinyRun(is_deferred=True).restore(state).run(first=70)
     expected = deferred.capture(NUM_STEPS)
     found = resumed.capture(NUM_STEPS)
     for name, value in (expected.weights | expected.optimizer).items():
@@ -158,15 +159,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(deferred):
 
 @pytest.mark.parametrize("is_deferred_first", [False, True])
 def test_a_run_goes_on_from_a_state_of_the_other_kind(is_deferred_first, plain):
-    state = Training(is_deferred_first).run(last=70).capture(70)
-    assert_close(Training(not is_deferred_first).restore(state).run(first=70).collect(), plain)
+    state = TinyRun(is_deferred_first).run(last=70).capture(70)
+    assert_close(TinyRun(not is_deferred_first).restore(state).run(first=70).collect(), plain)
 
 
 @pytest.mark.parametrize("max_norm", [0.1, 1e6, 0])
 def test_gradients_are_clipped_as_torch_clips_them(max_norm):
     norms, gradients = [], []
     for is_deferred in (False, True):
-        training = Training(is_deferred)
+        training = TinyRun(is_deferred)
         training.model.train()
         for ids in BATCHES[0]:
             (training.model(ids) - 1).square().sum().backward()

@@ -127,7 +127,7 @@ def test_mask_drops_with_its_probability_and_keeps_the_mean(p, size):
     if len(size) > 1:
         error = (p * (1 - p) / mask.numel()) ** 0.5
         assert abs((mask == 0).float().mean() - p) < 5 * error + 1e-5
-        flat = mask.flatten() != 0  # neighbours, of one draw or of two, are independent
+        flat = mask.flatten() != 0  # neighbors, of one draw or of two, are independent
         kept = flat.float().mean()
         for gap in (1, 2, 3, 4):
             assert abs((flat[:-gap] & flat[gap:]).float().mean() - kept**2) < 5 * error + 1e-5

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emotion.config import TrainingConfig
-from emotion.modeling.build import list_head_parameters
+from emotion.modeling.heads import list_head_parameters
 from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, group_parameters
 from tests.tiny import make_model
 
