@@ -1,0 +1,163 @@
+"""The public Python API: load a trained model, predict, explain an answer, score a file. Its names are in the package `emotion`.
+
+n is the number of texts, L the number of labels, and column i of every array belongs to `label_names[i]`.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from emotion.config import DataConfig
+from emotion.errors import ConfigError, DataError
+from emotion.evaluation.decision import DecisionRule
+from emotion.inference.explanation import Explanation, explain
+from emotion.inference.loading import load_predictor
+
+if TYPE_CHECKING:
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.torch_free import TorchFreePredictor
+    from emotion.scoring.scoring import Tally
+
+Backend = Literal["auto", "torch", "onnx", "numpy"]
+EmptySet = Literal["none", "top1"]
+logger = logging.getLogger("emotion")
+
+
+def load(location: str | Path, backend: Backend = "auto") -> "Model":
+    """Return the trained model of a run folder, a model folder or a Hub id.
+
+    `backend`:
+
+    - `auto`: the ONNX variant in fp32 if the folder contains one and onnxruntime is installed, else torch;
+    - `torch`: any model, on a GPU if there is one;
+    - `onnx`: the ONNX variant (fp32 or int8) that `export.py --onnx` wrote, without importing torch;
+    - `numpy`: full BERT and DistilBERT models in float32, without importing torch; best for a few texts.
+
+    Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend.
+    """
+    _check_choice("backend", backend, get_args(Backend))
+    return Model(load_predictor(str(location), backend), str(location))
+
+
+class Model:
+    """A trained model; `load` returns it."""
+
+    def __init__(self, predictor: "Predictor | TorchFreePredictor", location: str) -> None:
+        self._predictor, self._location = predictor, location
+
+    def __repr__(self) -> str:
+        return f"<emotion.Model {self._location!r}: {len(self.label_names)} labels, {self.backend_name}>"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The L label names, in column order."""
+        return self._predictor.label_set.names
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which each label is predicted, fitted on the validation split."""
+        return dict(zip(self.label_names, self._predictor.rule.thresholds, strict=True))
+
+    @property
+    def backend_name(self) -> str:
+        """Backend and device, e.g. `torch on cpu`."""
+        return self._predictor.backend_name
+
+    def predict(self, texts: Iterable[str]) -> np.ndarray:
+        """Return calibrated probabilities, float32 (n, L), in [0, 1], in the order of `texts`.
+
+        Raises: TypeError for a single string; DataError for a text that is empty or not a string.
+        """
+        return self._predictor.predict(_check_texts(texts))
+
+    def predict_labels(self, texts: Iterable[str], *, threshold: float | None = None, empty_set: EmptySet | None = None) -> list[list[str]]:
+        """Return the predicted label names of each text, most probable first.
+
+        The stored decision rule decides. `threshold`, in (0, 1), replaces the thresholds of all labels; `empty_set` replaces what a text
+        without a label above its threshold gets: `none` (no label) or `top1` (its most probable label).
+
+        Raises: as `predict`; ConfigError for a threshold or an empty set that is not allowed.
+        """
+        rule = self._build_rule(threshold, empty_set)
+        probabilities = self.predict(texts)
+        return [
+            [self.label_names[column] for column in row.argsort()[::-1] if is_predicted[column]]
+            for row, is_predicted in zip(probabilities, rule.decide(probabilities), strict=True)
+        ]
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each word contributes to each label: how much the label's logit falls when the word is left out.
+
+        `words` are the W words, `spans` their positions in the text, and `contributions` is float32 (W, L) in logits.
+
+        Raises: DataError for a text that is empty or not a string.
+        """
+        return explain(self._predictor, _check_texts([text])[0])
+
+    def score_file(
+        self,
+        inputs: str | Path | Iterable[str | Path],
+        output: str | Path,
+        probabilities: int | Literal["none", "all"] = "none",
+        *,
+        text_column: str | None = None,
+        label_column: str | None = None,
+        threshold: float | None = None,
+        empty_set: EmptySet | None = None,
+    ) -> "Tally":
+        """Score files of any size in constant memory, write one file with their rows in order, and return the counts.
+
+        `inputs` is a csv, tsv, jsonl or parquet file, plain, .gz or .zst; a pattern such as `comments-*.csv`; or several of them. `output`
+        ends in .csv, .jsonl (both also .gz or .zst) or .parquet, and gets the input's columns and `predicted_labels`. `probabilities` adds
+        those of no label, of `all`, or of the K most probable labels. The columns are guessed if not given. `threshold` and `empty_set`
+        are as in `predict_labels`. After an interruption, the same call resumes.
+
+        The counts have `num_rows`, `num_bad` (rows that cannot be scored; they are listed in `OUTPUT.quarantine.tsv`) and `scores`, a
+        dict of metrics if the input has gold labels, else None.
+
+        Raises: DataError for an input that cannot be read or an output of another format; ConfigError for an output that exists, or an
+        argument that is not allowed.
+        """
+        from emotion.data.reading.streams import expand_patterns
+        from emotion.scoring.manifest import ScoringJob
+        from emotion.scoring.scoring import score_files
+
+        rule = self._build_rule(threshold, empty_set)
+        if probabilities not in ("none", "all") and not (str(probabilities).isdecimal() and int(probabilities) > 0):
+            raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
+        paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
+        columns = DataConfig(text_column=text_column, label_column=label_column)
+        tally = score_files(self._predictor, rule, ScoringJob(paths, Path(output), columns, str(probabilities)), logger.info)
+        assert tally is not None  # only a second process gets None
+        return tally
+
+    def _build_rule(self, threshold: float | None, empty_set: EmptySet | None) -> DecisionRule:
+        if threshold is not None and not 0 < threshold < 1:
+            raise ConfigError(f"threshold={threshold}: must be in (0, 1)")
+        if empty_set is not None:
+            _check_choice("empty_set", empty_set, get_args(EmptySet))
+        return self._predictor.rule.with_overrides(threshold, empty_set)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+
+
+def _check_texts(texts: Iterable[str]) -> list[str]:
+    """Return the texts as a list.
+
+    Raises: TypeError for a single string; DataError naming the first text that is empty or not a string.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts: got one string, need a list of strings; write [text]")
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"texts[{number}]: is {text!r}, not a string; convert it or leave it out")
+        if not text.strip():
+            raise DataError(f"texts[{number}]: is empty; leave it out")
+    return texts
