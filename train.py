@@ -1,11 +1,12 @@
 """Fine-tune a transformer for multi-label emotion detection.
 
     python train.py --config configs/quickstart.yaml
-    accelerate launch train.py --config configs/mistral_qlora.yaml training.seed=1 run.name=second
-    python train.py --config configs/minilm.yaml run.name=second --resume
+    python train.py --config configs/quickstart.yaml training.seed=1 run.name=second --resume
+    accelerate launch train.py --config configs/mistral_qlora.yaml
 
-config -> data -> model -> loop -> best model folder. The loop below is the whole method; what surrounds it (devices and processes, the run
-folder, resuming, signals, running out of memory, logs) is `emotion/training/run.py`. The test split stays closed: evaluate.py opens it.
+config -> data -> model -> loop -> best model folder. `train` below is the method. What surrounds it (devices and processes, the run folder,
+resuming, signals, out-of-memory back-off, logs) is the `Run` object of `emotion/training/run.py`. Training does not use the test split;
+evaluate.py does. In comments, b is the texts of a micro-batch, n all texts of a split, L the labels.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import set_seed
 
@@ -33,7 +35,7 @@ from emotion.training.run import Run, open_runs
 def main() -> int:
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
-    choose_backend(config.tracking)  # a tracker that is not installed is a mistake now, not after minutes
+    choose_backend(config.tracking)  # raises now, not minutes into the run, if the tracker is not installed
     launch = start_launch(config)
     if arguments.dry_run:
         launch.accelerator.print(format_plan(plan_run(config, launch.accelerator.num_processes, launch.precision, launch.num_shards)))
@@ -45,9 +47,9 @@ def main() -> int:
             else:
                 train(run)
         if run.exit_status:
-            return run.exit_status
+            break
     launch.accelerator.end_training()
-    return 0
+    return run.exit_status
 
 
 def train(run: Run) -> None:
@@ -57,53 +59,58 @@ def train(run: Run) -> None:
     # Data and model.
     dataset = run.read_data()
     train_rows, validation_rows = dataset["train"], dataset["validation"]
-    set_seed(settings.seed)  # every process starts from the same head ...
+    set_seed(settings.seed)  # the same new head on every process
+    # The labels' frequencies are the head's first biases.
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.labels.mean(axis=0), run.precision)
-    set_seed(settings.seed, device_specific=True)  # ... and draws its own dropout
+    set_seed(settings.seed, device_specific=True)  # other dropout on every process
     model = run.setup_model(model)
-    run.open()
-    targets = run.build_targets(train_rows)  # (n, L): gold labels, or mixed with the teachers' probabilities
+    run.start_or_resume()  # creates the run folder, or finds the state to resume from
+    targets = run.build_targets(train_rows)  # (n, L): gold labels, mixed with the teachers' probabilities if there are teachers
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
     validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation")
 
     # Order of the rows, optimizer, schedule, loss.
     sampler = LengthBucketSampler(train_tokens.lengths, run.batch_size, settings.seed)
-    optimizer = build_optimizer(model, settings, run.is_single_cpu)
+    optimizer = build_optimizer(model, settings, run.is_single_cpu)  # AdamW
     scheduler = build_scheduler(optimizer, sampler.num_batches * settings.epochs, settings.warmup_ratio)
     loss_function = build_loss(compute_pos_weight(train_rows.labels, settings), device)  # BCE-with-logits, summed
-    model, optimizer = run.prepare(model, optimizer, scheduler)
+    model, optimizer, scheduler = run.prepare(model, optimizer, scheduler)  # for this launch; restores the state of a resumed run
 
-    for rows in run.steps(sampler):  # the row numbers of each batch; a resumed run goes on where it stopped
+    for rows in run.steps(sampler):  # the row numbers of one optimizer step's batch, over all processes
         model.train()
-        for micro_batch in run.micro_batches(rows, train_tokens, targets):
-            with run.accumulate():
+        for micro_batch in run.micro_batches(rows, train_tokens, targets):  # of this process
+            with run.accumulate():  # where memory runs out, `micro_batches` starts the batch again with smaller ones
                 run.backward(compute_loss(model, micro_batch, loss_function, len(rows)))
-        result = run.clip_gradients(settings.max_grad_norm)
+        step_result = run.clip_gradients(settings.max_grad_norm)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        run.log_step(result)
+        run.log_step(step_result)
 
         if run.is_validation_due():
-            validate_and_keep_best(run, tokenizer, validation_tokens)
-        if run.should_stop():  # saves a state where one is due
+            validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows.labels)
+        run.save_state_if_due()
+        if run.should_stop():  # interrupted, or no better validation for `training.patience` validations
             break
 
     if run.best is None:  # interrupted before the first validation: leave a usable model
-        validate_and_keep_best(run, tokenizer, validation_tokens)
+        validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows.labels)
     run.finish()
 
 
 def compute_loss(model: Any, micro_batch: Batch, loss_function: Callable[..., torch.Tensor], num_rows: int) -> torch.Tensor:
-    """Return a micro-batch's part of the mean loss over the `num_rows` rows of its batch and all labels."""
+    """Return what a micro-batch adds to the loss of its batch: the sum of its losses, divided by `num_rows` x L of the whole batch.
+
+    So the gradients of all micro-batches, on all processes, add up to that of the batch's mean loss, however it is split.
+    """
     logits = model(**micro_batch.inputs).logits  # (b, L)
     return loss_function(logits, micro_batch.labels) / (num_rows * logits.shape[1])
 
 
-def validate_and_keep_best(run: Run, tokenizer: Any, tokens: TokenizedTexts) -> None:
-    """Fit temperature and thresholds on the validation rows, score the model by them, and save it if it is the best so far."""
+def validate_and_keep_best(run: Run, tokenizer: Any, tokens: TokenizedTexts, labels: np.ndarray) -> None:
+    """Fit temperature and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
     logits = run.predict(tokens)  # (n, L)
-    candidate = score_checkpoint(run.dataset["validation"].labels, logits, run.config)
+    candidate = score_checkpoint(labels, logits, run.config)  # fits the decision rule first
     is_best = candidate.is_better_than(run.best, run.config.training.select_by)
     run.log_validation(candidate, is_best)
     if is_best:
@@ -114,9 +121,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
-    parser.add_argument("--resume", action="store_true", help="go on from the run's newest state, or start if there is none")
-    parser.add_argument("--resume-anyway", action="store_true", help="the same although settings or data have changed")
-    parser.add_argument("--dry-run", action="store_true", help="print what the run would take (steps, parameters, memory) and exit")
+    parser.add_argument("--resume", action="store_true", help="continue from the run's newest state, or start if there is none")
+    parser.add_argument("--resume-anyway", action="store_true", help="like --resume, even if settings or data have changed")
+    parser.add_argument("--dry-run", action="store_true", help="print steps, parameters and memory of the run, and exit")
     parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
     arguments = parser.parse_intermixed_args()
     arguments.resume |= arguments.resume_anyway

@@ -79,6 +79,7 @@ class Run(AbstractContextManager["Run"]):
         """The best checkpoint so far, by validation."""
         self.exit_status = 0
         self._num_worse = self._num_done = 0
+        self._is_interrupted = False
         self._stack, self._interruption, self._tracking = ExitStack(), Interruption(), Tracking()
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
@@ -113,7 +114,7 @@ class Run(AbstractContextManager["Run"]):
             self.accelerator.print(sharding.describe_shards(model, self.accelerator))
         return model
 
-    def open(self) -> None:
+    def start_or_resume(self) -> None:
         """Find the state to resume from, or make the run's folder: only now, so that a mistake in data or backbone leaves none behind.
 
         Raises: ConfigError if settings or data of the state were others.
@@ -150,8 +151,8 @@ class Run(AbstractContextManager["Run"]):
         """Whether there is one process, on a CPU."""
         return self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
 
-    def prepare(self, model: Any, optimizer: Any, scheduler: Any) -> tuple[Any, Any]:
-        """Return model and optimizer ready for the loop (autocast, several processes), at the state that the run goes on from.
+    def prepare(self, model: Any, optimizer: Any, scheduler: Any) -> tuple[Any, Any, Any]:
+        """Return model, optimizer and scheduler ready for the loop (autocast, several processes), with the state of a resumed run.
 
         Raises: TrainingError if the state is of another model.
         """
@@ -163,7 +164,7 @@ class Run(AbstractContextManager["Run"]):
             self._num_done, self._num_worse, self._backoff.num_halvings = progress.step, progress.num_worse, progress.num_halvings
             if self._state.best_logits is not None:
                 self.best = score_checkpoint(self.dataset["validation"].labels, self._state.best_logits, self.config)
-        return self.model, self.optimizer
+        return self.model, self.optimizer, scheduler
 
     def steps(self, sampler: LengthBucketSampler) -> Iterator[np.ndarray]:
         """Yield the row numbers of the batch of each optimizer step that is left."""
@@ -241,13 +242,16 @@ class Run(AbstractContextManager["Run"]):
         save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card)
         self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set)
 
-    def should_stop(self) -> bool:
-        """Save a state where one is due, and return whether training ends here: for a signal, or for want of a better validation."""
-        settings = self.config.training
-        is_interrupted, is_save_due = self._interruption.agree(self.accelerator, self._autosave.is_due(self._step))
-        if is_interrupted or is_save_due:
+    def save_state_if_due(self) -> None:
+        """Save a state where one is due by steps or minutes, or where a signal has interrupted any process."""
+        self._is_interrupted, is_save_due = self._interruption.agree(self.accelerator, self._autosave.is_due(self._step))
+        if self._is_interrupted or is_save_due:
             self._save_state()
-        if is_interrupted:
+
+    def should_stop(self) -> bool:
+        """Return whether training ends here: after a signal, or after `training.patience` validations without a better one."""
+        settings = self.config.training
+        if self._is_interrupted:
             self.exit_status = 128 + (self._interruption.signal or 0)
             self.history.say(f"interrupted after step {self._step} of {self._num_steps}; --resume goes on from there")
             return True
