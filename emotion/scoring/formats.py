@@ -1,7 +1,7 @@
-"""What a scored file holds beside its input, and its formats: csv, jsonl and parquet, written part by part and joined.
+"""Formats of a scored file (csv, jsonl, parquet), and the columns that scoring adds to those of the input.
 
-A part is the bytes that it adds to the whole file, so that the parts of a csv or jsonl file are joined by putting one
-after the other; gzip members and zstd frames may follow one another too. Parquet parts are files whose row groups are copied.
+A file is written in parts that are joined at the end. A part of a csv or jsonl file is the bytes that it adds to the whole file; gzip
+members and zstd frames can be concatenated too. A part of a parquet file is a parquet file, which becomes row groups of the whole.
 """
 
 import csv
@@ -24,92 +24,97 @@ PREDICTED = "predicted_labels"
 DIGITS = 4
 """Decimals of a probability."""
 LABEL_SEPARATOR = "|"
+"""Between the labels of a csv cell."""
 
 
-def check_format(path: Path) -> str:
-    """Return the ending that tells an output's format.
+def check_format(output: Path) -> str:
+    """Return the suffix that names an output's format, one of `FORMATS`.
 
-    Raises: DataError if it is none of `FORMATS`, or a parquet file is to be compressed once more.
+    Raises: DataError for another format, and for a compressed parquet file.
     """
-    ending = find_format(path)
-    if ending not in FORMATS or (ending == ".parquet" and path.suffix.lower() != ending):
-        raise DataError(f"--output {path}: unknown format; allowed are {', '.join(FORMATS)}, the first two also as .gz or .zst")
-    return ending
+    suffix = find_format(output)
+    if suffix not in FORMATS or (suffix == ".parquet" and output.suffix.lower() != suffix):
+        raise DataError(f"--output {output}: unknown format; allowed are {', '.join(FORMATS)}; .csv and .jsonl also with .gz or .zst")
+    return suffix
 
 
 def format_part(columns: list[str], rows: Sequence[Sequence[Any]], output: Path, schema: Any = None) -> bytes:
-    """Return the bytes of some rows; `schema` is Arrow's for a parquet file, None makes all its columns text."""
-    if check_format(output) == ".parquet":
+    """Return the bytes of some rows; parquet needs an Arrow `schema`."""
+    suffix = check_format(output)
+    if suffix == ".parquet":
         return _format_parquet(columns, rows, schema)
-    if check_format(output) == ".csv":
+    if suffix == ".csv":
         return _compress(_format_csv(rows), output)
     lines = (_encode_json(dict(zip(columns, row, strict=True))) for row in rows)
     return _compress(b"".join(lines), output)
 
 
 def format_header(columns: list[str], output: Path) -> bytes:
-    """Return the bytes that stand before the first part."""
+    """Return the bytes that precede the first part."""
     return _compress(_format_csv([columns]), output) if check_format(output) == ".csv" else b""
 
 
-def join_parts(parts: list[Path], header: bytes, output: Path, partial: Path) -> None:
-    """Write the parts of `output`, one after the other, to `partial`."""
+def join_parts(parts: list[Path], header: bytes, output: Path, target: Path) -> None:
+    """Concatenate the parts of `output` in `target`."""
     if check_format(output) != ".parquet":
-        join_bytes(parts, header, partial)
+        join_bytes(parts, header, target)
         return
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(partial, pq.read_schema(parts[0])) as writer:
+    with pq.ParquetWriter(target, pq.read_schema(parts[0])) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part))
 
 
-def join_bytes(parts: list[Path], header: bytes, partial: Path) -> None:
-    """Write a header and the bytes of files to `partial`."""
-    with partial.open("wb") as whole:
+def join_bytes(parts: list[Path], header: bytes, target: Path) -> None:
+    """Write a header and the bytes of the parts to `target`."""
+    with target.open("wb") as whole:
         whole.write(header)
         for part in parts:
             with part.open("rb") as stream:
                 shutil.copyfileobj(stream, whole, 2**20)
 
 
-def name_columns(probabilities: str, label_set: LabelSet, taken: list[str], where: str) -> list[str]:
-    """Return the columns that scoring adds.
+def name_columns(probabilities: str, label_set: LabelSet, input_columns: list[str], where: str) -> list[str]:
+    """Return the names of the columns that scoring adds; `where` names the input in an error.
 
-    Raises: ConfigError for more labels than there are; DataError if the input has a column of that name.
+    Raises: ConfigError for more labels than the model has; DataError if the input has a column of that name.
     """
     names = [PREDICTED]
     if probabilities.isdecimal() and int(probabilities) > len(label_set):
-        raise ConfigError(f"--probabilities {probabilities}: at most {len(label_set)}, the model has no more labels")
+        raise ConfigError(f"--probabilities {probabilities}: the model has {len(label_set)} labels; give at most {len(label_set)}")
     if probabilities == "all":
         names += [f"probability_{name}" for name in label_set.names]
     elif probabilities != "none":
         names += [name for rank in range(1, int(probabilities) + 1) for name in (f"top_{rank}", f"top_{rank}_probability")]
-    if both := sorted(set(names) & set(taken)):
-        raise DataError(f"{where}: has a column {both[0]!r} already, which scoring adds: rename it")
+    if duplicates := sorted(set(names) & set(input_columns)):
+        raise DataError(f"{where}: has a column {duplicates[0]!r} already, which scoring would add; rename it in the input")
     return names
 
 
-def format_scores(probabilities: np.ndarray, predictions: np.ndarray, kind: str, output: Path, label_set: LabelSet) -> list[Any]:
-    """Return the values of the added columns of one row."""
+def format_scores(row: np.ndarray, predictions: np.ndarray, probabilities: str, output: Path, label_set: LabelSet) -> list[Any]:
+    """Return the values of the added columns for one text.
+
+    `row` is its probabilities, float (L,), `predictions` is bool (L,), and `probabilities` is the setting of `ScoringJob`.
+    """
     labels = label_set.decode(predictions)
     values: list[Any] = [LABEL_SEPARATOR.join(labels) if check_format(output) == ".csv" else labels]
-    if kind == "all":
-        values += [round(float(value), DIGITS) for value in probabilities]
-    elif kind != "none":
-        for column in np.argsort(-probabilities, kind="stable")[: int(kind)]:
-            values += [label_set.names[column], round(float(probabilities[column]), DIGITS)]
+    if probabilities == "all":
+        values += [round(float(value), DIGITS) for value in row]
+    elif probabilities != "none":
+        for column in np.argsort(-row, kind="stable")[: int(probabilities)]:
+            values += [label_set.names[column], round(float(row[column]), DIGITS)]
     return values
 
 
-def build_schema(columns: list[str], taken: list[str], schema: Any) -> Any:
-    """Return Arrow's schema: the input's own if it is parquet, otherwise text; then labels and probabilities."""
+def build_schema(columns: list[str], input_columns: list[str], input_schema: Any) -> Any:
+    """Return the Arrow schema of an output; columns of an input that is not parquet (`input_schema` is None) are text."""
     import pyarrow as pa
 
     fields = []
     for column in columns:
-        if column in taken:
-            fields.append(schema.field(column) if schema is not None else pa.field(column, pa.string()))
+        if column in input_columns:
+            fields.append(input_schema.field(column) if input_schema is not None else pa.field(column, pa.string()))
         elif column == PREDICTED:
             fields.append(pa.field(column, pa.list_(pa.string())))
         else:
@@ -119,7 +124,7 @@ def build_schema(columns: list[str], taken: list[str], schema: Any) -> Any:
 
 def _compress(data: bytes, output: Path) -> bytes:
     if output.suffix.lower() == ".gz":
-        return gzip.compress(data, mtime=0)  # no time in it: the same rows give the same bytes
+        return gzip.compress(data, mtime=0)  # no timestamp: the same rows give the same bytes
     if output.suffix.lower() == ".zst":
         import pyarrow as pa
 
@@ -133,8 +138,8 @@ def _format_csv(rows: Sequence[Sequence[Any]]) -> bytes:
     writer.writerows([_to_cell(value) for value in row] for row in rows)
     text = stream.getvalue()
     try:
-        return text.encode("utf-8", "surrogateescape")  # bytes that are not UTF-8 leave as they came
-    except UnicodeEncodeError:  # half a character out of a JSON escape
+        return text.encode("utf-8", "surrogateescape")  # input bytes that are not UTF-8 are written unchanged
+    except UnicodeEncodeError:  # half of a surrogate pair, from a JSON escape
         return text.encode("utf-8", "backslashreplace")
 
 

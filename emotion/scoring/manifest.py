@@ -1,4 +1,4 @@
-"""What a scoring job is, and the ledger that parts of it lie under: parts of another job are never taken for this one's."""
+"""A scoring job, and the manifest in the folder of its parts, which prevents the parts of another job from being reused."""
 
 import hashlib
 import json
@@ -18,39 +18,46 @@ if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
 
 PART_ROWS = 16_384
-"""Rows of a part where nothing else is said: the work that a kill can cost."""
+"""Default number of rows in a part: the work that is lost when a process is killed."""
 WAIT_SECONDS = 0.2
+"""Between two looks at a file that another process writes."""
+MANIFEST = "manifest.json"
+OLD_MANIFEST = "ledger.json"
+"""Name of the manifest in folders that earlier versions wrote."""
 
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What is to be scored, and how. `probabilities` is `none`, `all`, or the number of likeliest labels to give, as text."""
+    """What to score, and how."""
 
     inputs: tuple[Path, ...]
     output: Path
     columns: DataConfig
     probabilities: str = "none"
+    """Probabilities to write: `none`, `all`, or the number of most likely labels, as text."""
     part_rows: int = PART_ROWS
     process: int = 0
     num_processes: int = 1
 
     @property
     def folder(self) -> Path:
-        """Where parts lie until all are there."""
+        """Folder of the parts until the output is complete."""
         return self.output.with_name(f".{self.output.name}.parts")
 
     @property
     def quarantine(self) -> Path:
+        """File of the rows that could not be scored."""
         return self.output.with_name(f"{self.output.name}.quarantine.tsv")
 
     @property
     def metrics(self) -> Path:
+        """File of the scores against gold labels."""
         return self.output.with_name(f"{self.output.name}.metrics.json")
 
 
 def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
-    """Return all that the output's bytes depend on, as JSON holds it; parts of another description are not gone on from."""
-    model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.form], sort_keys=True, default=list)
+    """Return everything that the output's bytes depend on, as JSON values; parts are reused only if it is unchanged."""
+    model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.backend_name], sort_keys=True, default=list)
     return {
         "inputs": [describe_input(path) for path in job.inputs],
         "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
@@ -61,12 +68,12 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
 
 
 def describe_input(path: Path) -> str:
-    """Return name, size and time of change of an input.
+    """Return name, size and modification time of an input.
 
-    Raises: DataError if it is not there.
+    Raises: DataError if the input does not exist.
     """
     if path == Path("-"):
-        return f"stdin at {time.time()}"  # what it held is gone: nothing to go on from
+        return f"stdin at {time.time()}"  # stdin cannot be read again, so its parts are never reused
     try:
         status = path.stat()
     except OSError as error:
@@ -74,32 +81,46 @@ def describe_input(path: Path) -> str:
     return f"{path} ({status.st_size:,} bytes, changed {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(status.st_mtime))})"
 
 
-def enter_folder(job: ScoringJob, description: dict[str, Any]) -> None:
-    """Make the folder of the parts, or hold the one that is there to be of the same job; other processes than the first wait for it.
+def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
+    """Create the folder of the parts with its manifest, or check that an existing one belongs to the same job.
 
-    Raises: ConfigError if it is of another, or the output is there already.
+    The first process does this. The others wait for the manifest of their job; False if the first has written the output by then.
+
+    Raises: ConfigError if the folder belongs to another job, or the output exists.
     """
-    ledger = job.folder / "ledger.json"
-    while job.process > 0 and not (ledger.is_file() and json.loads(ledger.read_text(encoding="utf-8")) == description):
-        time.sleep(WAIT_SECONDS)
+    manifest = job.folder / MANIFEST
     if job.process > 0:
-        return
+        while _read_manifest(manifest) != description:
+            if job.output.exists():
+                return False
+            time.sleep(WAIT_SECONDS)
+        return True
     check_format(job.output)
     if job.output.exists():
         raise ConfigError(f"--output {job.output}: exists already; choose another name, or remove it")
-    if ledger.is_file():
-        before = json.loads(ledger.read_text(encoding="utf-8"))
-        if changed := [key for key in description if description[key] != before.get(key)]:
-            raise ConfigError(
-                f"{job.folder}: holds parts of another job ({'; '.join(f'{k}: {before.get(k)} -> {description[k]}' for k in changed)}): "
-                "give the old input, model and options to go on, or remove that folder to start anew"
-            )
-        return
-    write_json(ledger, description)
+    if (job.folder / OLD_MANIFEST).is_file():
+        (job.folder / OLD_MANIFEST).replace(manifest)
+    before = _read_manifest(manifest)
+    if before is None:
+        write_json(manifest, description)
+    elif changed := [f"{key}: {before.get(key)} -> {value}" for key, value in description.items() if value != before.get(key)]:
+        raise ConfigError(
+            f"{job.folder}: contains parts of another job ({'; '.join(changed)}): "
+            "use the earlier input, model and options to resume it, or remove that folder to start again"
+        )
+    return True
 
 
 def wait_for(paths: list[Path]) -> None:
-    """Return when all paths are there."""
+    """Return when all paths exist."""
     for path in paths:
         while not path.exists():
             time.sleep(WAIT_SECONDS)
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return the description in a manifest; None if the file does not exist."""
+    if not path.is_file():
+        return None
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description

@@ -1,1 +1,1 @@
-"""What a run leaves behind."""
+"""The files of a run, its cost, and mirrors of its log in experiment trackers."""

@@ -16,17 +16,19 @@ from emotion.modeling.lora import count_parameters
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step did over all processes: mean loss per row and label, gradient norm before clipping, rate, counts."""
+    """Result of one optimizer step over all processes."""
 
     loss: float
+    """Mean over rows and labels."""
     grad_norm: float
+    """Before clipping."""
     learning_rate: float
     num_examples: int
     num_tokens: int
     num_positions: int
     """Tokens and padding together."""
     num_halvings: int = 0
-    """How often a process ran out of memory in this step, and halved its micro-batches."""
+    """How many times a process ran out of memory in this step and halved its micro-batches."""
 
 
 COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds", "saving_seconds")
@@ -34,7 +36,7 @@ COUNTS = ("num_examples", "num_tokens", "num_positions", "step_seconds", "saving
 
 @dataclass
 class EfficiencyMeter:
-    """Adds up the steps of a run of `num_processes` processes."""
+    """Adds up the steps of a run on `num_processes` processes."""
 
     num_processes: int = 1
     started: float = field(default_factory=time.perf_counter)
@@ -43,7 +45,7 @@ class EfficiencyMeter:
     num_positions: int = 0
     step_seconds: float = 0.0
     saving_seconds: float = 0.0
-    """Spent on resumable states: training stands still meanwhile."""
+    """Spent on resumable states; training waits meanwhile."""
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Count one optimizer step that took `seconds`."""
@@ -54,23 +56,23 @@ class EfficiencyMeter:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Count the block's seconds as spent on a state; what a state holds of them ends with the state before it."""
+        """Count the block's seconds as spent on saving a state; a state contains the seconds of the states before it."""
         started = time.perf_counter()
         yield
         self.saving_seconds += time.perf_counter() - started
 
     def capture(self) -> dict[str, float]:
-        """Return what was counted so far, for a run to go on from."""
+        """Return the counts so far, for a resumed run."""
         return {name: getattr(self, name) for name in COUNTS} | {"seconds": time.perf_counter() - self.started}
 
     def restore(self, counts: dict[str, float]) -> None:
-        """Count on from what `capture` returned; the time between does not count."""
+        """Continue from counts that `capture` returned; the time between the two calls does not count."""
         for name in COUNTS:
             setattr(self, name, counts[name])
         self.started = time.perf_counter() - counts["seconds"]
 
-    def rates(self) -> dict[str, float]:
-        """Return examples per second of training and, where tokens were counted, (real) tokens per second and the share of padding."""
+    def compute_rates(self) -> dict[str, float]:
+        """Return examples per second of training and, where tokens were counted, tokens per second and the fraction of padding."""
         seconds = max(self.step_seconds, 1e-9)
         rates = {"examples_per_second": self.num_examples / seconds}
         if self.num_positions:
@@ -79,12 +81,15 @@ class EfficiencyMeter:
         return rates
 
     def summarize(self, model: Any, model_folder: Path, teachers_seconds: float = 0.0) -> dict[str, Any]:
-        """Return the content of efficiency.json; memory and sizes in bytes, times in seconds, those of own teachers in the total too."""
+        """Return the content of efficiency.json: memory and sizes in bytes, times in seconds.
+
+        `teachers_seconds` is the time of the teachers that the run trained; the total includes it.
+        """
         parameters, trainable = count_parameters(model)
         return {
             "parameters": parameters,
             "trainable_parameters": trainable,
-            **self.rates(),
+            **self.compute_rates(),
             "examples_seen": self.num_examples,
             "training_seconds": self.step_seconds,
             "saving_seconds": self.saving_seconds,
@@ -97,7 +102,7 @@ class EfficiencyMeter:
 
 
 def measure_peak_memory() -> int:
-    """Return the most bytes this process has held: of the GPU where there is one, otherwise of main memory."""
+    """Return the peak memory of this process in bytes: of the GPU if there is one, otherwise of main memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and where: see `RunFolder`'s properties. Every file but metrics.jsonl is written whole."""
+"""The files of a run; `RunFolder` has a property or method for each. All but metrics.jsonl, which grows, are written atomically."""
 
 import json
 import platform
@@ -15,12 +15,13 @@ import yaml
 
 from emotion.config import TOKEN, Config, load_config, to_dict
 from emotion.errors import ConfigError, ModelError
-from emotion.files import append_line, atomic_write, without_nan, write_json
+from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 
 GOLD = "gold:"
-"""What the columns of gold labels begin with in a file of predictions."""
+"""Prefix of the columns of gold labels in a file of predictions."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
+"""Packages whose versions environment.json records."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,17 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether training came to its end."""
+        """Whether training reached its end."""
         return self.efficiency.is_file() and json.loads(self.efficiency.read_text(encoding="utf-8"))["interrupted_after_step"] is None
 
     @property
     def quarantine(self) -> Path:
+        """The bad rows of the data, if `data.on_bad_row` skips them."""
         return self.path / "quarantine.tsv"
 
     @property
     def teachers(self) -> Path:
-        """The folder of the teachers that the run trained for itself, runs like any other."""
+        """The folder of the teachers that the run trained; each is a run of its own."""
         return self.path / "teachers"
 
     def report(self, split: str) -> Path:
@@ -74,7 +76,7 @@ class RunFolder:
 
     @classmethod
     def choose(cls, config: Config, config_name: str, is_resumed: bool = False) -> "RunFolder":
-        """Return the folder that a run is to have; it is not made yet. A resumed run without a name has the newest of its config.
+        """Return the folder for a run, without creating it; a resumed run without a name gets the newest unfinished one of its config.
 
         Raises: ConfigError if the name is taken, or the run to resume is finished.
         """
@@ -85,15 +87,15 @@ class RunFolder:
             unfinished = [run for run in earlier if not run.is_finished]
             folder = unfinished[0] if config.run.name is None and unfinished else folder
             if folder.is_finished:
-                raise ConfigError(f"{folder.path}: is finished, there is nothing to resume")
+                raise ConfigError(f"{folder.path}: is finished, so there is nothing to resume; choose another run.name=NAME")
         elif folder.path.exists():
             raise ConfigError(folder._describe_taken())
         return folder
 
     def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
-        """Make the folder, with config.yaml and environment.json; a resumed run may find it there, and starts its log anew.
+        """Create the folder with config.yaml and environment.json; a resumed run may reuse a folder, whose log is cleared.
 
-        Raises: ConfigError if it cannot be made.
+        Raises: ConfigError if the folder cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=is_resumed or self.teachers.is_dir())
@@ -101,29 +103,29 @@ class RunFolder:
         except FileExistsError:
             raise ConfigError(self._describe_taken()) from None
         except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be made ({error.strerror}); choose another run.folder=FOLDER") from None
+            raise ConfigError(f"{self.path}: cannot be created ({error.strerror}); choose another run.folder=FOLDER") from None
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
         write_json(self.path / "environment.json", _describe_environment(command))
 
     def write_config(self, config: Config) -> None:
-        """Write the config that the run has."""
+        """Write the run's config."""
         with atomic_write(self.config) as partial:
             partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def read_config(self) -> Config:
-        """Return the config that the run was started with."""
+        """Return the run's config."""
         return load_config(self.config)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
-        append_line(self.metrics, json.dumps(without_nan(row)))
+        append_line(self.metrics, json.dumps(replace_nan(row)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl."""
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
 
     def write_predictions(self, split: str, ids: list[str], labels: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> None:
-        """Write id, gold labels (`gold:NAME`, bool) and probabilities (`NAME`, float32) of a split as parquet."""
+        """Write ids, gold labels (columns `gold:NAME`, bool) and probabilities (columns `NAME`, float32) of a split as parquet."""
         import pandas as pd
 
         columns: dict[str, Any] = {"id": ids}
@@ -133,7 +135,7 @@ class RunFolder:
             pd.DataFrame(columns).to_parquet(partial, index=False)
 
     def read_probabilities(self, split: str, ids: list[str], label_set: LabelSet) -> np.ndarray | None:
-        """Return the probabilities, float32 (n, L), that were written for these rows; None if there are none."""
+        """Return the stored probabilities of exactly these rows, float32 (n, L); None if there are none."""
         import pandas as pd
 
         if not self.predictions(split).is_file():
@@ -142,7 +144,7 @@ class RunFolder:
         return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
 
     def read_predictions(self, split: str) -> tuple[list[str], LabelSet, np.ndarray, np.ndarray]:
-        """Return ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), that were written for a split."""
+        """Return the stored ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), of a split."""
         import pandas as pd
 
         frame = pd.read_parquet(self.predictions(split))
@@ -151,24 +153,24 @@ class RunFolder:
         return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
 
     def _describe_taken(self) -> str:
-        return f"{self.path}: exists already; go on with it by --resume, choose another run.name=NAME, or remove it"
+        return f"{self.path}: exists already; resume it with --resume, choose another run.name=NAME, or remove it"
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
-    """Return the run that finished last.
+    """Return the run that finished most recently.
 
     Raises: ModelError if there is none.
     """
     finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
     if not finished:
         raise ModelError(
-            f"no finished run in {folder}/: make one with `python train.py --config configs/quickstart.yaml`, or name one with --model"
+            f"no finished run in {folder}/: train one with `python train.py --config configs/quickstart.yaml`, or give a model with --model"
         )
     return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
 
 
 def find_run_of_model(location: str) -> RunFolder | None:
-    """Return the run that a run folder or its model folder belongs to, or None."""
+    """Return the run of a run folder or of the model folder in it; None for another folder."""
     path = Path(location).expanduser()
     for candidate in (path, path.parent):
         if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
@@ -180,7 +182,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
     import torch
 
     return {
-        "command": [_mask_secret(word) for word in command],
+        "command": [_mask_secret(argument) for argument in command],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _read_git_commit(),
         "python": sys.version.split()[0],
@@ -191,9 +193,9 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
     }
 
 
-def _mask_secret(word: str) -> str:
-    """Return a word of the command line without what looks like a token of the Hub or of a tracker."""
-    return TOKEN.sub("***", word)
+def _mask_secret(argument: str) -> str:
+    """Return a command-line argument with `***` in place of everything that looks like a token of the Hub or a tracker."""
+    return TOKEN.sub("***", argument)
 
 
 def _read_git_commit() -> str | None:

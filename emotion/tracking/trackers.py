@@ -1,6 +1,6 @@
-"""Weights & Biases or TensorBoard, through Accelerate's trackers: a mirror of metrics.jsonl, with tables and pictures at the end.
+"""Weights & Biases or TensorBoard, through Accelerate's trackers: a mirror of metrics.jsonl, with tables and plots at the end.
 
-The run folder holds all of it anyway, so nothing a tracker does may stop a run: it fails with a word, and training goes on.
+The run folder contains all of this, so a tracker never stops a run: if it fails, a message is printed and training continues.
 """
 
 import hashlib
@@ -20,38 +20,38 @@ from emotion.errors import ConfigError
 from emotion.tracking.run_folder import RunFolder
 
 FOLDERS = {"wandb": "wandb", "tensorboard": "tensorboard"}
-"""Where each writes below the run folder: a `wandb/` in the working directory would hide the package from Python."""
+"""Subfolder of the run folder that each writes to; a `wandb/` in the working directory would shadow the Python package."""
 WANDB_SETTINGS = {
-    # What could carry a secret or tells about the machine stays here: command line, console, code, host, git remote.
+    # Nothing that may contain a secret or describes the machine is uploaded: command line, console, code, host, git remote.
     **{"console": "off", "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True},
     **{"silent": True, "finish_timeout": 120},
 }
 
 
 def choose_backend(config: TrackingConfig) -> str:
-    """Return the tracker to use; `auto` is wandb unless it is not installed or `WANDB_MODE=disabled`.
+    """Return the name of the tracker to use, or `none`; `auto` is wandb if it is installed and `WANDB_MODE` is not `disabled`.
 
-    Raises: ConfigError if one is named that is not installed: Accelerate would drop it in silence.
+    Raises: ConfigError if the config names a tracker that is not installed; Accelerate would ignore it silently.
     """
-    is_off = os.environ.get("WANDB_MODE") == "disabled"
+    is_disabled = os.environ.get("WANDB_MODE") == "disabled"
     if config.backend == "auto":
-        return "none" if is_off or find_spec("wandb") is None else "wandb"
+        return "none" if is_disabled or find_spec("wandb") is None else "wandb"
     packages = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}.get(config.backend, ())
     if packages and not any(find_spec(package) for package in packages):
         raise ConfigError(f"tracking.backend={config.backend}: is not installed: pip install {packages[0]}, or tracking.backend=none")
-    return "none" if config.backend == "wandb" and is_off else config.backend
+    return "none" if config.backend == "wandb" and is_disabled else config.backend
 
 
 @dataclass
 class Tracking:
-    """A tracker of one run, or none; the first failure ends it."""
+    """The tracker of one run, or none; it is dropped at its first failure."""
 
     tracker: Any = None
     first_step: int = 0
-    """Steps before this one are there already: the run was resumed."""
+    """A resumed run has already logged the steps before this one."""
 
     def log(self, row: dict[str, Any]) -> None:
-        """Mirror a row of metrics.jsonl as `train/loss`, `validation/macro_f1_tuned` and so on, at its step."""
+        """Log a row of metrics.jsonl at its step, as `train/loss`, `validation/macro_f1_tuned` and so on."""
         if row["step"] < self.first_step:
             return
         values = {f"{row['kind']}/{name}": value for name, value in row.items() if name not in ("kind", "step") and value is not None}
@@ -60,12 +60,12 @@ class Tracking:
     def finish(
         self, run: RunFolder, report: dict[str, Any] | None = None, efficiency: dict[str, Any] | None = None, log_model: bool = False
     ) -> None:
-        """Add the table of the labels with their thresholds, all pictures, what the run cost, the model if asked; and close."""
+        """Log the table of labels and thresholds, all plots, the run's cost and, with `log_model`, the model; then close the tracker."""
         if report is not None and efficiency is not None:
             thresholds = report["decision"]["thresholds"]
             table = [row | {"threshold": threshold} for row, threshold in zip(report["per_label"], thresholds, strict=True)]
             self._try(lambda tracker: _log_table(tracker, f"{report['split']}/labels", table))
-            self._try(lambda tracker: _log_pictures(tracker, run))
+            self._try(lambda tracker: _log_plots(tracker, run))
             self._try(lambda tracker: _log_summary(tracker, efficiency))
             if log_model:
                 self._try(lambda tracker: _log_model(tracker, run))
@@ -77,13 +77,13 @@ class Tracking:
             return
         try:
             action(self.tracker)
-        except Exception as error:  # trackers raise what they like, their network errors among it
+        except Exception as error:  # trackers raise exceptions of many types, such as network errors
             name, self.tracker = self.tracker.name, None
-            print(f"tracking: {name} failed ({_shorten(error)}); the run goes on without it, metrics.jsonl has all", file=sys.stderr)
+            print(f"tracking: {name} failed ({_shorten(error)}); the run continues without it; metrics.jsonl is complete", file=sys.stderr)
 
 
 def start_tracking(config: Config, run: RunFolder) -> Tracking:
-    """Return the started tracker of a run; where it cannot be started, a word about it and one that does nothing."""
+    """Start the tracker of a run; if it cannot be started, print a message and return one that does nothing."""
     backend = choose_backend(config.tracking)
     if backend == "none":
         return Tracking()
@@ -93,12 +93,12 @@ def start_tracking(config: Config, run: RunFolder) -> Tracking:
             return _start_tensorboard(config, run)
         return _start_wandb(config, run, environment)
     except Exception as error:
-        print(f"tracking: {backend} cannot be started ({_shorten(error)}); the run goes on without it", file=sys.stderr)
+        print(f"tracking: {backend} cannot be started ({_shorten(error)}); the run continues without it", file=sys.stderr)
         return Tracking()
 
 
 def has_wandb_key() -> bool:
-    """Whether there is a key for Weights & Biases: in `WANDB_API_KEY`, or in the file that `wandb login` writes."""
+    """Whether a Weights & Biases key exists, in `WANDB_API_KEY` or in the file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
@@ -111,10 +111,10 @@ def has_wandb_key() -> bool:
 def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) -> Tracking:
     from accelerate.tracking import WandBTracker
 
-    # The same for all parts of a run that is resumed, another for every run.
-    identity = hashlib.sha256(f"{environment['started']} {environment['command']} {run.path.name}".encode()).hexdigest()[:12]
+    # Unchanged when a run is resumed, different for every run.
+    run_id = hashlib.sha256(f"{environment['started']} {environment['command']} {run.path.name}".encode()).hexdigest()[:12]
     timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", 30))
-    options = {"name": run.path.name, "id": identity, "dir": str(run.path), "settings": WANDB_SETTINGS | {"init_timeout": timeout}}
+    options = {"name": run.path.name, "id": run_id, "dir": str(run.path), "settings": WANDB_SETTINGS | {"init_timeout": timeout}}
     options["config"] = to_dict(config) | {"environment": {key: value for key, value in environment.items() if key != "command"}}
     is_offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
     if not is_offline:
@@ -123,30 +123,31 @@ def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) ->
             tracker.start()
             return Tracking(tracker, first_step=tracker.run.step)
         except Exception as error:
-            print(f"tracking: wandb cannot be reached ({_shorten(error)}); offline instead", file=sys.stderr)
-            _forget_attempt(run, identity)
-    # What an earlier part wrote is told again from metrics.jsonl: an offline run cannot be gone on with.
-    for earlier in (run.path / FOLDERS["wandb"]).glob(f"offline-run-*-{identity}"):
+            print(f"tracking: wandb cannot be reached ({_shorten(error)}); logging offline instead", file=sys.stderr)
+            _remove_failed_start(run, run_id)
+    # wandb cannot resume an offline run, so a resumed run logs all rows of metrics.jsonl again.
+    for earlier in (run.path / FOLDERS["wandb"]).glob(f"offline-run-*-{run_id}"):
         shutil.rmtree(earlier, ignore_errors=True)
     tracker = WandBTracker(config.tracking.project, **options, mode="offline")
     tracker.start()
-    print(f"tracking: wandb, offline ({'no key' if not has_wandb_key() else 'no connection'}); later: wandb sync {tracker.run.dir}/..")
+    reason = "no connection" if has_wandb_key() else "no key"
+    print(f"tracking: wandb, offline ({reason}); to upload it later: wandb sync {tracker.run.dir}/..")
     return Tracking(tracker)
 
 
-def _forget_attempt(run: RunFolder, identity: str) -> None:
-    """Let go of the run that could not be started online: its service holds the id until it is gone."""
+def _remove_failed_start(run: RunFolder, run_id: str) -> None:
+    """Stop wandb's service and remove the folder of the run that could not be started online; otherwise its id stays in use."""
     import wandb
 
     wandb.teardown()
-    for folder in (run.path / FOLDERS["wandb"]).glob(f"run-*-{identity}"):
+    for folder in (run.path / FOLDERS["wandb"]).glob(f"run-*-{run_id}"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_tensorboard(config: Config, run: RunFolder) -> Tracking:
     from accelerate.tracking import TensorBoardTracker
 
-    shutil.rmtree(run.path / FOLDERS["tensorboard"], ignore_errors=True)  # a resumed run tells all again
+    shutil.rmtree(run.path / FOLDERS["tensorboard"], ignore_errors=True)  # a resumed run logs all rows again
     tracker = TensorBoardTracker(FOLDERS["tensorboard"], run.path)
     tracker.start()
     settings = {f"{section}.{key}": value for section, values in to_dict(config).items() for key, value in values.items()}
@@ -164,14 +165,14 @@ def _log_table(tracker: Any, name: str, rows: list[dict[str, Any]]) -> None:
         tracker.writer.add_text(name, "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
 
 
-def _log_pictures(tracker: Any, run: RunFolder) -> None:
+def _log_plots(tracker: Any, run: RunFolder) -> None:
     import numpy as np
     from PIL import Image
 
     for path in sorted((run.path / "report").rglob("*.png")):
         name = f"{path.parent.name}/{path.stem}" if path.parent.name != "report" else path.stem
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
         if tracker.name == "wandb":
             tracker.log_images({name: [pixels]})
         else:

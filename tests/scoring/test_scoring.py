@@ -1,4 +1,4 @@
-"""Scored files: every row accounted for, in order, in any format, by any number of processes, killed or not."""
+"""Scored files have every row in order, for any format, number of processes and interruptions."""
 
 import csv
 import gzip
@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,38 +18,40 @@ import pytest
 
 from emotion.config import DataConfig, ModelConfig
 from emotion.data.reading import formats
+from emotion.data.reading.rows import Row
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.scoring.manifest import ScoringJob
-from emotion.scoring.scoring import score_files
+from emotion.scoring.scoring import score_files, score_parts
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
 
 NAMES = ("anger", "joy", "fear")
 
 
 class Oracle:
-    """A predictor whose answer is a pure function of the text."""
+    """A predictor whose probabilities are a function of the text."""
 
-    label_set, rule, form = LabelSet(NAMES), default_rule(3), "oracle"
+    label_set, rule, backend_name = LabelSet(NAMES), default_rule(3), "oracle"
     sidecar = Sidecar(NAMES, ModelConfig(), 64, "fp32", {})
 
     def __init__(self):
-        self.seen = []
+        self.texts = []
 
     def predict(self, texts):
-        self.seen += texts
-        return np.array([answer(text) for text in texts])
+        self.texts += texts
+        return np.array([hash_text(text) for text in texts])
 
 
-def answer(text):
+def hash_text(text):
+    """Return three probabilities."""
     return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:3]]
 
 
-def labels_of(text):
-    return "|".join(name for name, value in zip(NAMES, answer(text), strict=True) if value >= 0.5)
+def predict_labels(text):
+    return "|".join(name for name, value in zip(NAMES, hash_text(text), strict=True) if value >= 0.5)
 
 
 def score(*inputs, output, predictor=None, columns=None, **options):
@@ -65,7 +68,7 @@ def read_output(path):
 LONG = "x" * 5_000_000
 LINES = ("y" * 999 + "\n") * 5_000
 EMPTY = None
-"""Stands for a row that cannot be scored."""
+"""A row that cannot be scored."""
 HOSTILE = {
     # csv: quotes
     "quoted comma": ("a.csv", b'id,text\n1,"a, b"\n2,c\n', ["a, b", "c"]),
@@ -92,7 +95,7 @@ HOSTILE = {
     "one column": ("a.csv", b"text\na\nb\n", ["a", "b"]),
     "one column, an empty line": ("a.csv", b"text\na\n\nb\n", ["a", EMPTY, "b"]),
     "empty lines between rows": ("a.csv", b"id,text\n1,a\n\n2,c\n", ["a", EMPTY, "c"]),
-    "column named twice": ("a.csv", b"text,text\na,b\n", "two columns have one name"),
+    "column named twice": ("a.csv", b"text,text\na,b\n", "are not unique"),
     "column that scoring adds": ("a.csv", b"text,predicted_labels\na,b\n", "has a column 'predicted_labels' already"),
     "many columns": ("a.csv", b"text," + b",".join(b"c%d" % i for i in range(2_000)) + b"\n" + b"a" + b",1" * 2_000 + b"\n", ["a"]),
     # csv: bytes
@@ -114,8 +117,8 @@ HOSTILE = {
     "5 MB in a cell": ("a.csv", f"text,id\n{LONG},1\nb,2\n".encode(), [LONG, "b"]),
     "5 MB beside a text": ("a.csv", f"text,id\na,{LONG}\nb,2\n".encode(), ["a", "b"]),
     "5 MB in quotes over lines": ("a.csv", f'text,id\n"{LINES}",1\nb,2\n'.encode(), [LINES, "b"]),
-    # csv: words that are not values
-    "words that others read as missing": ("a.csv", b"text,id\nNA,1\nnull,2\nNone,3\nnan,4\n", ["NA", "null", "None", "nan"]),
+    # csv: values that other readers change
+    "values that other readers take as missing": ("a.csv", b"text,id\nNA,1\nnull,2\nNone,3\nnan,4\n", ["NA", "null", "None", "nan"]),
     "numbers and formulas": ("a.csv", b"text,id\n0012,1\n1e5,2\n=1+1,3\n", ["0012", "1e5", "=1+1"]),
     "blanks only": ("a.csv", b"text,id\n   ,1\n\t,2\nb,3\n", [EMPTY, EMPTY, "b"]),
     "blanks around": ("a.csv", b"text,id\n  a ,1\nb,2\n", ["  a ", "b"]),
@@ -127,7 +130,7 @@ HOSTILE = {
     "only line ends": ("a.csv", b"\n\n\n", "has no rows"),
     "another ending": ("a.docx", b"PK", "unknown format '.docx'"),
     "no ending": ("a", b"text\na\n", "unknown format"),
-    "column that is not there": ("b.csv", b"body,id\na,1\n", "'nothing' is not among its columns"),
+    "column that does not exist": ("b.csv", b"body,id\na,1\n", "'nothing' is not among its columns"),
     # compressed
     "gzip": ("a.csv.gz", gzip.compress(b"text,id\na,1\nb,2\n"), ["a", "b"]),
     "two gzip members": ("a.csv.gz", gzip.compress(b"text,id\na,1\n") + gzip.compress(b"b,2\n"), ["a", "b"]),
@@ -155,18 +158,18 @@ HOSTILE = {
     "json, latin-1": ("a.jsonl", b'{"text": "caf\xe9"}\n{"text": "b"}\n', [EMPTY, "b"]),
     "json, NaN": ("a.jsonl", b'{"text": "a", "n": NaN}\n', ["a"]),
     # parquet
-    "not parquet": ("a.parquet", b"text,id\na,1\n", "is not a parquet file"),
-    "empty parquet": ("a.parquet", b"", "is not a parquet file"),
+    "not parquet": ("a.parquet", b"text,id\na,1\n", "is not a valid parquet file"),
+    "empty parquet": ("a.parquet", b"", "is not a valid parquet file"),
 }  # fmt: skip
 
 
-def test_there_are_enough_hostile_files():
+def test_hostile_files_are_collected():
     assert len(HOSTILE) >= 60 and sum(isinstance(expected, str) for _, _, expected in HOSTILE.values()) >= 8
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("case", HOSTILE)
-def test_every_row_of_a_hostile_file_is_accounted_for(case, ending, tmp_path):
+def test_every_row_of_a_hostile_file_is_in_the_output(case, ending, tmp_path):
     name, content, expected = HOSTILE[case]
     path, output = tmp_path / name, tmp_path / f"out.{ending}"
     path.write_bytes(content)
@@ -189,63 +192,63 @@ def test_every_row_of_a_hostile_file_is_accounted_for(case, ending, tmp_path):
         labels = pq.read_table(output).column("predicted_labels").to_pylist()
         assert [value is None for value in labels] == bad
         found = ["|".join(value or []) for value in labels]
-    assert found == ["" if text is EMPTY else labels_of(text) for text in expected]
+    assert found == ["" if text is EMPTY else predict_labels(text) for text in expected]
     quarantine = output.with_name(output.name + ".quarantine.tsv")
     assert (len(list(csv.reader(quarantine.open(newline=""), delimiter="\t"))) == sum(bad) + 1) if any(bad) else not quarantine.exists()
-    assert {p.name for p in tmp_path.iterdir()} <= {name, output.name, quarantine.name}  # no part is left
+    assert {p.name for p in tmp_path.iterdir()} <= {name, output.name, quarantine.name}  # all parts are removed
 
 
-def test_other_columns_pass_through_untouched_down_to_bytes_that_are_not_text(tmp_path):
+def test_other_columns_are_copied_unchanged_including_bytes_that_are_not_utf_8(tmp_path):
     path, output = tmp_path / "a.csv", tmp_path / "out.csv"
     path.write_bytes(b'id,text,note\n007,"a, b",Ren\xe9\n1e5,c,"x ""y"""\n')
     score(path, output=output)
-    kept = [line.rpartition(b",")[0] for line in output.read_bytes().splitlines()]
-    assert kept == path.read_bytes().splitlines()
+    copied = [line.rpartition(b",")[0] for line in output.read_bytes().splitlines()]
+    assert copied == path.read_bytes().splitlines()
 
 
-def test_parquet_keeps_its_types(tmp_path):
+def test_parquet_columns_keep_their_types(tmp_path):
     frame = pd.DataFrame({"text": ["a", "b"], "when": pd.to_datetime(["2020-01-01", "2021-01-01"]), "n": [1, 2], "x": [[1.5], []]})
     frame.to_parquet(tmp_path / "a.parquet", index=False)
     score(tmp_path / "a.parquet", output=tmp_path / "out.parquet", probabilities="all")
     before, after = (pq.read_table(tmp_path / name) for name in ("a.parquet", "out.parquet"))
     assert after.select(before.column_names).cast(before.schema) == before
-    assert after.column("probability_joy").to_pylist() == [round(answer(text)[1], 4) for text in "ab"]
+    assert after.column("probability_joy").to_pylist() == [round(hash_text(text)[1], 4) for text in "ab"]
 
 
 def test_top_k_and_all_probabilities(tmp_path):
     (tmp_path / "a.csv").write_text("text\nhello\n")
     score(tmp_path / "a.csv", output=tmp_path / "top.csv", probabilities="2")
     (row,) = read_output(tmp_path / "top.csv")
-    order = np.argsort(answer("hello"))[::-1]
+    order = np.argsort(hash_text("hello"))[::-1]
     assert [row["top_1"], row["top_2"]] == [NAMES[i] for i in order[:2]]
-    assert float(row["top_1_probability"]) == round(max(answer("hello")), 4)
+    assert float(row["top_1_probability"]) == round(max(hash_text("hello")), 4)
 
 
-def test_repeats_are_predicted_once(tmp_path):
+def test_repeated_texts_are_predicted_once(tmp_path):
     (tmp_path / "a.csv").write_text("text\n" + "same\n" * 50 + "other\n")
     oracle = Oracle()
     tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle)
-    assert sorted(oracle.seen) == ["other", "same"] and tally.num_repeats == 49
+    assert sorted(oracle.texts) == ["other", "same"] and tally.num_repeats == 49
 
 
-def test_gold_labels_give_the_scores_of_scikit_learn(tmp_path):
+def test_scores_against_gold_labels_equal_scikit_learn(tmp_path):
     texts = [f"text {i}" for i in range(40)]
     gold = [["joy"] if i % 3 else ["anger", "fear"] for i in range(40)]
     lines = ["text,labels", *(f"{text},{'|'.join(names)}" for text, names in zip(texts, gold, strict=True))]
     (tmp_path / "a.csv").write_text("\n".join(lines) + "\nno gold,sadness\n")
     tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", columns=DataConfig(label_column="labels"), part_rows=7)
-    expected = score_predictions(Oracle.label_set.encode(gold), np.array([answer(text) for text in texts]) >= 0.5)
+    expected = score_predictions(Oracle.label_set.encode(gold), np.array([hash_text(text) for text in texts]) >= 0.5)
     found = json.loads((tmp_path / "out.csv.metrics.json").read_text())
     assert tally.num_judged == found.pop("num_rows") == 40 and len(found) == 7
     assert found == pytest.approx({name: expected[name] for name in found})
 
 
-def test_a_column_of_numbers_is_not_taken_for_gold_labels(tmp_path):
+def test_a_column_of_numbers_is_not_used_as_gold_labels(tmp_path):
     (tmp_path / "a.csv").write_text("id,text\n1,a\n2,b\n0,c\n")
     assert score(tmp_path / "a.csv", output=tmp_path / "out.csv").scores is None
 
 
-def test_several_files_make_one_and_other_columns_are_refused(tmp_path):
+def test_several_files_are_scored_into_one_and_other_columns_are_refused(tmp_path):
     for name, text in (("a.csv", "text,id\na,1\n"), ("b.jsonl", '{"text": "b", "id": 2}\n'), ("c.csv", "text,other\nc,3\n")):
         (tmp_path / name).write_text(text)
     score(tmp_path / "a.csv", tmp_path / "b.jsonl", output=tmp_path / "out.csv")
@@ -254,7 +257,7 @@ def test_several_files_make_one_and_other_columns_are_refused(tmp_path):
         score(tmp_path / "a.csv", tmp_path / "c.csv", output=tmp_path / "out2.csv")
 
 
-def test_memory_is_bounded_where_a_quote_never_closes(tmp_path, monkeypatch):
+def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MAX_RECORD_LINES", 10)
     (tmp_path / "a.csv").write_text('text,id\n"a,1\n' + "".join(f"b{i},{i}\n" for i in range(100)))
     tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv")
@@ -265,18 +268,32 @@ class StopError(Exception):
     pass
 
 
+def start_and_fail(path, output, num_parts=0):
+    """Score `num_parts` parts of 10 rows, and fail in the next one."""
+    oracle = Oracle()
+
+    def predict(texts):
+        if len(oracle.texts) >= 10 * num_parts:
+            raise StopError
+        return Oracle.predict(oracle, texts)
+
+    oracle.predict = predict
+    with pytest.raises(StopError):
+        score(path, output=output, predictor=oracle, part_rows=10)
+
+
 def make_texts(path, num_rows=95):
     path.write_text("text,id\n" + "".join(f"{'word ' * (i % 9 + 1)}{i % 40},{i}\n" for i in range(num_rows)) + ",empty\n")
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl.zst", "parquet"])
-def test_stopped_and_gone_on_is_byte_identical(tmp_path, monkeypatch, ending):
+def test_stopped_and_resumed_is_byte_identical(tmp_path, monkeypatch, ending):
     make_texts(tmp_path / "a.csv")
     score(tmp_path / "a.csv", output=tmp_path / f"whole.{ending}", part_rows=10)
     output, oracle = tmp_path / f"cut.{ending}", Oracle()
 
     def stop(texts):
-        if len(oracle.seen) > 40:
+        if len(oracle.texts) > 40:
             raise StopError
         return Oracle.predict(oracle, texts)
 
@@ -286,9 +303,9 @@ def test_stopped_and_gone_on_is_byte_identical(tmp_path, monkeypatch, ending):
     assert not output.exists() and len(list((tmp_path / f".cut.{ending}.parts").glob("*.json"))) == 6
     second = Oracle()
     score(tmp_path / "a.csv", output=output, predictor=second, part_rows=10)
-    assert len(second.seen) == 95 - 50 and output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
-    ours, theirs = (tmp_path / f"{name}.{ending}.quarantine.tsv" for name in ("cut", "whole"))
-    assert ours.read_bytes() == theirs.read_bytes()
+    assert len(second.texts) == 95 - 50 and output.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    resumed, whole = (tmp_path / f"{name}.{ending}.quarantine.tsv" for name in ("cut", "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
@@ -309,43 +326,75 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes):
     for thread in threads:
         thread.join(60)
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    assert sum(len(oracle.seen) for oracle in oracles) == 95 and all(oracle.seen for oracle in oracles)
+    assert sum(len(oracle.texts) for oracle in oracles) == 95 and all(oracle.texts for oracle in oracles)
 
 
-def test_parts_of_another_job_and_an_output_that_is_there_are_refused(tmp_path):
+def test_parts_of_another_job_and_an_existing_output_are_refused(tmp_path):
     make_texts(tmp_path / "a.csv")
-    broken = Oracle()
-    broken.predict = None
-    with pytest.raises(TypeError):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=broken)
-    with pytest.raises(ConfigError, match="probabilities: none -> all"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all")
-    time.sleep(1)
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match=r"\(probabilities: none -> all\)"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
     make_texts(tmp_path / "a.csv", 94)
-    with pytest.raises(ConfigError, match=r"inputs: .* remove that folder"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match=r"\(inputs: .* remove that folder"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
     shutil.rmtree(tmp_path / ".out.csv.parts")
     score(tmp_path / "a.csv", output=tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="exists already"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv")
 
 
-def test_a_second_process_does_not_touch_parts_of_another_job(tmp_path):
+def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):
     make_texts(tmp_path / "a.csv")
-    broken = Oracle()
-    broken.predict = None
-    with pytest.raises(TypeError):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=broken, part_rows=10)
-    late = Oracle()
-    options = {"output": tmp_path / "out.csv", "predictor": late, "part_rows": 20, "process": 1, "num_processes": 2}
-    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options, daemon=True)
+    score(tmp_path / "a.csv", output=tmp_path / "whole.csv", part_rows=10)
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
+    parts = tmp_path / ".out.csv.parts"
+    (parts / "manifest.json").rename(parts / "ledger.json")
+    with pytest.raises(ConfigError, match="probabilities: none -> all"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
+    (parts / "manifest.json").rename(parts / "ledger.json")
+    oracle = Oracle()
+    score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=10)
+    assert len(oracle.texts) == 95 - 30 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_second_process_waits_for_the_manifest_of_its_job(tmp_path):
+    make_texts(tmp_path / "a.csv")
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
+    second, parts = Oracle(), tmp_path / ".out.csv.parts"
+    options = {"output": tmp_path / "out.csv", "part_rows": 20, "num_processes": 2}
+    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options | {"predictor": second, "process": 1}, daemon=True)
     thread.start()
     thread.join(1)
-    assert thread.is_alive() and not late.seen and not list((tmp_path / ".out.csv.parts").glob("part-*"))
+    assert thread.is_alive() and not second.texts and not list(parts.glob("part-*"))
+    shutil.rmtree(parts)
+    score(tmp_path / "a.csv", **options)
+    thread.join(60)
+    assert second.texts and (tmp_path / "out.csv").is_file()
 
 
-def score_words(model, path, output, *more):
-    return ["evaluate.py", "--model", str(model), "--input", str(path), "--output", str(output), "--part-rows", "60", *more]
+def test_a_process_that_starts_after_the_end_has_nothing_to_do(tmp_path):
+    make_texts(tmp_path / "a.csv", 5)
+    options = {"output": tmp_path / "out.csv", "num_processes": 2}
+    score(tmp_path / "a.csv", **options)
+    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options | {"process": 1}, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive() and {path.name for path in tmp_path.iterdir()} == {"a.csv", "out.csv", "out.csv.quarantine.tsv"}
+
+
+def test_a_process_that_falls_behind_does_not_write_removed_parts_again(tmp_path):
+    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), part_rows=1, process=1, num_processes=2)
+    source = SimpleNamespace(entries=[Row("a.csv", line, ["text"]) for line in range(4)], measure=lambda: 0.0)
+    scorer = SimpleNamespace(write=lambda path, part: path.with_suffix(".json").write_text("{}"))
+    job.folder.mkdir()
+    assert len(score_parts(scorer, job, source)) == 4 and len(list(job.folder.iterdir())) == 2
+    shutil.rmtree(job.folder)
+    job.output.touch()
+    assert score_parts(scorer, job, source) and not job.folder.exists()
+
+
+def score_arguments(model, path, output, *options):
+    return ["evaluate.py", "--model", str(model), "--input", str(path), "--output", str(output), "--part-rows", "60", *options]
 
 
 @pytest.fixture(scope="module")
@@ -359,13 +408,14 @@ def many_texts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(tiny_run, many_texts):
     output = many_texts.with_name("whole.csv")
-    result = run_script(*score_words(tiny_run, many_texts, output, "--probabilities", "all"))
+    result = run_script(*score_arguments(tiny_run, many_texts, output, "--probabilities", "all"))
     assert result.returncode == 0, result.stderr
     assert "2,000 rows in" in result.stderr and "every row was scored" in result.stderr and "text from column 'text'" in result.stderr
     return output
 
 
-def test_scored_file_holds_what_the_predictor_says(tiny_run, scored, many_texts):
+@pytest.mark.slow
+def test_scored_file_equals_the_predictor(tiny_run, scored, many_texts):
     from emotion.inference.predictor import Predictor
 
     predictor = Predictor.load(str(tiny_run))
@@ -373,37 +423,40 @@ def test_scored_file_holds_what_the_predictor_says(tiny_run, scored, many_texts)
     assert frame[["id", "text"]].equals(texts)
     probabilities = predictor.predict(texts.text.tolist())
     np.testing.assert_allclose(frame.iloc[:, 3:].to_numpy(), probabilities, atol=1e-4)
-    decided = predictor.rule.decide(probabilities)
-    assert frame.predicted_labels.tolist() == ["|".join(predictor.label_set.decode(row)) for row in decided]
+    predictions = predictor.rule.decide(probabilities)
+    assert frame.predicted_labels.tolist() == ["|".join(predictor.label_set.decode(row)) for row in predictions]
 
 
-def test_killed_again_and_again_is_byte_identical(tiny_run, scored, many_texts, tmp_path):
+@pytest.mark.slow
+def test_killed_three_times_is_byte_identical(tiny_run, scored, many_texts, tmp_path):
     output, parts = tmp_path / "cut.csv", tmp_path / ".cut.csv.parts"
-    words = score_words(tiny_run, many_texts, output, "--probabilities", "all")
+    arguments = score_arguments(tiny_run, many_texts, output, "--probabilities", "all")
     num_killed = 0
     for num_done in (3, 9, 21):
-        script, deadline = start_script(*words), time.time() + 60
+        script, deadline = start_script(*arguments), time.time() + 60
         while script.poll() is None and len(list(parts.glob("part-*.json"))) < num_done and time.time() < deadline:
             time.sleep(0.001)
         script.send_signal(9)
         num_killed += script.wait(60) == -9
     assert num_killed == 3 and not output.exists()
-    last = run_script(*words)
-    assert last.returncode == 0 and "goes on" in last.stderr
+    last = run_script(*arguments)
+    assert last.returncode == 0 and "resuming; " in last.stderr
     assert output.read_bytes() == scored.read_bytes() and not parts.exists()
 
 
+@pytest.mark.slow
 def test_two_launched_processes_give_the_same_bytes(tiny_run, scored, many_texts, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29644"]
-    result = run_script(*launch, *score_words(tiny_run, many_texts, tmp_path / "two.csv", "--probabilities", "all"))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # standalone: on a free port
+    result = run_script(*launch, *score_arguments(tiny_run, many_texts, tmp_path / "two.csv", "--probabilities", "all"))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "two.csv").read_bytes() == scored.read_bytes()
 
 
+@pytest.mark.slow
 def test_stdin_to_stdout(tiny_run, scored):
-    words = ["evaluate.py", "--model", str(tiny_run), "--input", "-", "--output", "-", "--probabilities", "all"]
+    arguments = ["evaluate.py", "--model", str(tiny_run), "--input", "-", "--output", "-", "--probabilities", "all"]
     head = pd.read_csv(scored, keep_default_na=False).head(2)
-    result = run_script(*words, stdin=head[["id", "text"]].to_csv(index=False))
+    result = run_script(*arguments, stdin=head[["id", "text"]].to_csv(index=False))
     assert result.returncode == 0, result.stderr
     found = pd.read_csv(io.StringIO(result.stdout), keep_default_na=False)
     pd.testing.assert_frame_equal(found, head, atol=1e-4)
@@ -418,15 +471,16 @@ MISTAKES = {
     "more labels than there are": (["--input", "{texts}", "--output", "o.csv", "--probabilities", "99"], "at most 28"),
     "part rows": (["--input", "{texts}", "--output", "o.csv", "--part-rows", "0"], "must be at least 1"),
     "column": (["--input", "{texts}", "--output", "o.csv", "data.text_column=body"], "'body' is not among its columns"),
-    "folder that is not there": (["--input", "{texts}", "--output", "/proc/none/o.csv"], "cannot be written"),
+    "folder that does not exist": (["--input", "{texts}", "--output", "/proc/none/o.csv"], "cannot be written"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistake_is_one_line_and_status_2(case, tiny_run, many_texts, tmp_path):
-    words, message = MISTAKES[case]
+def test_a_mistake_is_one_line_and_status_2(case, tiny_run, many_texts, tmp_path):
+    arguments, message = MISTAKES[case]
     result = run_script(
-        str(ROOT / "evaluate.py"), "--model", str(tiny_run), *(word.format(texts=many_texts) for word in words), folder=tmp_path
+        str(ROOT / "evaluate.py"), "--model", str(tiny_run), *(argument.format(texts=many_texts) for argument in arguments), folder=tmp_path
     )
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 2 and len(errors) == 1 and message in errors[0], result.stderr

@@ -1,4 +1,4 @@
-"""Weights & Biases offline: the run is written, read back, and holds one clean history; no secret is written anywhere."""
+"""Trackers mirror metrics.jsonl, every row once, also in a resumed run; they write no secret and never stop a run."""
 
 import json
 import os
@@ -12,33 +12,33 @@ from emotion.errors import ConfigError
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking, choose_backend, has_wandb_key
 from tests.conftest import run_script
-from tests.test_resume import kill_when, words
+from tests.runs import kill_when, train_arguments
 
 PLANTED = {"HF_TOKEN": "hf_" + "plantedTOKEN" * 3, "WANDB_API_KEY": "fedcba9876543210" * 2 + "12345678", "HOME": "/nonexistent"}
 
 
 def read_records(path):
-    """Yield the records of a .wandb file: a LevelDB log (blocks of 32 KiB, pieces behind a head of 7 bytes) of protobuf messages."""
-    from wandb.proto import wandb_internal_pb2
+    """Yield the protobuf records of a .wandb file: a LevelDB log with blocks of 32 KiB, whose fragments have a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    content, position, parts = path.read_bytes(), 7, b""
+    content, position, message = path.read_bytes(), 7, b""
     while position + 7 <= len(content):
-        rest = 32_768 - position % 32_768
-        if rest < 7:
-            position += rest
+        left_in_block = 32_768 - position % 32_768
+        if left_in_block < 7:
+            position += left_in_block
             continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
-        parts += content[position + 7 : position + 7 + length]
+        _, length, fragment_type = struct.unpack("<IHB", content[position : position + 7])
+        message += content[position + 7 : position + 7 + length]
         position += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            parts = b""
+        if fragment_type in (1, 4):  # a whole record, or its last fragment
+            record = Record()
+            record.ParseFromString(message)
+            message = b""
             yield record
 
 
 def read_history(run):
-    """Return {name: {step: value}} of the only offline run in a run folder, and all its records."""
+    """Return the history {name: {step: value}} of the only offline run in a run folder, and all its records."""
     (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
     records, history = list(read_records(path)), defaultdict(dict)
     for record in records:
@@ -52,26 +52,29 @@ def read_history(run):
 
 
 @pytest.fixture(scope="module")
-def cut_run(tiny_backbones, tmp_path_factory):
-    """A run that was killed after a state, with secrets in its environment and on its command line, and resumed; tracked offline."""
+def resumed_run(tiny_bert, tmp_path_factory):
+    """A run, tracked offline, that was killed after it saved a state and then resumed, with secrets in its environment."""
     folder = tmp_path_factory.mktemp("tracked")
-    command = words("full", tiny_backbones, folder, "cut", "tracking.backend=wandb", "--resume")
+    settings = ["training.per_device_batch_size=32", "training.epochs=2", "training.log_every=7", "training.save_every_steps=4"]
+    settings += ["data.train_fraction=0.5", "tracking.backend=wandb"]
+    command = train_arguments(tiny_bert, folder, "cut", *settings, "--resume")
     os.environ |= {"WANDB_MODE": "offline"}
-    kept = {name: os.environ.get(name) for name in PLANTED}
+    original = {name: os.environ.get(name) for name in PLANTED}
     os.environ |= PLANTED
     try:
         kill_when(command, lambda: (folder / "cut" / "state" / "step-00000020").exists() or len(list(folder.glob("cut/state/step-*"))) == 2)
     finally:
         os.environ["WANDB_MODE"] = "disabled"
-        for name, value in kept.items():
+        for name, value in original.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
     result = run_script(*command, WANDB_MODE="offline", **PLANTED)
     assert result.returncode == 0 and "resumed after step" in result.stdout, result.stderr
     return folder / "cut", result
 
 
-def test_history_is_that_of_metrics_and_every_row_is_there_once(cut_run):
-    run, result = cut_run
+@pytest.mark.slow
+def test_history_equals_metrics_and_has_every_row_once(resumed_run):
+    run, result = resumed_run
     history, records = read_history(run)
     rows = RunFolder(run).read_metrics()
     for kind, name in (("train", "loss"), ("train", "grad_norm"), ("train", "padding_share"), ("validation", "macro_f1_tuned")):
@@ -85,8 +88,9 @@ def test_history_is_that_of_metrics_and_every_row_is_there_once(cut_run):
     assert media.count(".png") == 7 and ".json" in media
 
 
-def test_no_secret_is_written(cut_run):
-    run, result = cut_run
+@pytest.mark.slow
+def test_no_secret_is_written(resumed_run):
+    run, result = resumed_run
     files = [path for path in run.rglob("*") if path.is_file()]
     assert len(files) > 25
     for secret in (PLANTED["HF_TOKEN"], PLANTED["WANDB_API_KEY"]):
@@ -95,13 +99,13 @@ def test_no_secret_is_written(cut_run):
             assert secret.encode() not in path.read_bytes(), path
 
 
-def test_a_token_as_a_setting_is_refused_and_not_repeated():
+def test_a_token_as_a_setting_is_refused_and_not_printed():
     with pytest.raises(ConfigError) as caught:
         load_config(None, [f"run.name={PLANTED['HF_TOKEN']}", "model.revision=" + "a" * 40])
     assert "run.name: looks like a token" in str(caught.value) and PLANTED["HF_TOKEN"] not in str(caught.value)
 
 
-def test_a_tracker_that_fails_is_left_with_a_word(capsys):
+def test_a_failing_tracker_is_dropped_with_one_message(capsys):
     class Broken:
         name, calls = "wandb", 0
 
@@ -113,10 +117,11 @@ def test_a_tracker_that_fails_is_left_with_a_word(capsys):
     tracking = Tracking(broken)
     for step in (1, 2):
         tracking.log({"kind": "train", "step": step, "loss": 1.0})
-    assert broken.calls == 1 and capsys.readouterr().err.count("the run goes on without it") == 1
+    assert broken.calls == 1 and capsys.readouterr().err.count("the run continues without it") == 1
 
 
-def test_a_service_that_cannot_be_reached_gives_way_to_offline(tiny_bert, tmp_path):
+@pytest.mark.slow
+def test_an_unreachable_service_falls_back_to_offline(tiny_bert, tmp_path):
     settings = [f"model.backbone={tiny_bert}", "data.train_fraction=0.1", "training.epochs=1", f"run.folder={tmp_path}", "run.name=run"]
     environment = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "3", **PLANTED}
     result = run_script("train.py", "--config", "configs/quickstart.yaml", *settings, **environment)
@@ -125,7 +130,8 @@ def test_a_service_that_cannot_be_reached_gives_way_to_offline(tiny_bert, tmp_pa
     assert history["validation/loss"]
 
 
-def test_tensorboard_holds_the_same_history(tiny_bert, tmp_path):
+@pytest.mark.slow
+def test_tensorboard_has_the_same_history(tiny_bert, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = [f"model.backbone={tiny_bert}", "data.train_fraction=0.3", "training.epochs=2", "training.log_every=2"]
@@ -142,7 +148,7 @@ def test_tensorboard_holds_the_same_history(tiny_bert, tmp_path):
     assert "validation/confusion_matrices" in events.Tags()["images"]
 
 
-def test_which_tracker_is_taken(monkeypatch):
+def test_choice_of_tracker(monkeypatch):
     config = load_config(None).tracking
     assert choose_backend(config) == "none"  # WANDB_MODE=disabled
     monkeypatch.delenv("WANDB_MODE")
@@ -154,7 +160,7 @@ def test_which_tracker_is_taken(monkeypatch):
         choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking)
 
 
-def test_a_key_is_found_where_wandb_login_puts_it(monkeypatch, tmp_path):
+def test_key_of_wandb_login_is_found(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert not has_wandb_key()
