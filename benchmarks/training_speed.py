@@ -1,12 +1,12 @@
-"""Examples per second of training: this project's loop against Hugging Face's Trainer, and against what the machine could do.
+"""Examples per second of training: this project's loop, Hugging Face's Trainer, and the limit of the machine.
 
     python -m benchmarks.training_speed --texts FILE --output training_speed.json [--rows 2048] [--repeats 3]
 
-The same weights, rows, windows of 32 rows, optimizer settings and threads for all; in each repeat the contenders take turns, each in
-a process of its own, so that a noisy machine is noisy for all. Loading and tokenising are left out, and the first windows, in which
-memory is got hold of. The Trainer pads to 128 tokens (as in its classification example), then pads to the longest of a batch, then
-also groups by length; it trains the model as transformers has it. The floor is what the matrix products of the real tokens would
-take in that model at the speed of a large matrix product, measured between the contenders.
+All contenders have the same weights, rows, batches of 32 rows, optimizer settings and threads. They take turns in each repeat, each in a
+process of its own, so that noise of the machine affects all of them. Loading, tokenization and the first batches, which allocate memory,
+are not timed. The Trainer trains transformers' own model in three variants: padded to 128 tokens (as in its classification example),
+padded to the longest row of a batch, and also grouped by length. The limit is the time of the matrix products of the real tokens in that
+model at the speed of a large matrix product, which is measured between the contenders.
 """
 
 import argparse
@@ -30,30 +30,28 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from benchmarks.full_size import measure_matrix_peak
 from benchmarks.scoring_speed import read_texts
+from benchmarks.training_loop import TrainingLoop
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
-from emotion.cpu.deferred_adamw import may_defer
-from emotion.cpu.machine import disable_malloc_trim
+from emotion.cpu import fast_path
 from emotion.data.batching import LengthBucketSampler, TokenizedTexts, split_batch, tokenize
 from emotion.errors import ConfigError, exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
-from emotion.modeling.build import build_model, list_head_parameters
+from emotion.modeling.build import build_model
 from emotion.tracking.efficiency import measure_peak_memory
-from emotion.training import loop
-from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
 
 NUM_LABELS = 28
 MAX_LENGTH = 128
-PADDED_SHARE = 8
-"""The contender that pads to 128 takes an eighth of the rows: its speed does not depend on which."""
+PADDED_DIVISOR = 8
+"""The contender that pads to 128 tokens gets an eighth of the rows; its speed does not depend on their lengths."""
 OURS = "this project"
 WARMUP_STEPS = 4
-"""Windows that are trained before the clock is started."""
+"""Batches that are trained before the clock starts."""
 
 
 @dataclass
 class Workload:
-    """What every contender trains on, and the settings it takes; labels are random, their values cost nothing."""
+    """Rows and settings of every contender; the labels are random, since their values do not affect the speed."""
 
     tokens: TokenizedTexts
     labels: np.ndarray
@@ -61,107 +59,120 @@ class Workload:
     model: Any
     tokenizer: Any
     parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds of our loop in forward, backward, clipping and optimizer."""
+    """Seconds of this project's loop in `forward`, `backward`, `clipping`, `optimizer` and `all`."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--texts", required=True, help="a file with a column text, or with texts first, such as GoEmotions' train.tsv")
+    parser.add_argument("--texts", required=True, help="file with a column `text`, or with the texts in its first column")
     parser.add_argument("--backbone", default="bundled:all-MiniLM-L6-v2")
     parser.add_argument("--rows", type=int, default=2_048)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens kept of a text (default: 128)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", default="training_speed.json", help="where the figures go as JSON")
-    parser.add_argument("--contender", choices=CONTENDERS, help="run this one once, in this process, and print its figures as JSON")
+    parser.add_argument("--output", default="training_speed.json", help="JSON file for the results (default: training_speed.json)")
+    parser.add_argument("--contender", choices=CONTENDERS, help="run this contender once, in this process, and print its results as JSON")
     arguments = parser.parse_args()
     if arguments.contender:
-        texts = read_texts(Path(arguments.texts), arguments.rows)
-        workload = prepare(arguments.backbone, texts, arguments.batch_size, arguments.max_length)
-        rate = CONTENDERS[arguments.contender](workload)
-        figures = {
-            "texts": len(workload.labels),
-            "rate": rate,
-            "operations_per_text": count_operations(workload) / len(workload.labels),
-            "parts": workload.parts,
-        }
-        print(json.dumps(figures | {"threads": torch.get_num_threads(), "peak_memory": measure_peak_memory()}))
+        print(json.dumps(measure_contender(arguments)))
         return 0
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     peaks = []
     for repeat in range(arguments.repeats):
-        for name, figures in found.items():
+        for name, runs in results.items():
             peaks.append(measure_matrix_peak(torch.device("cpu"), torch.float32))
-            figures.append(run_alone(name, *sys.argv[1:]))
-            print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {figures[-1]['rate']:.1f} examples/s", file=sys.stderr, flush=True)
-    ours, peak = found[OURS], statistics.median(peaks)
-    rows = summarize({name: [run["rate"] for run in runs] for name, runs in found.items()}, ours[0]["operations_per_text"], peak)
-    shares = share_time({name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]})
+            runs.append(run_contender(name, *sys.argv[1:]))
+            print(f"repeat {repeat + 1} of {arguments.repeats}: {name} {runs[-1]['rate']:.1f} examples/s", file=sys.stderr, flush=True)
+    ours, peak = results[OURS], statistics.median(peaks)
+    rows = summarize({name: [run["rate"] for run in runs] for name, runs in results.items()}, ours[0]["operations_per_text"], peak)
+    fractions = compute_time_fractions({name: sum(run["parts"][name] for run in ours) for name in ours[0]["parts"]})
     result = {"texts": ours[0]["texts"], "matrix_peak_flops": peak, "operations_per_text": ours[0]["operations_per_text"]}
-    write_json(Path(arguments.output), result | {"threads": ours[0]["threads"], "contenders": rows, "shares_of_our_time": shares})
-    print("| loop | examples/s | against the padded Trainer | against the best Trainer | share of the matrix peak |\n|---|---|---|---|---|")
+    write_json(Path(arguments.output), result | {"threads": ours[0]["threads"], "contenders": rows, "time_fractions": fractions})
+    print("| loop | examples/s | vs. the padded Trainer | vs. the best Trainer | fraction of the matrix peak |\n|---|---|---|---|---|")
     for row in rows:
-        print("| {loop} | {rate:.1f} | {against_padded:.1f}x | {against_best:.2f}x | {share_of_peak:.0%} |".format(**row))
-    print(f"\n{peak / 1e9:.0f} GFLOP/s in a large matrix product; of our time " + ", ".join(f"{n} {v:.1%}" for n, v in shares.items()))
+        print("| {loop} | {rate:.1f} | {vs_padded:.1f}x | {vs_best:.2f}x | {fraction_of_peak:.0%} |".format(**row))
+    times = ", ".join(f"{name} {value:.1%}" for name, value in fractions.items())
+    print(f"\n{peak / 1e9:.0f} GFLOP/s in a large matrix product; time of this project's loop: {times}")
     return 0
 
 
-def run_alone(contender: str, *words: str) -> dict[str, Any]:
-    """Run a contender once in a process of its own, and return its figures.
+def measure_contender(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run one contender in this process and return its results."""
+    texts = read_texts(Path(arguments.texts), arguments.rows)
+    workload = build_workload(arguments.backbone, texts, arguments.batch_size, arguments.max_length)
+    rate = CONTENDERS[arguments.contender](workload)
+    return {
+        "texts": len(workload.labels),
+        "rate": rate,
+        "operations_per_text": count_operations(workload) / len(workload.labels),
+        "parts": workload.parts,
+        "threads": torch.get_num_threads(),
+        "peak_memory": measure_peak_memory(),
+    }
+
+
+def run_contender(contender: str, *options: str) -> dict[str, Any]:
+    """Run a contender in a process of its own, with options of this benchmark, and return its results.
 
     Raises: SystemExit if it fails.
     """
-    command = [sys.executable, "-m", "benchmarks.training_speed", *words, "--contender", contender]
+    command = [sys.executable, "-m", "benchmarks.training_speed", *options, "--contender", contender]
     result = subprocess.run(command, stdout=subprocess.PIPE)
     if result.returncode:
-        raise SystemExit(result.returncode)  # it has said why
+        raise SystemExit(result.returncode)  # the process has printed its error
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
-def share_time(parts: dict[str, float]) -> dict[str, float]:
-    """Return the shares of our loop's time, and that of all that is none of its parts."""
-    shares = {name: parts[name] / parts["all"] for name in ("forward", "backward", "clipping", "optimizer")}
-    return shares | {"outside": 1 - sum(shares.values())}
+def compute_time_fractions(parts: dict[str, float]) -> dict[str, float]:
+    """Return the fraction of the loop's time in each of its parts, and `outside` them."""
+    fractions = {name: parts[name] / parts["all"] for name in ("forward", "backward", "clipping", "optimizer")}
+    return fractions | {"outside": 1 - sum(fractions.values())}
 
 
-def prepare(backbone: str, texts: list[str], batch_size: int, max_length: int = MAX_LENGTH) -> Workload:
+def build_workload(backbone: str, texts: list[str], batch_size: int, max_length: int) -> Workload:
+    """Return the workload of some texts.
+
+    Raises: ConfigError for fewer texts than can be timed.
+    """
+    min_rows = count_min_rows(batch_size)
+    if len(texts) < min_rows:
+        raise ConfigError(f"--rows: got {len(texts):,} different texts; at least {min_rows} are needed")
     label_set = LabelSet(tuple(f"label {column}" for column in range(NUM_LABELS)))
     set_seed(0)
     model, tokenizer = build_model(ModelConfig(backbone), LoraConfig(), label_set, np.full(NUM_LABELS, 0.05))
     labels = np.random.default_rng(0).random((len(texts), NUM_LABELS)) < 0.05
     settings = TrainingConfig(per_device_batch_size=batch_size, learning_rate=1e-6, head_learning_rate=1e-6)
-    if len(texts) < 2 * WARMUP_STEPS * batch_size:
-        raise ConfigError(f"--rows: {len(texts):,} different texts, at least {2 * WARMUP_STEPS * batch_size} are needed to time windows")
     return Workload(tokenize(tokenizer, texts, max_length), labels, settings, model, tokenizer)
+
+
+def count_min_rows(batch_size: int) -> int:
+    """Return the fewest rows that a contender can be timed on: half of them warm up."""
+    return 2 * WARMUP_STEPS * batch_size
 
 
 def run_ours(work: Workload) -> float:
     """Train for one epoch in this project's loop and return examples per second."""
-    disable_malloc_trim()
-    accelerator = Accelerator()
+    fast_path.prepare_cpu()
     sampler = LengthBucketSampler(work.tokens.lengths, work.settings.per_device_batch_size, work.settings.seed)
-    optimizer = build_optimizer(work.model, list_head_parameters(work.model), work.settings, may_defer(accelerator))
-    scheduler = build_scheduler(optimizer, sampler.num_batches, work.settings.warmup_ratio)
-    model, optimizer = accelerator.prepare(work.model, optimizer)
-    sum_loss = build_loss(None, accelerator.device)
-    watches = ((model, "forward", "forward"), (accelerator, "backward", "backward"))
-    watches += ((loop, "clip_gradients", "clipping"), (optimizer, "step", "optimizer"))
-    for owner, method, name in watches:
-        watch(owner, method, name, work.parts)
+    loop = TrainingLoop(work.model, work.settings, sampler.num_batches, Accelerator())
+    time_calls(loop.model, "forward", "forward", work.parts)
+    time_calls(loop.accelerator, "backward", "backward", work.parts)
+    time_calls(fast_path, "clip_gradients", "clipping", work.parts)
+    time_calls(loop.accelerator, "clip_grad_norm_", "clipping", work.parts)  # where the fast path does not clip
+    time_calls(loop.optimizer, "step", "optimizer", work.parts)
     num_done = 0
-    for step, window in enumerate(sampler.windows(1), start=1):
+    for step, batch in enumerate(sampler.batches(1), start=1):
         if step == WARMUP_STEPS + 1:
             started, num_done = time.perf_counter(), 0
             work.parts.clear()
-        batches = [work.tokens.collate(rows, work.labels) for rows in split_batch(window, 1)]
-        loop.train_window(model, batches, accelerator, optimizer, scheduler, sum_loss, work.settings.max_grad_norm, len(window), step)
-        num_done += len(window)
+        loop.train_batch([work.tokens.collate(rows, work.labels) for rows in split_batch(batch, 1)], step)
+        num_done += len(batch)
     work.parts["all"] = time.perf_counter() - started
     return num_done / work.parts["all"]
 
 
-def watch(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
-    """Add the seconds that a method of one object takes to `parts[name]`."""
+def time_calls(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
+    """Replace a method of an object, or a function of a module, by one that adds the seconds of each call to `parts[name]`."""
     inner = getattr(owner, method)
 
     def timed(*arguments: Any, **options: Any) -> Any:
@@ -174,7 +185,7 @@ def watch(owner: Any, method: str, name: str, parts: dict[str, float]) -> None:
 
 
 class Clock(TrainerCallback):
-    """Times the Trainer from the end of its first windows to that of its last."""
+    """Times the Trainer from the end of its warm-up batches to the end of its last batch."""
 
     seconds = 0.0
 
@@ -188,9 +199,9 @@ class Clock(TrainerCallback):
 
 def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> float:
     """Train for one epoch in the Trainer and return examples per second."""
-    num_rows, fewest = len(work.labels), 2 * WARMUP_STEPS * work.settings.per_device_batch_size
+    num_rows = len(work.labels)
     if padding == "max_length":
-        num_rows = max(num_rows // PADDED_SHARE, fewest)
+        num_rows = max(num_rows // PADDED_DIVISOR, count_min_rows(work.settings.per_device_batch_size))
     rows = [{"input_ids": work.tokens.token_ids[row], "labels": work.labels[row].astype(np.float32)} for row in range(num_rows)]
     settings, clock = work.settings, Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -218,29 +229,31 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
 
 
 def count_operations(work: Workload) -> float:
-    """Return the floating-point operations of an epoch on real tokens, all layers whole, as the Trainer's model has them: 6 a weight
-    and token, the pooler and head once a text, 12 a layer, width and pair of tokens. This project's model does fewer."""
+    """Return the floating-point operations of one epoch of transformers' own model on real tokens; this project's model needs fewer.
+
+    6 per weight and token (pooler and head: per weight and text), and in attention 12 per layer, hidden unit and pair of tokens.
+    """
     config, lengths = work.model.config, work.tokens.lengths.astype(float)
     weights = {
         name: parameter.numel() for name, parameter in work.model.named_parameters() if parameter.ndim > 1 and "embeddings" not in name
     }
-    of_texts = sum(count for name, count in weights.items() if "pooler" in name or "classifier" in name)
-    of_tokens = sum(weights.values()) - of_texts
+    weights_per_text = sum(count for name, count in weights.items() if "pooler" in name or "classifier" in name)
+    weights_per_token = sum(weights.values()) - weights_per_text
     pairs = config.num_hidden_layers * config.hidden_size * (lengths**2).sum()
-    return float(6 * of_tokens * lengths.sum() + 6 * of_texts * len(lengths) + 12 * pairs)
+    return float(6 * weights_per_token * lengths.sum() + 6 * weights_per_text * len(lengths) + 12 * pairs)
 
 
 def summarize(rates: dict[str, list[float]], operations_per_text: float, peak: float) -> list[dict[str, Any]]:
-    """Return a row a contender: medians over repeats of its rate, and of its ratio to others in the same repeat."""
+    """Return one row per contender: medians over repeats of its rate, and of its ratio to other contenders in the same repeat."""
     padded, *trainers = (values for name, values in rates.items() if name != OURS)
     best = np.max(trainers, axis=0)
     return [
         {
             "loop": name,
             "rate": statistics.median(values),
-            "against_padded": float(np.median(np.divide(values, padded))),
-            "against_best": float(np.median(np.divide(values, best))),
-            "share_of_peak": statistics.median(values) * operations_per_text / peak,
+            "vs_padded": float(np.median(np.divide(values, padded))),
+            "vs_best": float(np.median(np.divide(values, best))),
+            "fraction_of_peak": statistics.median(values) * operations_per_text / peak,
         }
         for name, values in rates.items()
     ]
