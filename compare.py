@@ -1,9 +1,9 @@
-"""Compare runs whose test split was opened: accuracy, cost and scale in one report.
+"""Compare runs that evaluate.py has scored on the test split: accuracy, cost and scaling in one report.
 
     python compare.py runs/tfidf runs/minilm runs/minilm-lora --output comparison
     python compare.py runs/* --output comparison --price-per-hour 0.5 --data path/to/goemotions
 
-run folders -> tables and tests -> report.html (one page), report.md, CSV tables, pictures.
+run folders -> tables and tests -> report.html (one self-contained page), report.md, CSV tables, plots.
 """
 
 import argparse
@@ -30,50 +30,48 @@ def main() -> int:
     output = Path(arguments.output)
     for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, not arguments.no_texts):
         print(sentence.replace("**", ""))
-    print(f"\n{output}: report.html, report.md, tables as CSV, pictures")
+    print(f"\n{output}: report.html, report.md, tables as CSV, plots")
     return 0
 
 
 def read_test_texts(run: "Run", source: str | None) -> list[str] | None:
-    """Return the texts of the test rows, None (and a word about it) if the data is not at hand or not the same.
+    """Return the texts of the test rows. Return None and print the reason if the data is missing or has other rows.
 
-    Raises: DataError if the user named the data.
+    Raises: DataError for such data if the user named it with --data.
     """
     from emotion.data.reading import read_dataset
 
-    is_local = source is not None or run.config.data.train or run.config.data.source == "sample" or Path(run.config.data.source).exists()
-    reason = f"{run.config.data.source} is not here"
-    if is_local:  # a data set on the Hub is not downloaded for a few example texts
-        config = replace(run.config.data, source=source, train=None, validation=None, test=None) if source else run.config.data
+    config = replace(run.config.data, train_fraction=1.0)
+    if source is not None:
+        config = replace(config, source=source, train=None, validation=None, test=None)
+    reason = f"{config.source} is not a local file or folder"
+    if source is not None or config.train or config.source == "sample" or Path(config.source).exists():  # else it would be downloaded
         try:
-            examples = read_dataset(replace(config, train_fraction=1.0))["test"]
+            examples = read_dataset(config)["test"]
+            if examples.ids == run.ids:
+                return examples.texts
+            raise DataError(f"{config.name}: its test rows are not those that the runs were tested on")
         except DataError as error:
             if source is not None:
                 raise
             reason = str(error)
-        else:
-            if examples.ids == run.ids:
-                return examples.texts
-            reason = f"{config.name}: its test rows are not those that the runs were tested on"
-            if source is not None:
-                raise DataError(f"--data {reason}")
     print(f"no texts in the report: {reason}; name the data with --data FOLDER", file=sys.stderr)
     return None
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; those that differ in their seed alone count as one model")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the report goes")
-    parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of an hour of the machine, in any currency")
-    parser.add_argument("--data", metavar="SOURCE", help="where the test texts are, if not where the runs found them")
-    parser.add_argument("--no-texts", action="store_true", help="quote no text, for a report that others will see")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; runs that differ only in their seed count as one model")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the report")
+    parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of one hour on the machine, in any currency")
+    parser.add_argument("--data", metavar="SOURCE", help="data with the test texts, if it is no longer where the runs read it")
+    parser.add_argument("--no-texts", action="store_true", help="quote no texts, for a report that is shared with others")
     arguments = parser.parse_args()
     if arguments.price_per_hour is not None and arguments.price_per_hour <= 0:
         raise ConfigError(f"--price-per-hour {arguments.price_per_hour:g}: must be above 0")
-    names = [Path(path).resolve() for path in arguments.runs]
-    if twice := [path for path in names if names.count(path) > 1]:
-        raise ConfigError(f"{twice[0].name}: is named twice; name each run once")
+    paths = [Path(path).resolve() for path in arguments.runs]
+    if duplicates := [path for path in paths if paths.count(path) > 1]:
+        raise ConfigError(f"{duplicates[0].name}: is named twice; name each run once")
     return arguments
 
 

@@ -10,19 +10,22 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emotion.errors import ConfigError, DataError, exit_on_error
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from emotion.evaluation.decision import DecisionRule
     from emotion.inference.explanation import Explanation
 
-FOR, AGAINST = (86, 180, 233), (230, 159, 0)
-"""Blue and orange, told apart by the colour-blind."""
-SHOWN_SHARE = 0.1
-"""Share of the strongest word's contribution from which a word is marked."""
-LINES_AT_ONCE = 1_024
-"""Lines of stdin that are predicted together, so that a long input needs little memory."""
+COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
+"""Blue and orange, which color-blind readers can tell apart."""
+MIN_HIGHLIGHT = 0.1
+"""A word is highlighted from this fraction of the strongest word's contribution."""
+CHUNK_LINES = 1_024
+"""Lines of stdin that are predicted together. A long input is never in memory as a whole."""
 
 
 def main() -> int:
@@ -34,42 +37,33 @@ def main() -> int:
 
     model = arguments.model or str(find_newest_run().path)
     predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None)
-    print(f"model: {model} ({predictor.form})", file=sys.stderr)
+    print(f"model: {model} ({predictor.backend_name})", file=sys.stderr)
     if arguments.explain:
         from emotion.inference.explanation import explain
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
     for texts in read_texts(arguments.text):
         probabilities = predictor.predict(texts)
-        predictions = rule.decide(probabilities)
-        for text, scores, is_on in zip(texts, probabilities, predictions, strict=True):
-            order = scores.argsort()[::-1]
+        for text, scores, predicted in zip(texts, probabilities, rule.decide(probabilities), strict=True):
             explanation = explain(predictor, text) if arguments.explain else None
-            on = [int(i) for i in order if is_on[i]]
             if arguments.json:
-                kept = order[: arguments.top_k]
-                record = {"text": text, "labels": [names[i] for i in on]}
-                record["probabilities"] = {names[i]: round(float(scores[i]), 4) for i in kept}
-                if explanation is not None:
-                    record["contributions"] = {names[i]: list_contributions(explanation, i) for i in on}
+                record = build_record(text, names, scores, predicted, arguments.top_k, explanation)
                 print(json.dumps(record, ensure_ascii=False))
-                continue
-            print_table(text, [(names[i], float(scores[i]), rule.thresholds[i], bool(is_on[i])) for i in order[: arguments.top_k or 5]])
-            for i in on if explanation is not None else ():
-                print(f"  {names[i]:<15} {paint(explanation, i)}\n")
+            else:
+                print(format_table(text, names, scores, predicted, rule, arguments.top_k or 5, explanation))
         sys.stdout.flush()
     return 0
 
 
 def read_texts(given: list[str] | None) -> Iterator[list[str]]:
-    """Yield the texts in portions: those given, or the lines of stdin.
+    """Yield the given texts at once, or the lines of stdin in chunks.
 
     Raises: DataError for an empty line, or input that is not UTF-8.
     """
     if given is not None:
         yield given
         return
-    portion: list[str] = []
+    chunk: list[str] = []
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -77,70 +71,90 @@ def read_texts(given: list[str] | None) -> Iterator[list[str]]:
             raise DataError(f"stdin:{number}: not valid UTF-8 ({error.reason} at byte {error.start})") from None
         if not text.strip():
             raise DataError(f"stdin:{number}: is empty; leave such lines out, for example with grep .")
-        portion.append(text)
-        if len(portion) == LINES_AT_ONCE:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+        chunk.append(text)
+        if len(chunk) == CHUNK_LINES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
-def list_contributions(explanation: "Explanation", label: int) -> list[tuple[str, float]]:
-    """Return (word, contribution in logits) in the order of the text."""
-    return [(word, round(float(value), 3)) for word, value in zip(explanation.words, explanation.contributions[:, label], strict=True)]
+def build_record(
+    text: str, names: tuple[str, ...], scores: "np.ndarray", predicted: "np.ndarray", top_k: int | None, explanation: "Explanation | None"
+) -> dict[str, Any]:
+    """Return what --json prints for a text; `scores` are its probabilities, (L,), and `predicted` its predictions, bool (L,)."""
+    order = scores.argsort()[::-1]
+    labels = [int(i) for i in order if predicted[i]]
+    record: dict[str, Any] = {"text": text, "labels": [names[i] for i in labels]}
+    record["probabilities"] = {names[i]: round(float(scores[i]), 4) for i in order[:top_k]}
+    if explanation is not None:  # by label: (word, logits) in the order of the text
+        columns = {names[i]: explanation.contributions[:, i].tolist() for i in labels}
+        record["contributions"] = {
+            name: [(w, round(x, 3)) for w, x in zip(explanation.words, column, strict=True)] for name, column in columns.items()
+        }
+    return record
 
 
-def paint(explanation: "Explanation", label: int) -> str:
-    """Return the text with words for a label on blue and those against it on orange, the stronger the fuller.
+def format_table(
+    text: str,
+    names: tuple[str, ...],
+    scores: "np.ndarray",
+    predicted: "np.ndarray",
+    rule: "DecisionRule",
+    top_k: int,
+    explanation: "Explanation | None",
+) -> str:
+    """Return a text and its most likely labels, one per line with a bar; a dot marks predicted labels. Explanations follow."""
+    order = scores.argsort()[::-1]
+    width = min(shutil.get_terminal_size().columns, 100)
+    lines = [text if len(text) <= width else text[: width - 1] + "…"]
+    for i in order[:top_k]:
+        dot, bar = "●" if predicted[i] else " ", "█" * round(float(scores[i]) * 30)
+        lines.append(f"  {dot} {names[i]:<15} {scores[i]:5.1%}  {bar:<30}  (from {rule.thresholds[i]:.0%})")
+    if not predicted[order[:top_k]].any():
+        lines.append("    no label reaches its threshold")
+    lines.append("")
+    if explanation is not None:
+        for i in order[predicted[order]]:
+            lines += [f"  {names[i]:<15} {highlight_words(explanation, i)}", ""]
+    return "\n".join(lines)
 
-    Where there is no terminal, words that count have their contribution behind them.
+
+def highlight_words(explanation: "Explanation", label: int) -> str:
+    """Return the text with the words for a label in blue and those against it in orange, stronger words in fuller colors.
+
+    Without a terminal, the contribution follows each of these words in brackets.
     """
     values = explanation.contributions[:, label]
     scale = max(abs(values).max(initial=0), 1e-6)
     parts, position = [], 0
     for (start, end), value in zip(explanation.spans, values, strict=True):
-        share = float(value / scale)
+        fraction = float(value / scale)
         word = explanation.text[start:end]
-        if not sys.stdout.isatty():
-            word += f"[{value:+.1f}]" if abs(share) >= SHOWN_SHARE else ""
-        elif abs(share) >= SHOWN_SHARE:
-            red, green, blue = (round(255 - (255 - tone) * abs(share)) for tone in (FOR if share > 0 else AGAINST))
+        if abs(fraction) >= MIN_HIGHLIGHT and sys.stdout.isatty():
+            color = COLOR_FOR if fraction > 0 else COLOR_AGAINST
+            red, green, blue = (round(255 - (255 - tone) * abs(fraction)) for tone in color)
             word = f"\x1b[48;2;{red};{green};{blue};38;2;0;0;0m{word}\x1b[0m"
+        elif abs(fraction) >= MIN_HIGHLIGHT:
+            word += f"[{value:+.1f}]"
         parts += [explanation.text[position:start], word]
         position = end
     return "".join([*parts, explanation.text[position:]])
 
 
-def print_table(text: str, rows: list[tuple[str, float, float, bool]]) -> None:
-    """Print a text and, a line each, its likeliest labels with a bar; those the rule gives are marked."""
-    width = min(shutil.get_terminal_size().columns, 100)
-    print(text if len(text) <= width else text[: width - 1] + "…")
-    for name, probability, threshold, is_on in rows:
-        bar = "█" * round(probability * 30)
-        print(f"  {'●' if is_on else ' '} {name:<15} {probability:5.1%}  {bar:<30}  (from {threshold:.0%})")
-    if not any(row[3] for row in rows):
-        print("    no label reaches its threshold")
-    print()
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--text", action="append", metavar="TEXT", help="a text; may be given many times")
-    parser.add_argument("--model", metavar="FOLDER", help="run folder, model folder or Hub id; the newest finished run if left out")
-    parser.add_argument("--top-k", type=int, metavar="K", help="labels shown of a text (table: 5, --json: all)")
-    parser.add_argument("--threshold", type=float, help="one threshold for all labels in place of the stored ones, in (0, 1)")
-    parser.add_argument("--empty-set", choices=("none", "top1"), help="what a text without a label above its threshold gets")
-    parser.add_argument(
-        "--explain", action="store_true", help="what each word contributes to each label given: the loss of its logit without the word"
-    )
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "torch", "onnx", "numpy"),
-        default="auto",
-        help="onnx: the form made by evaluate.py --export onnx; numpy: small encoders, a few texts. Both start within a second, and auto "
-        "takes them where they answer the same as torch",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add = parser.add_argument
+    add("--text", action="append", metavar="TEXT", help="a text; can be given several times (default: the lines of stdin)")
+    add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
+    add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
+    add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
+    add("--explain", action="store_true", help="show how much each word contributes to the logit of each predicted label")
+    backends = "onnx is the graph that export.py --onnx writes; numpy is for small encoders and few texts. Both start within a second. "
+    backends += "auto uses them where their answers are the same as torch's (default)"
+    add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help=backends)
+    add("--json", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args()
     if any(not text.strip() for text in arguments.text or ()):
         raise DataError("--text: is empty")

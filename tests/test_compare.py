@@ -1,4 +1,4 @@
-"""compare.py as a user runs it, on simulated runs of the bundled test split; its page in a browser where there is one."""
+"""compare.py, run as a user runs it, on simulated runs of the bundled test split; its page in a browser if one is installed."""
 
 import csv
 import json
@@ -22,21 +22,21 @@ from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-PICTURES = {"accuracy", "differences", "labels", "front_asking", "front_training", "scale"}
+PLOTS = {"accuracy", "differences", "labels", "pareto_inference", "pareto_training", "scale"}
 TABLES = {"accuracy", "differences", "labels", "efficiency", "scale", "throughput", "confusions", "errors", "slices", "runs"}
-RUNS = {  # name: (noise, settings, texts a second)
+RUNS = {  # name: (noise, settings, texts per second)
     "full-seed0": (0.6, [], 100),
     "full-seed1": (0.62, ["training.seed=1"], 100),
     "quarter": (1.2, ["data.train_fraction=0.25"], 100),
     "tfidf": (1.6, ["training.epochs=1", "training.per_device_batch_size=64"], 5_000),
 }
-ONLY_WITHOUT_TORCH = "import runpy, sys; sys.argv[:] = sys.argv[1:]; code = 0\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-ONLY_WITHOUT_TORCH += "except SystemExit as stop: code = stop.code\nassert 'torch' not in sys.modules, 'torch was imported'\nsys.exit(code)"
+RUN_WITHOUT_TORCH = "import runpy, sys; sys.argv[:] = sys.argv[1:]; code = 0\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+RUN_WITHOUT_TORCH += "except SystemExit as stop: code = stop.code\nassert 'torch' not in sys.modules, 'torch was imported'\nsys.exit(code)"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of simulated runs, as training and evaluate.py leave them."""
+    """Folders of simulated runs, with the files that train.py and evaluate.py write."""
     parent = tmp_path_factory.mktemp("runs")
     dataset = read_dataset(load_config(None).data)
     test = dataset["test"]
@@ -57,19 +57,19 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(runs, tmp_path_factory):
-    """The report's folder and what was printed; made without torch."""
+    """The folder of the report and what compare.py printed, in a process that imports no torch."""
     folder = tmp_path_factory.mktemp("comparison")
-    result = run_script("-c", ONLY_WITHOUT_TORCH, "compare.py", *runs, "--output", str(folder), "--price-per-hour", "0.5")
+    result = run_script("-c", RUN_WITHOUT_TORCH, "compare.py", *runs, "--output", str(folder), "--price-per-hour", "0.5")
     assert result.returncode == 0, result.stderr
     return folder, result.stdout
 
 
 @pytest.fixture
 def run_here(monkeypatch, capsys):
-    """Run compare.py in this process, which has imported what it needs; return status, output and errors."""
+    """Return a function that runs compare.py in this process and returns status, output and errors."""
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["compare.py", *words])
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(ROOT / "compare.py"), run_name="__main__")
         return stopped.value.code, *capsys.readouterr()
@@ -82,11 +82,11 @@ def read_table(report, name):
         return list(csv.DictReader(stream))
 
 
-def test_report_holds_exactly_what_it_promises(report):
+def test_report_has_exactly_the_documented_files(report):
     names = {path.name for path in report[0].iterdir()}
-    assert names == {"report.html", "report.md"} | {f"{name}.png" for name in PICTURES} | {f"{name}.csv" for name in TABLES}
+    assert names == {"report.html", "report.md"} | {f"{name}.png" for name in PLOTS} | {f"{name}.csv" for name in TABLES}
     markdown = (report[0] / "report.md").read_text()
-    assert set(re.findall(r"\]\((\w+)\.png\)", markdown)) == PICTURES
+    assert set(re.findall(r"\]\((\w+)\.png\)", markdown)) == PLOTS
 
 
 def test_scores_are_those_of_the_predictions(report, runs):
@@ -100,31 +100,31 @@ def test_scores_are_those_of_the_predictions(report, runs):
     assert "±" in rows["full"]["macro_f1"] and "±" not in rows["quarter"]["macro_f1"]
 
 
-def test_words_follow_the_tests(report):
+def test_conclusion_follows_the_tests(report):
     verdicts = {row["pair"]: row["verdict"] for row in read_table(report, "differences") if row["metric"] == "macro_f1"}
     assert len(verdicts) == 3 and verdicts["full - tfidf"] == "full is better"
     assert "full has the highest macro-F1" in report[1] and "better than quarter and tfidf" in report[1]
 
 
-def test_cost_at_the_given_price(report):
+def test_cost_uses_the_given_price(report):
     rows = {row["model"]: row for row in read_table(report, "efficiency")}
     assert rows["tfidf"]["cost per million texts at 0.5/h"] == f"{1e6 / 5_000 / 3_600 * 0.5:.2f}" and rows["tfidf"]["trained"] == "10.0%"
 
 
-def test_errors_come_with_their_texts(report):
+def test_errors_are_listed_with_their_texts(report):
     dataset = read_dataset(load_config(None).data)
     texts = dict(zip(dataset["test"].ids, dataset["test"].texts, strict=True))
     rows = read_table(report, "errors")
     assert len(rows) == 10 and all(texts[row["id"]] == row["text"] for row in rows)
 
 
-def test_one_model_alone_is_reported_too_and_without_texts_if_asked(runs, tmp_path, run_here):
+def test_single_model_is_reported_without_texts_if_asked(runs, tmp_path, run_here):
     status, output, _ = run_here(runs[2], "--output", str(tmp_path), "--no-texts")
     assert status == 0 and "nothing to compare it with" in output
     assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
-def test_runs_tested_on_other_rows_are_one_line(runs, tmp_path, run_here):
+def test_runs_with_other_test_rows_are_one_line(runs, tmp_path, run_here):
     shutil.copytree(runs[0], tmp_path / "other")
     path = tmp_path / "other" / "predictions" / "test.parquet"
     pd.read_parquet(path).iloc[:-3].to_parquet(path, index=False)
@@ -143,8 +143,8 @@ frame.onload = () => {
   const found = {
     width: page.documentElement.scrollWidth, images: images.length,
     loaded: images.filter(image => image.complete && image.naturalWidth > 100).length,
-    asked: frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !name.startsWith("data:")),
-    ink: getComputedStyle(page.body).color,
+    requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("data:")),
+    color: getComputedStyle(page.body).color,
   };
   document.body.innerHTML = "<pre id='found'></pre>";
   document.querySelector("#found").textContent = JSON.stringify(found);
@@ -155,16 +155,16 @@ frame.onload = () => {
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_in_a_browser(scheme, report, tmp_path):
-    """On a telephone's 390 pixels: all pictures there, nothing asked for, no sideways scroll, no word on the console."""
+    """At 390 pixels, the width of a phone: all plots are loaded, nothing is requested, nothing scrolls sideways, the console is empty."""
     page = (report[0] / "report.html").read_text()
     assert not re.findall(r"""(?:src|href|srcset|url)\s*[=(]\s*["']?(?!data:|#)[^"'\s>]+""", page)
     probe = tmp_path / "probe.html"
     probe.write_text(PROBE.replace("SOURCE", json.dumps(page).replace("</", "<\\/")))
-    words = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    words += ["--enable-logging=stderr", "--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
-    words += ["--force-dark-mode"] if scheme == "dark" else []
-    result = subprocess.run([*words, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--enable-logging=stderr", "--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    command += ["--force-dark-mode"] if scheme == "dark" else []
+    result = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', result.stdout).group(1))
-    assert found["images"] == found["loaded"] == len(PICTURES) and found["asked"] == [] and found["width"] <= 390
-    assert found["ink"] == {"light": "rgb(27, 31, 36)", "dark": "rgb(230, 232, 235)"}[scheme]
+    assert found["images"] == found["loaded"] == len(PLOTS) and found["requests"] == [] and found["width"] <= 390
+    assert found["color"] == {"light": "rgb(27, 31, 36)", "dark": "rgb(230, 232, 235)"}[scheme]
     assert "CONSOLE" not in result.stderr

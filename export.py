@@ -1,0 +1,155 @@
+"""Verify, merge, convert, refit or publish a trained model.
+
+    python export.py --model runs/NAME --verify
+    python export.py --model runs/NAME --merge FOLDER
+    python export.py --model runs/NAME --onnx [--int8]
+    python export.py --model runs/NAME --refit decision.maximize=micro_f1
+    python export.py --model runs/NAME --push USER/NAME [--dry-run]
+
+model + labelled rows -> table of how closely its variants agree, a merged model, or an ONNX graph.
+run -> a model with another decision rule, or a repository on the Hub.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emotion.errors import ConfigError, exit_on_error
+
+if TYPE_CHECKING:
+    from emotion.data.reading import Examples
+    from emotion.tracking.run_folder import RunFolder
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    from emotion.inference.sidecar import find_model_folder
+    from emotion.tracking.run_folder import find_newest_run, find_run_of_model
+
+    model = arguments.model or str(find_newest_run().path)
+    print(f"model: {model}", file=sys.stderr)
+    run = find_run_of_model(find_model_folder(model))
+    if arguments.push is not None:
+        return push(find_run(run, "--push"), arguments.push, arguments.dry_run)
+    if arguments.refit:
+        return refit(find_run(run, "--refit"), arguments.overrides)
+    if arguments.onnx:
+        return export(arguments, model, run)
+    return verify(arguments, model, run)
+
+
+def find_run(run: "RunFolder | None", option: str) -> "RunFolder":
+    """Return the run. Raises: ConfigError if the model is not in a run folder."""
+    if run is None:
+        raise ConfigError(f"{option}: the model is not in a run folder, so its settings and scores are not known; give --model runs/NAME")
+    return run
+
+
+def push(run: "RunFolder", name: str, is_dry_run: bool) -> int:
+    """Upload the run's model folder to the Hub, or print what would be uploaded."""
+    from emotion.export.hub import format_files, push_model
+
+    is_private = run.read_config().hub.private
+    print(format_files(run, name, is_private) if is_dry_run else f"pushed to {push_model(run, name, is_private)}")
+    return 0
+
+
+def refit(run: "RunFolder", overrides: list[str]) -> int:
+    """Fit the decision rule again, store it in the model, and print the report of validation."""
+    from emotion.evaluation.reporting import format_report
+    from emotion.export.refit import refit_model
+
+    report, splits = refit_model(run, overrides)
+    print(format_report(report))
+    print(f"\n{run.model}: has the new decision rule; its card and the report of {' and '.join(splits)} were written again")
+    return 0
+
+
+def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> int:
+    """Write the ONNX graph of the model into its folder."""
+    from emotion.export.onnx_export import export_onnx
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.sidecar import find_model_folder
+
+    examples, rows_name = read_rows(arguments, model, run)
+    agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
+    changes = f"macro-F1 changes by {agreement.macro_f1_difference:.4f}, a logit by at most {agreement.logit_difference:.4f}"
+    print(f"{find_model_folder(model)}/onnx: on {len(examples):,} rows ({rows_name}) {changes}, {agreement.num_flipped:,} decisions flip")
+    return 0
+
+
+def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> int:
+    """Compare the variants of the model, after merging it if asked, and write the table into its card; return 1 if a bound is exceeded."""
+    from emotion.export.merging import write_merged
+    from emotion.export.model_card import add_verification
+    from emotion.export.verification import format_agreements, verify_model
+    from emotion.inference.predictor import Predictor
+    from emotion.inference.sidecar import find_model_folder
+
+    examples, rows_name = read_rows(arguments, model, run)
+    predictor = Predictor.load(model)
+    if arguments.merge is not None:
+        write_merged(predictor, model, find_run(run, "--merge"), Path(arguments.merge))
+        print(f"{arguments.merge}: the adapter merged into its dequantized backbone", file=sys.stderr)
+    trained = None
+    if run is not None and arguments.input is None and rows_name == "validation":
+        trained = run.read_probabilities("validation", examples.ids, predictor.label_set)
+    agreements = verify_model(predictor, model, examples.texts, examples.labels, trained, arguments.merge)
+    table = f"On {len(examples):,} rows ({rows_name}):\n\n{format_agreements(agreements)}"
+    print(table)
+    for folder in filter(None, (find_model_folder(model), arguments.merge)):
+        if (card_path := Path(folder) / "README.md").is_file():
+            add_verification(card_path, table)
+    return 0 if all(agreement.is_within for agreement in agreements) else 1
+
+
+def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> tuple["Examples", str]:
+    """Return the labelled rows to compare variants on, and the name of their split or file."""
+    from emotion.data.reading.labelled_rows import read_labelled_rows
+    from emotion.inference.sidecar import find_model_folder, read_sidecar
+    from emotion.labels import LabelSet
+
+    label_set = LabelSet(read_sidecar(find_model_folder(model))[0].labels)
+    split = arguments.split or "validation"
+    examples, messages = read_labelled_rows(run.config if run else None, split, arguments.input, arguments.overrides, label_set)
+    for message in messages:
+        print(f"data: {message}", file=sys.stderr)
+    return examples, arguments.input or split
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add("--verify", action="store_true", help="compare the trained, reloaded, plain, merged and ONNX models; status 1 if they differ")
+    add("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
+    add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")
+    add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
+    add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
+    add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
+    add("--dry-run", action="store_true", help="with --push: list the files that would be uploaded")
+    add("--split", choices=("validation", "test"), help="split of the run's data to compare on (default: validation)")
+    add("--input", metavar="FILE", help="a labelled file to compare on instead of a split")
+    add("overrides", nargs="*", metavar="section.key=value", help="data.* says how to read the rows, decision.* what to refit")
+    arguments = parser.parse_intermixed_args()
+    tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--refit": arguments.refit, "--push": arguments.push}
+    given = [name for name, value in tasks.items() if value]
+    if arguments.verify and given != ["--merge"]:  # which verifies in any case
+        given.insert(0, "--verify")
+    if len(given) != 1:
+        raise ConfigError(f"give one of --verify, --merge FOLDER, --onnx, --refit, --push USER/NAME; got {' and '.join(given) or 'none'}")
+    for option, task in (("int8", "--onnx"), ("dry_run", "--push")):
+        if getattr(arguments, option) and given != [task]:
+            raise ConfigError(f"--{option.replace('_', '-')}: is an option of {task}, got {given[0]}")
+    if arguments.merge is not None and Path(arguments.merge).exists():
+        raise ConfigError(f"--merge {arguments.merge}: exists already; choose another folder")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("export.py runs in a single process; start it without a launcher")
+    return arguments
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main())
