@@ -104,11 +104,11 @@ def test_hooks_run_the_installed_tools():
 def test_issue_templates_are_forms():
     assert {path.stem for path in TEMPLATES} == {"bug", "config", "misread_data", "question"}
     for path in TEMPLATES:
-        form = yaml.safe_load(path.read_text())
+        fields = yaml.safe_load(path.read_text())
         if path.stem == "config":
             continue
-        assert set(form) == {"name", "description", "labels", "body"}
-        asked = [part for part in form["body"] if part["type"] != "markdown"]
+        assert set(fields) == {"name", "description", "labels", "body"}
+        asked = [part for part in fields["body"] if part["type"] != "markdown"]
         assert {part["type"] for part in asked} <= {"input", "textarea"}
         assert len({part["id"] for part in asked}) == len(asked) > 0
         assert all(part["attributes"]["label"] for part in asked)

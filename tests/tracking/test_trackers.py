@@ -77,9 +77,9 @@ def test_history_equals_metrics_and_has_every_row_once(resumed_run):
     run, result = resumed_run
     history, records = read_history(run)
     rows = RunFolder(run).read_metrics()
-    for kind, name in (("train", "loss"), ("train", "grad_norm"), ("train", "padding_share"), ("validation", "macro_f1_tuned")):
-        expected = {row["step"]: row[name] for row in rows if row["kind"] == kind}
-        assert len(expected) >= 2 and history[f"{kind}/{name}"] == pytest.approx(expected)
+    for row_type, name in (("train", "loss"), ("train", "grad_norm"), ("train", "padding_share"), ("validation", "macro_f1_tuned")):
+        expected = {row["step"]: row[name] for row in rows if row["kind"] == row_type}
+        assert len(expected) >= 2 and history[f"{row_type}/{name}"] == pytest.approx(expected)
     assert any("validation/labels" in name for name in history) and any("precision_recall" in name for name in history)
     assert result.stdout.count("tracking: wandb, offline") == 1
     config = {item.key for record in records for item in record.run.config.update}
@@ -141,9 +141,9 @@ def test_tensorboard_has_the_same_history(tiny_bert, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     rows = RunFolder(tmp_path / "run").read_metrics()
-    for kind, name in (("train", "loss"), ("validation", "macro_average_precision")):
-        expected = {row["step"]: row[name] for row in rows if row["kind"] == kind}
-        found = {event.step: event.value for event in events.Scalars(f"{kind}/{name}")}
+    for row_type, name in (("train", "loss"), ("validation", "macro_average_precision")):
+        expected = {row["step"]: row[name] for row in rows if row["kind"] == row_type}
+        found = {event.step: event.value for event in events.Scalars(f"{row_type}/{name}")}
         assert len(expected) >= 2 and found == pytest.approx(expected, rel=1e-6)
     assert "validation/confusion_matrices" in events.Tags()["images"]
 
