@@ -91,3 +91,17 @@ def test_optional_and_slow_packages_are_imported_where_they_are_used(path):
 def test_rooms_that_work_without_torch(modules):
     code = f"import sys; import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_auto_class_may_run_code_of_a_model_folder():
+    """Every call of transformers' loaders passes `NO_REMOTE_CODE`; peft's loader, which gets the model, runs none."""
+    calls = [
+        (path, node)
+        for path in [*MODULES, *SCRIPTS]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("from_pretrained", "from_config")
+    ]
+    assert len(calls) >= 8
+    for path, call in calls:
+        unpacked = {keyword.value.id for keyword in call.keywords if keyword.arg is None and isinstance(keyword.value, ast.Name)}
+        assert "NO_REMOTE_CODE" in unpacked or ast.unparse(call.func) == "peft.PeftModel.from_pretrained", f"{path}:{call.lineno}"

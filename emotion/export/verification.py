@@ -19,7 +19,7 @@ from emotion.export.merging import merge_model
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.predictor import AUTOCAST, Predictor
 from emotion.inference.sidecar import find_model_folder
-from emotion.modeling.backbones import translate_loading_errors
+from emotion.modeling.backbones import NO_REMOTE_CODE, translate_loading_errors
 from emotion.modeling.build import load_trained
 
 NUM_SHAPE_ROWS = 64
@@ -97,9 +97,9 @@ def predict_with_transformers(predictor: Predictor, location: str, texts: list[s
 
     folder, sidecar, device = find_model_folder(location), predictor.sidecar, predictor.device
     with translate_loading_errors(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
         if not sidecar.is_adapter:
-            model = AutoModelForSequenceClassification.from_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(folder, **NO_REMOTE_CODE)
         elif device.type == "cpu":
             model, _ = load_trained(folder, sidecar.model, predictor.label_set, "fp32", is_adapter=True)
         else:

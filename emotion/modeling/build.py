@@ -15,6 +15,7 @@ from emotion.config import BASELINE, LoraConfig, ModelConfig
 from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import (
+    NO_REMOTE_CODE,
     get_base_model_name,
     init_empty_model,
     load_architecture,
@@ -120,6 +121,7 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
                 attn_implementation=attention,
                 ignore_mismatched_sizes=True,  # the checkpoint may have a head for other labels
                 output_loading_info=True,
+                **NO_REMOTE_CODE,
             )
         _check_loading_report(report, model, location)
     disable_avx512_repacking(model)
@@ -167,7 +169,7 @@ def _load_full(folder: str, revision: str | None) -> Any:
 
     with translate_loading_errors(folder):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True
+            folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True, **NO_REMOTE_CODE
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{folder}: is not a trained classifier: its weights lack {missing}; train one with train.py")

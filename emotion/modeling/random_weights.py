@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from emotion.modeling.backbones import init_empty_model
+from emotion.modeling.backbones import NO_REMOTE_CODE, init_empty_model
 from emotion.modeling.quantization import init_random_nf4_layers
 
 
@@ -17,7 +17,7 @@ def build_random_model(architecture: Any, quantization: Any, dtype: torch.dtype,
     options = {"dtype": dtype} | ({"attn_implementation": attention} if attention is not None else {})
     if quantization is None:
         with device:
-            return AutoModelForSequenceClassification.from_config(architecture, **options)
+            return AutoModelForSequenceClassification.from_config(architecture, **options, **NO_REMOTE_CODE)
     model = init_random_nf4_layers(init_empty_model(architecture, **options), quantization, device)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

@@ -12,6 +12,7 @@ from emotion.labels import LabelSet
 from emotion.modeling import backbones
 from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
 from emotion.modeling.build import build_model
+from tests.conftest import run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 
@@ -62,3 +63,31 @@ def test_random_weights_need_no_tokenizer_files(tiny_backbones, tmp_path, caplog
     settings = ModelConfig(str(tmp_path / "base"), random_weights=True)
     _, tokenizer = build_model(settings, LoraConfig(r=4), LABELS, np.full(3, 0.2))
     assert len(tokenizer) == 30_522 and f"use the tokenizer of {BUNDLED_NAME} instead" in caplog.text
+
+
+EVIL = """
+from pathlib import Path
+from transformers import PreTrainedConfig
+
+Path({path!r}).write_text("ran")
+
+class Evil(PreTrainedConfig):
+    pass
+"""
+
+
+@pytest.mark.parametrize("script", ["infer", "train"])
+def test_code_in_a_model_folder_never_runs(script, tiny_run, tmp_path):
+    """Not even if the first line of the user's own texts is `y`, the answer to transformers' question."""
+    folder = shutil.copytree(tiny_run / "model", tmp_path / "model")
+    (folder / "evil.py").write_text(EVIL.format(path=str(tmp_path / "ran")))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}))
+    words = {
+        "infer": ["infer.py", "--model", str(folder), "--backend", "torch"],
+        "train": ["train.py", "--config", "configs/quickstart.yaml", f"model.backbone={folder}", f"run.folder={tmp_path}"],
+    }[script]
+    result = run_script(*words, stdin="y\nhello\n")
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2 and len(errors) == 1 and "cannot be loaded" in errors[0] and "Traceback" not in result.stderr
+    assert not (tmp_path / "ran").exists()
