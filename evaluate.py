@@ -93,7 +93,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         inputs = expand_patterns(arguments.input)
         if num_processes > 1 and (Path("-") in inputs or is_stdout):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
-        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows or PART_ROWS, process, num_processes)
+        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows or PART_ROWS, process, num_processes, model)
         predictor = load_predictor(model, arguments.backend)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()

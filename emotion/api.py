@@ -130,7 +130,8 @@ class Model:
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
         columns = DataConfig(text_column=text_column, label_column=label_column)
-        tally = score_files(self._predictor, rule, ScoringJob(paths, Path(output), columns, str(probabilities)), logger.info)
+        job = ScoringJob(paths, Path(output), columns, str(probabilities), model=self._location)
+        tally = score_files(self._predictor, rule, job, logger.info)
         assert tally is not None  # only a second process gets None
         return tally
 

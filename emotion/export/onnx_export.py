@@ -17,7 +17,7 @@ from emotion.files import atomic_write, write_json
 from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import CHECK_TEXTS, ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, make_self_check
 from emotion.inference.predictor import Predictor
-from emotion.inference.sidecar import find_model_folder
+from emotion.inference.sidecar import find_model_folder, fingerprint_weights
 
 MAX_F1_DIFFERENCE = 0.003
 """Largest allowed change of macro-F1 on validation."""
@@ -55,6 +55,7 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
             "num_flipped": agreement.num_flipped,
             "logit_difference": agreement.logit_difference,
             "macro_f1_difference": agreement.macro_f1_difference,
+            "weights": fingerprint_weights(location),
             "self_check": make_self_check(exported, predictor.predict_logits(list(CHECK_TEXTS)), None if is_int8 else bound),
         }
         write_json(partial / ONNX_ABOUT, about)

@@ -14,7 +14,7 @@ import numpy as np
 
 from emotion.cpu.machine import count_cores, name_cpu
 from emotion.errors import ModelError
-from emotion.inference.sidecar import find_model_folder, read_sidecar
+from emotion.inference.sidecar import find_model_folder, fingerprint_weights, read_sidecar
 from emotion.inference.torch_free import TorchFreePredictor, load_tokenizer
 from emotion.labels import LabelSet
 
@@ -82,12 +82,15 @@ class OnnxPredictor(TorchFreePredictor):
         return cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, backend_name, pad_token_id, session)
 
     def check(self, about: dict[str, Any], location: str) -> None:
-        """Predict the stored texts again and compare with the stored logits.
+        """Compare the fingerprint of the folder's weights, and the logits of the stored texts, with the stored ones.
 
-        Raises: ModelError if they differ by more than the stored bound, or an int8 model stores none.
+        Raises: ModelError if the weights are others, the logits differ by more than the stored bound, or an int8 model stores none.
         """
+        fingerprint = fingerprint_weights(location)
         is_int8 = about["precision"] == "int8"
         advice = f"export it again with `{_export_command(location)}{' --int8' if is_int8 else ''}`"
+        if about.get("weights", fingerprint) != fingerprint:
+            raise ModelError(f"{location}: its ONNX model was exported from other weights than the folder holds now; {advice}")
         if "self_check" not in about:
             if is_int8:
                 raise ModelError(f"{location}: its int8 ONNX model was exported by an older version and has no self-check; {advice}")

@@ -133,14 +133,24 @@ def _compress(data: bytes, output: Path) -> bytes:
 
 
 def _format_csv(rows: Sequence[Sequence[Any]]) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([_to_cell(value) for value in row] for row in rows)
-    text = stream.getvalue()
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows([_to_cell(value) for value in row] for row in rows)
+    text = "".join(lines)
     try:
         return text.encode("utf-8", "surrogateescape")  # input bytes that are not UTF-8 are written unchanged
     except UnicodeEncodeError:  # half of a surrogate pair, from a JSON escape
         return text.encode("utf-8", "backslashreplace")
+
+
+class _Lines(list[str]):
+    """Collects the lines of a csv writer with "\\n" at their ends.
+
+    The writer must believe that a line ends with "\\r\\n": it quotes only what its own line ends hold, and a carriage return that is not
+    quoted splits the row for every reader.
+    """
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _to_cell(value: Any) -> Any:

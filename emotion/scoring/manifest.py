@@ -11,6 +11,7 @@ from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json
+from emotion.inference.sidecar import fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
 from emotion.scoring.formats import check_format
 
@@ -38,6 +39,8 @@ class ScoringJob:
     part_rows: int = PART_ROWS
     process: int = 0
     num_processes: int = 1
+    model: str | None = None
+    """Folder or Hub id of the model, whose weights are part of the job."""
 
     @property
     def folder(self) -> Path:
@@ -60,6 +63,8 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
     model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.backend_name], sort_keys=True, default=list)
     return {
         "inputs": [describe_input(path) for path in job.inputs],
+        "versions of the inputs": [describe_version(path) for path in job.inputs],
+        "weights": fingerprint_weights(job.model) if job.model is not None else None,
         "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
         "columns": json.loads(json.dumps(asdict(job.columns))),
         "probabilities": job.probabilities,
@@ -79,6 +84,14 @@ def describe_input(path: Path) -> str:
     except OSError as error:
         raise DataError(f"--input {path}: cannot be read ({error.strerror})") from None
     return f"{path} ({status.st_size:,} bytes, changed {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(status.st_mtime))})"
+
+
+def describe_version(path: Path) -> str:
+    """Return modification time in nanoseconds and inode of an input: it may be written again within a second, at the same size."""
+    if path == Path("-"):
+        return "stdin"
+    status = path.stat()
+    return f"{status.st_mtime_ns} {status.st_ino}"
 
 
 def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
@@ -103,19 +116,12 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
     before = _read_manifest(manifest)
     if before is None:
         write_json(manifest, description)
-    elif changed := [f"{key}: {before.get(key)} -> {value}" for key, value in description.items() if value != before.get(key)]:
+    elif changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
         raise ConfigError(
             f"{job.folder}: contains parts of another job ({'; '.join(changed)}): "
             "use the earlier input, model and options to resume it, or remove that folder to start again"
         )
     return True
-
-
-def wait_for(paths: list[Path]) -> None:
-    """Return when all paths exist."""
-    for path in paths:
-        while not path.exists():
-            time.sleep(WAIT_SECONDS)
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

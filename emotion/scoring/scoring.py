@@ -5,9 +5,11 @@ folder beside the output. A part depends on the inputs alone, so the number of p
 bytes.
 """
 
+import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +36,7 @@ from emotion.scoring.formats import (
     join_parts,
     name_columns,
 )
-from emotion.scoring.manifest import ScoringJob, describe_job, enter_folder, wait_for
+from emotion.scoring.manifest import WAIT_SECONDS, ScoringJob, describe_job, enter_folder
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -90,14 +92,14 @@ def score_files(
         num_done = sum(1 for _ in job.folder.glob("part-*.json"))
         if num_done and is_main:
             log(f"{job.output}: resuming; {num_done:,} parts of {job.part_rows:,} rows are done")
-        parts = score_parts(scorer, job, source)
+        parts = score_parts(scorer, job, source, log)
     if not is_main:
         return None
-    markers = [find_marker(part) for part in parts]
-    wait_for(markers)  # other processes may still be writing; if one dies, the launcher ends this one
     tally = Tally()
-    for marker in markers:
-        tally.add(Tally(**json.loads(marker.read_text(encoding="utf-8"))))
+    for part in parts:
+        while (counts := read_marker(part)) is None:  # another process is still writing it; if one dies, the launcher ends this one
+            time.sleep(WAIT_SECONDS)
+        tally.add(counts)
     write_output(scorer, parts, tally)
     return tally
 
@@ -123,11 +125,11 @@ class PartScorer:
         if self._source.gold is not None:
             self._count_agreement(part, positions, predictions, tally)
         rows = self._build_rows(part, positions, probabilities, predictions)
-        with atomic_write(path) as partial:
-            partial.write_bytes(format_part(self.columns, rows, self.job.output, self._schema))
-        with atomic_write(find_bad_rows(path)) as partial:
-            partial.write_bytes(format_bad_rows(bad_rows, has_header=False).encode())
-        write_json(find_marker(path), asdict(tally))
+        find_marker(path).unlink(missing_ok=True)
+        write_durably(path, format_part(self.columns, rows, self.job.output, self._schema))
+        write_durably(find_bad_rows(path), format_bad_rows(bad_rows, has_header=False).encode())
+        checksums = {file.name: compute_checksum(file) for file in (path, find_bad_rows(path))}
+        write_json(find_marker(path), {"tally": asdict(tally), "checksums": checksums})
 
     def _select_texts(self, part: Part) -> tuple[dict[int, str], list[BadRow]]:
         """Return the texts that can be scored, by their position in the part, and the rows that cannot."""
@@ -173,18 +175,21 @@ class PartScorer:
         tally.counts = [pair.sum(axis=0).tolist() for pair in (labels & predicted, ~labels & predicted, labels & ~predicted)]
 
 
-def score_parts(scorer: PartScorer, job: ScoringJob, source: Source) -> list[Path]:
-    """Write this process's parts that do not exist yet, and return the paths of the parts of all processes, in order."""
+def score_parts(scorer: PartScorer, job: ScoringJob, source: Source, log: Callable[[str], Any]) -> list[Path]:
+    """Write this process's parts that are not complete yet, and return the paths of the parts of all processes, in order."""
     is_main = job.process == 0
     paths: list[Path] = []
     with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main, leave=False, smoothing=0.1) as progress:
         for number, part in enumerate(cut_parts(source.entries, job.part_rows)):
             path = job.folder / f"part-{number:06d}"
             paths.append(path)
-            is_done = find_marker(path).is_file()
+            is_own, has_marker = number % job.num_processes == job.process, find_marker(path).is_file()
+            is_done = has_marker and (not is_own or read_marker(path) is not None)
             if not is_done and job.output.exists():
                 break  # the first process had all parts, and has removed them
-            if not is_done and number % job.num_processes == job.process:
+            if not is_done and is_own:
+                if has_marker:
+                    log(f"{path}: is damaged, or of an older version; it is scored again")
                 scorer.write(path, part)
             fraction = source.measure()
             progress.total = max(round((progress.n + len(part)) / fraction), 1) if fraction else None
@@ -210,8 +215,33 @@ def cut_parts(entries: Iterable[Row | BadRow], part_rows: int) -> Iterator[Part]
 
 
 def find_marker(part: Path) -> Path:
-    """Return the file that exists when a part is complete; it contains the part's `Tally`."""
+    """Return the file that exists when a part is complete; it contains the part's `Tally` and the checksums of its files."""
     return part.with_suffix(".json")
+
+
+def read_marker(part: Path) -> Tally | None:
+    """Return the counts of a part, or None if it is not complete, or not what was written."""
+    try:
+        marker = json.loads(find_marker(part).read_text(encoding="utf-8"))
+        tally, checksums = Tally(**marker["tally"]), dict(marker["checksums"])
+        is_whole = all(compute_checksum(file) == checksums[file.name] for file in (part, find_bad_rows(part)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return tally if is_whole else None
+
+
+def compute_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file atomically, and have it on the disk before it gets its name."""
+    with atomic_write(path, len(content)) as partial, partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def find_bad_rows(part: Path) -> Path:

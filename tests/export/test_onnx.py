@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from emotion.errors import ModelError
 from emotion.export import onnx_export
@@ -139,13 +140,23 @@ def test_changed_onnx_model_is_refused(precision, damage, int8, exported, tmp_pa
         assert json.loads(result.stdout)["labels"] is not None
 
 
+def test_onnx_model_of_other_weights_is_refused(exported, tmp_path):
+    """The folder's weights were replaced after the export."""
+    run = shutil.copytree(exported, tmp_path / "run")
+    weights = run / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: value + 0.01 for name, value in tensors.items()}, weights)
+    with pytest.raises(ModelError, match=r"exported from other weights than the folder holds now; export it again with"):
+        OnnxPredictor.load(str(run))
+
+
 def test_onnx_models_of_older_versions(int8, exported, tmp_path):
     """Without a self-check an fp32 model is loaded, but an int8 model, whose weights may be signed, is refused."""
     for source, is_accepted in ((exported, True), (int8, False)):
         run = shutil.copytree(source, tmp_path / source.parent.name)
         path = run / "model" / "onnx" / "about.json"
         about = json.loads(path.read_text())
-        del about["self_check"]
+        del about["self_check"], about["weights"]
         about["form"] = about.pop("precision")
         path.write_text(json.dumps(about))
         if is_accepted:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +26,8 @@ from emotion.evaluation.decision import default_rule
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
-from emotion.scoring.manifest import ScoringJob
+from emotion.scoring.formats import format_header, format_part
+from emotion.scoring.manifest import ScoringJob, describe_job
 from emotion.scoring.scoring import score_files, score_parts
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
 
@@ -54,10 +57,10 @@ def predict_labels(text):
     return "|".join(name for name, value in zip(NAMES, hash_text(text), strict=True) if value >= 0.5)
 
 
-def score(*inputs, output, predictor=None, columns=None, **options):
+def score(*inputs, output, predictor=None, columns=None, log=lambda message: None, **options):
     predictor = predictor or Oracle()
     job = ScoringJob(tuple(inputs), output, columns or DataConfig(), **options)
-    return score_files(predictor, predictor.rule, job, lambda message: None)
+    return score_files(predictor, predictor.rule, job, log)
 
 
 def read_output(path):
@@ -357,6 +360,82 @@ def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):
     assert len(oracle.texts) == 95 - 30 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+DAMAGES = {
+    "cut": lambda part: part.write_bytes(part.read_bytes()[:-9]),
+    "flipped byte": lambda part: part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:]),
+    "empty": lambda part: part.write_bytes(b""),
+    "lost": lambda part: part.unlink(),
+    "bad rows changed": lambda part: part.with_suffix(".bad").write_bytes(b"x"),
+    "empty marker": lambda part: part.with_suffix(".json").write_text(""),
+    "marker is a list": lambda part: part.with_suffix(".json").write_text("[]"),
+    "marker of an older version": lambda part: part.with_suffix(".json").write_text('{"num_rows": 10}'),
+    "marker without checksums": lambda part: part.with_suffix(".json").write_text('{"tally": {}, "checksums": {}}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_part_is_scored_again(damage, tmp_path):
+    make_texts(tmp_path / "a.csv")
+    score(tmp_path / "a.csv", output=tmp_path / "whole.csv", part_rows=10)
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
+    damage(tmp_path / ".out.csv.parts" / "part-000001")
+    oracle, messages = Oracle(), []
+    tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, log=messages.append, part_rows=10)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes() and tally.num_rows == 96
+    assert len(oracle.texts) == 95 - 20 and sum("part-000001: is damaged" in message for message in messages) == 1
+
+
+def test_an_input_written_again_within_a_second_is_another_job(tmp_path):
+    """At the same size: the time in seconds and the size are those of before."""
+    make_texts(tmp_path / "a.csv")
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
+    status, content = (tmp_path / "a.csv").stat(), (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(content[:-3] + content[-2:-1] + content[-3:-2] + content[-1:])
+    os.utime(tmp_path / "a.csv", ns=(status.st_atime_ns, status.st_mtime_ns + 1_000))
+    with pytest.raises(ConfigError, match=r"contains parts of another job \(versions of the inputs: "):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
+
+
+def test_other_weights_under_the_same_sidecar_are_another_job(tmp_path):
+    make_texts(tmp_path / "a.csv")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "emotion.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(200_000))
+    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), model=str(folder))
+    before = describe_job(Oracle(), Oracle.rule, job)
+    assert describe_job(Oracle(), Oracle.rule, job) == before and before["weights"]
+    (folder / "model.safetensors").write_bytes(b"\1" * 200_000)
+    changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
+    assert changed == {"weights"}
+
+
+CELL_CHARACTERS = [*map(chr, range(1, 32)), "\x7f", "\x85", "\u2028", '"', ",", "'", ";", "\t", "\r\n", "\n\r", "a", "ä", "🙃", " "]
+"""Control characters, quotes, delimiters, line ends and letters; not NUL, which no reader of csv agrees on."""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_cells_come_back_from_every_reader_of_csv(seed, tmp_path):
+    """Python's csv module and Arrow read the same number of rows and the same cells as were written."""
+    generator = np.random.default_rng(seed)
+    cells = [["".join(generator.choice(CELL_CHARACTERS, size=generator.integers(1, 9))) for _ in range(3)] for _ in range(60)]
+    path = tmp_path / "out.csv"
+    path.write_bytes(format_header(["a", "b", "c"], path) + format_part(["a", "b", "c"], cells, path))
+    with path.open(newline="", encoding="utf-8") as stream:
+        assert list(csv.reader(stream)) == [["a", "b", "c"], *cells]
+    parse = pa_csv.ParseOptions(newlines_in_values=True)
+    convert = pa_csv.ConvertOptions(column_types=dict.fromkeys("abc", pa.string()), strings_can_be_null=False)
+    table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+    assert [list(row.values()) for row in table.to_pylist()] == cells
+
+
+def test_a_carriage_return_in_a_cell_stays_in_its_row(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'id,text\n1,"good\rday"\n2,c\n')
+    score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    assert [row["text"] for row in read_output(tmp_path / "out.csv")] == ["good\rday", "c"]
+    assert b'"good\rday"' in (tmp_path / "out.csv").read_bytes()
+
+
 def test_a_second_process_waits_for_the_manifest_of_its_job(tmp_path):
     make_texts(tmp_path / "a.csv")
     start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
@@ -387,10 +466,10 @@ def test_a_process_that_falls_behind_does_not_write_removed_parts_again(tmp_path
     source = SimpleNamespace(entries=[Row("a.csv", line, ["text"]) for line in range(4)], measure=lambda: 0.0)
     scorer = SimpleNamespace(write=lambda path, part: path.with_suffix(".json").write_text("{}"))
     job.folder.mkdir()
-    assert len(score_parts(scorer, job, source)) == 4 and len(list(job.folder.iterdir())) == 2
+    assert len(score_parts(scorer, job, source, print)) == 4 and len(list(job.folder.iterdir())) == 2
     shutil.rmtree(job.folder)
     job.output.touch()
-    assert score_parts(scorer, job, source) and not job.folder.exists()
+    assert score_parts(scorer, job, source, print) and not job.folder.exists()
 
 
 def score_arguments(model, path, output, *options):
