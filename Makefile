@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint clean study study-report bench
+.PHONY: demo test test-fast coverage lint clean study study-report bench docs
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -31,9 +31,9 @@ FEWER := data.train_fraction=0.0625
 endif
 RUNS := tfidf full full-seed1 full-fewer lora nf4
 tfidf := --config configs/tfidf.yaml $(ROWS)
-full := --config configs/minilm.yaml distillation.num_teachers=0 $(ROWS)
+full := --config configs/minilm.yaml $(ROWS)
 full-seed1 := $(full) training.seed=1
-full-fewer := --config configs/minilm.yaml distillation.num_teachers=0 $(FEWER)
+full-fewer := --config configs/minilm.yaml $(FEWER)
 lora := $(full) $(LORA)
 nf4 := $(full) $(LORA) model.quantization=nf4
 
@@ -61,16 +61,33 @@ $(STUDY)/%/report/test/speed.json: $(STUDY)/%/efficiency.json
 $(STUDY)/%/efficiency.json: | .venv/installed
 	$(VENV)/python train.py $($*) data.source=$(DATA) run.folder=$(STUDY) run.name=$* tracking.backend=none --resume
 
-test: .venv/installed-dev lint
+test: .venv/installed-dev .venv/installed-docs lint
 	$(VENV)/python -m pytest
+
+# For the edit loop, under a minute: all but the tests that take seconds each.
+test-fast: .venv/installed-dev
+	$(VENV)/python -m pytest -m "not slow"
+
+coverage: .venv/installed-dev
+	$(VENV)/python -m pytest --cov=$(CURDIR) --cov-report=term --cov-report=html
 
 lint: .venv/installed-dev
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/codespell
+
+docs: docs/settings.md .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
+	@echo "Open site/index.html; for the search: $(VENV)/python -m http.server --directory site"
+
+# The table below the marker in docs/settings.md is what `train.py --keys` prints.
+docs/settings.md: emotion/config/settings.py emotion/config/loading.py | .venv/installed
+	{ sed '/^<!-- below this line/q' $@; echo; $(VENV)/python train.py --keys; } > $@.new
+	mv $@.new $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info .coverage* htmlcov site
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -80,5 +97,9 @@ clean:
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt requirements-onnx.txt .venv/installed
-	$(VENV)/pip install --quiet -r requirements-dev.txt
+	$(VENV)/pip install --quiet -r requirements-onnx.txt -r requirements-dev.txt
+	touch $@
+
+.venv/installed-docs: requirements-docs.txt | .venv/bin/python
+	$(VENV)/pip install --quiet -r requirements-docs.txt
 	touch $@

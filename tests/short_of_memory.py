@@ -1,51 +1,67 @@
-"""train.py where process SHORT_RANK has memory for micro-batches of MOST_ROWS rows: forward or backward of a larger one runs out."""
+"""train.py in a process that runs out of memory: in the forward or backward pass of a micro-batch with more than MAX_ROWS rows.
+
+Environment: SHORT_RANK, the process that is short of memory; SHORT_IN, `forward` or `backward`; MAX_ROWS.
+"""
 
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
-def run_out() -> None:
+def raise_out_of_memory() -> None:
     import torch
 
     raise torch.OutOfMemoryError
 
 
-def is_too_much(num_rows: int) -> bool:
-    return os.environ.get("RANK", "0") == os.environ["SHORT_RANK"] and num_rows > int(os.environ["MOST_ROWS"])
+def is_too_large(num_rows: int) -> bool:
+    return os.environ.get("RANK", "0") == os.environ["SHORT_RANK"] and num_rows > int(os.environ["MAX_ROWS"])
 
 
-def build_short_model(*arguments: Any) -> Any:
-    model, tokenizer = build_model(*arguments)
-    model.register_forward_pre_hook(
-        lambda module, _, inputs: run_out() if module.training and is_too_much(len(inputs["input_ids"])) else None, with_kwargs=True
-    )
-    return model, tokenizer
+def limit_forward(build_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `build_model` for models whose forward pass runs out of memory in training."""
+
+    def check_rows(model: Any, _: Any, inputs: dict[str, Any]) -> None:
+        if model.training and is_too_large(len(inputs["input_ids"])):
+            raise_out_of_memory()
+
+    def build_limited_model(*arguments: Any) -> Any:
+        model, tokenizer = build_model(*arguments)
+        model.register_forward_pre_hook(check_rows, with_kwargs=True)
+        return model, tokenizer
+
+    return build_limited_model
 
 
-def build_short_loss(*arguments: Any) -> Any:
-    sum_loss = build_loss(*arguments)
+def limit_backward(build_loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `build_loss` for losses whose backward pass runs out of memory."""
 
-    def short_loss(logits: Any, labels: Any) -> Any:
-        loss = sum_loss(logits, labels)
-        loss.register_hook(lambda _: run_out() if is_too_much(len(logits)) else None)
-        return loss
+    def build_limited_loss(*arguments: Any) -> Any:
+        compute_loss = build_loss(*arguments)
 
-    return short_loss
+        def compute_limited_loss(logits: Any, labels: Any) -> Any:
+            loss = compute_loss(logits, labels)
+            loss.register_hook(lambda _: raise_out_of_memory() if is_too_large(len(logits)) else None)
+            return loss
+
+        return compute_limited_loss
+
+    return build_limited_loss
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from emotion.modeling import factory
+    # Patched before train.py is executed, which then imports these.
+    from emotion.modeling import build
     from emotion.training import optimization
 
-    build_model, build_loss = factory.build_model, optimization.build_loss
     if os.environ["SHORT_IN"] == "forward":
-        factory.build_model = build_short_model
+        build.build_model = limit_forward(build.build_model)
     else:
-        optimization.build_loss = build_short_loss
+        optimization.build_loss = limit_backward(optimization.build_loss)
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

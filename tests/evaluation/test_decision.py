@@ -60,6 +60,11 @@ def test_shrinkage_moves_the_thresholds_of_rare_labels_most():
     np.testing.assert_allclose(shrunk, expected, atol=1e-6)
 
 
+def compute_f1(labels, predictions):
+    """Return what `f1_score` returns, in a twentieth of the time."""
+    return 2 * (labels & predictions).sum() / (labels.sum() + predictions.sum())
+
+
 def test_expected_f1_finds_the_best_threshold_of_calibrated_probabilities():
     """A threshold fitted on 2,000 rows is near the best one on 200,000 other rows, also for rare labels."""
     logits = GENERATOR.normal(size=(202_000, 3)) * 2 - [1, 3, 5]
@@ -67,8 +72,8 @@ def test_expected_f1_finds_the_best_threshold_of_calibrated_probabilities():
     thresholds = find_expected_thresholds(labels[:2_000], logits[:2_000])
     for column, threshold in enumerate(thresholds):
         gold, scores = labels[2_000:, column], expit(logits[2_000:, column])
-        best = max(f1_score(gold, scores >= t) for t in np.linspace(0.05, 0.6, 56))
-        assert f1_score(gold, scores >= threshold) > best - 0.01
+        best = max(compute_f1(gold, scores >= t) for t in np.linspace(0.05, 0.6, 56))
+        assert compute_f1(gold, scores >= threshold) > best - 0.01
 
 
 def test_micro_f1_uses_the_best_single_threshold():

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.conftest import copy_run, run_script
-from tests.hub import TOKEN, serve_hub
+from tests.hub import TOKEN, serve_hub, unreachable_hub
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_pushed_model_predicts_the_same_by_its_name(tested_run, tmp_path):
         inferred = run_script("infer.py", "--model", "someone/tiny", "--text", "I love it", "--json", warm=True, **hub)
         code = "from transformers import pipeline; import json; "
         code += "print(json.dumps(pipeline('text-classification', model='someone/tiny', top_k=None)(['I love it'])[0]))"
-        piped = run_script("-c", code, **hub)
+        piped = run_script("-c", code, warm=True, **hub)
     assert inferred.returncode == 0, inferred.stderr
     probabilities = json.loads(inferred.stdout)["probabilities"]
     scores = {row["label"]: row["score"] for row in json.loads(piped.stdout.splitlines()[-1])}
@@ -76,6 +76,7 @@ def test_push_of_a_model_outside_a_run_is_one_line(tiny_run, tmp_path):
 def test_unreachable_hub_does_not_fail_a_finished_run(tiny_bert, tmp_path):
     settings = [f"model.backbone={tiny_bert}", "data.train_fraction=0.1", "training.epochs=1", f"run.folder={tmp_path}", "run.name=run"]
     arguments = ["train.py", "--config", "configs/quickstart.yaml", *settings, "hub.push=true", "hub.repo=someone/tiny"]
-    result = run_script(*arguments, HF_TOKEN=TOKEN, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0")
+    with unreachable_hub() as hub:
+        result = run_script(*arguments, warm=True, **hub | {"HF_TOKEN": TOKEN})
     assert result.returncode == 0, result.stderr
     assert f"python export.py --model {tmp_path / 'run'} --push someone/tiny" in result.stderr

@@ -105,7 +105,7 @@ def test_logits_depend_neither_on_padding_nor_on_other_texts_of_the_batch(tiny_b
 def test_a_trained_model_is_saved_and_loaded_with_equal_probabilities(tiny_backbones, tmp_path, family, variant):
     model, tokenizer = build(tiny_backbones[family], variant)
     disable_dropout(model)  # with dropout, a model this small learns more than the label frequencies with some seeds only
-    losses = train_steps(model.train(), tokenizer, num_steps=200)
+    losses = train_steps(model.train(), tokenizer, num_steps=200 if family == "bert" else 60)
     assert losses[-1] < losses[0] / 2
     save(model, tokenizer, tmp_path / "model", tiny_backbones[family], variant)
     files = {path.name for path in (tmp_path / "model").iterdir()}
