@@ -61,17 +61,17 @@ $(STUDY)/%/report/test/speed.json: $(STUDY)/%/efficiency.json
 $(STUDY)/%/efficiency.json: | .venv/installed
 	$(VENV)/python train.py $($*) data.source=$(DATA) run.folder=$(STUDY) run.name=$* tracking.backend=none --resume
 
-test: .venv/installed-dev .venv/installed-docs lint
+test: lint
 	$(VENV)/python -m pytest
 
 # For the edit loop, under a minute: all but the tests that take seconds each.
-test-fast: .venv/installed-dev
+test-fast: .venv/installed-dev .venv/installed-docs
 	$(VENV)/python -m pytest -m "not slow"
 
 coverage: .venv/installed-dev
 	$(VENV)/python -m pytest --cov=$(CURDIR) --cov-report=term --cov-report=html
 
-lint: .venv/installed-dev
+lint: .venv/installed-dev .venv/installed-docs
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy

@@ -76,6 +76,7 @@ def test_shards_make_the_run_of_one_process_and_its_model_folder(one_run, comman
     np.testing.assert_allclose(found, stored, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_dry_run_plans_for_a_shard(tmp_path):
     arguments = train_arguments("distilbert/distilbert-base-uncased", tmp_path, "none", "--dry-run")  # its files are not read
     whole, sharded = (run_processes(*arguments, **environment)[0].stdout for environment in ({}, FSDP2))
