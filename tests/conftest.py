@@ -216,7 +216,6 @@ def write_launched_python() -> Path:
 
 
 FAMILIES = ("bert", "distilbert", "gemma", "mistral")
-KINDS = FAMILIES
 
 
 def make_backbone(family: str, folder: Path, seed: int = 100) -> Path:

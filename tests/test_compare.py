@@ -82,6 +82,7 @@ def read_table(report, name):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_report_has_exactly_the_documented_files(report):
     names = {path.name for path in report[0].iterdir()}
     assert names == {"report.html", "report.md"} | {f"{name}.png" for name in PLOTS} | {f"{name}.csv" for name in TABLES}
@@ -89,6 +90,7 @@ def test_report_has_exactly_the_documented_files(report):
     assert set(re.findall(r"\]\((\w+)\.png\)", markdown)) == PLOTS
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_predictions(report, runs):
     rows = {row["model"]: row for row in read_table(report, "accuracy")}
     assert set(rows) == {"full", "quarter", "tfidf"} and rows["full"]["seeds"] == "2"
@@ -100,17 +102,20 @@ def test_scores_are_those_of_the_predictions(report, runs):
     assert "±" in rows["full"]["macro_f1"] and "±" not in rows["quarter"]["macro_f1"]
 
 
+@pytest.mark.slow
 def test_conclusion_follows_the_tests(report):
     verdicts = {row["pair"]: row["verdict"] for row in read_table(report, "differences") if row["metric"] == "macro_f1"}
     assert len(verdicts) == 3 and verdicts["full - tfidf"] == "full is better"
     assert "full has the highest macro-F1" in report[1] and "better than quarter and tfidf" in report[1]
 
 
+@pytest.mark.slow
 def test_cost_uses_the_given_price(report):
     rows = {row["model"]: row for row in read_table(report, "efficiency")}
     assert rows["tfidf"]["cost per million texts at 0.5/h"] == f"{1e6 / 5_000 / 3_600 * 0.5:.2f}" and rows["tfidf"]["trained"] == "10.0%"
 
 
+@pytest.mark.slow
 def test_errors_are_listed_with_their_texts(report):
     dataset = read_dataset(load_config(None).data)
     texts = dict(zip(dataset["test"].ids, dataset["test"].texts, strict=True))
@@ -152,6 +157,7 @@ frame.onload = () => {
 </script>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_in_a_browser(scheme, report, tmp_path):

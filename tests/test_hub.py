@@ -51,6 +51,7 @@ def train(folder, hub, *more):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_gated_backbone_without_a_token_says_what_to_do(tmp_path):
     with serve_hub({}) as hub:
         arguments = ["train.py", "--config", "configs/quickstart.yaml", f"model.backbone={GATED}", f"run.folder={tmp_path}"]
@@ -60,6 +61,7 @@ def test_gated_backbone_without_a_token_says_what_to_do(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_unknown_repository_is_one_line():
     with serve_hub({}) as hub:
         result = run_script("infer.py", "--model", "someone/nothing", "--text", "a", **hub)

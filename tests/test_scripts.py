@@ -154,6 +154,7 @@ def test_output_is_a_scored_file_a_folder_or_refused(output, expected, tmp_path,
         assert is_scored_file(output) is expected
 
 
+@pytest.mark.slow
 def test_refit_stores_another_rule_in_the_model(tiny_run, tmp_path):
     run, _ = copy_run(tiny_run, tmp_path, "--split", "test")
     result = run_script("export.py", "--model", str(run), "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")

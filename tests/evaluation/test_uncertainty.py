@@ -36,6 +36,7 @@ def test_resample_equals_scikit_learn_on_the_resampled_rows():
     assert low == high == pytest.approx(f1_score(labels[rows], predictions[rows], average="macro"), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_intervals_is_near_their_level():
     """The number of intervals that contain the population value is binomial (200, 0.95).
 

@@ -52,6 +52,7 @@ def test_pushed_model_predicts_the_same_by_its_name(tested_run, tmp_path):
     assert "PATH_OR_ID" not in text and text.count("## Test scores") == text.count("## Labels") == 1  # although it was written twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "environment", "message"),
     [

@@ -100,6 +100,7 @@ def test_logits_depend_neither_on_padding_nor_on_other_texts_of_the_batch(tiny_b
         torch.testing.assert_close(model(**encode(tokenizer, TEXTS)).logits, single, atol=2e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_trained_model_is_saved_and_loaded_with_equal_probabilities(tiny_backbones, tmp_path, family, variant):
@@ -170,6 +171,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_backbones, variant):
         torch.testing.assert_close(checkpointed, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_weights_have_shapes_and_dtypes_of_the_real_ones_and_can_be_trained(tiny_backbones, family, variant):

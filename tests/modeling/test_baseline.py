@@ -47,6 +47,7 @@ def test_texts_without_a_common_word_are_refused():
         fit_baseline(["one", "two", "three"], np.eye(3, dtype=bool), 512, seed=0)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_baseline_has_all_files_of_a_run(tmp_path):
     result = run_script("train.py", "--config", "configs/tfidf.yaml", "data.source=sample", f"run.folder={tmp_path}", "run.name=run")
     assert result.returncode == 0, result.stderr

@@ -53,6 +53,7 @@ def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset
         check_teachers((str(tiny_run),), ids[1:], label_set)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_its_teachers_and_keeps_their_probabilities(tiny_bert, tiny_run, tmp_path, dataset):
     words = ["train.py", "--config", "configs/quickstart.yaml", f"model.backbone={tiny_bert}", f"run.folder={tmp_path}", "run.name=student"]
     words += [f"distillation.teachers={tiny_run}", "distillation.weight=1", "training.epochs=1", "training.learning_rate=3e-3"]

@@ -67,6 +67,7 @@ def test_a_known_difference_is_found_in_the_right_label():
     assert "It is better than bad (paired bootstrap over test rows, p < 0.05" in write_conclusion(models, [difference])
 
 
+@pytest.mark.slow
 def test_false_positive_rate_is_near_the_significance_level():
     """Two models have the same error rate, so p < 0.05 occurs in about 5% of 200 draws.
 
