@@ -113,7 +113,8 @@ def start_and_wait(request: dict[str, Any], streams: list[int], connection: sock
         run_to_the_end(request, streams)
 
     def kill_with_client() -> None:
-        connection.recv(1)
+        with contextlib.suppress(ConnectionError):
+            connection.recv(1)
         os.kill(process, signal.SIGKILL)
 
     connection.sendall(b"%d\n" % process)

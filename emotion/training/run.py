@@ -85,6 +85,9 @@ class Run(AbstractContextManager["Run"]):
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        # DDP must be gone before the process group is: afterwards its destructor can wait for a partner without end.
+        for name in ("model", "optimizer", "_accumulator"):
+            vars(self).pop(name, None)
         self.accelerator.free_memory()
 
     def read_data(self) -> Dataset:
