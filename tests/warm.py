@@ -115,7 +115,8 @@ def start_and_wait(request: dict[str, Any], streams: list[int], connection: sock
     def kill_with_client() -> None:
         with contextlib.suppress(ConnectionError):
             connection.recv(1)
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
     connection.sendall(b"%d\n" % process)
     threading.Thread(target=kill_with_client, daemon=True).start()
