@@ -33,12 +33,9 @@ def optimize_encoder(model: Any, device: torch.device) -> Any:
     if family is None or plain.config._attn_implementation != "sdpa":
         return model
     num_heads = getattr(plain.config, family.num_heads)
-    layers: Any
-    last_layer: Any
-    *layers, last_layer = plain.base_model.get_submodule(family.layers)
+    layers = plain.base_model.get_submodule(family.layers)
     for layer in layers:
-        layer.__class__ = _mix(layer.__class__, family, num_heads, False)
-    last_layer.__class__ = _mix(last_layer.__class__, family, num_heads, True)
+        layer.__class__ = _mix(layer.__class__, family, num_heads, layer is layers[-1])
     return model
 
 

@@ -113,14 +113,14 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
         raise ConfigError(f"--output {job.output}: exists already; choose another name, or remove it")
     if (job.folder / OLD_MANIFEST).is_file():
         (job.folder / OLD_MANIFEST).replace(manifest)
-    before = _read_manifest(manifest)
-    if before is None:
-        write_json(manifest, description)
-    elif changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
+    before = _read_manifest(manifest) or {}
+    if changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
         raise ConfigError(
             f"{job.folder}: contains parts of another job ({'; '.join(changed)}): "
             "use the earlier input, model and options to resume it, or remove that folder to start again"
         )
+    if before != description:  # a new folder, or one of a version that described less
+        write_json(manifest, description)
     return True
 
 

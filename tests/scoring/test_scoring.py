@@ -27,7 +27,7 @@ from emotion.evaluation.metrics import score_predictions
 from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.scoring.formats import format_header, format_part
-from emotion.scoring.manifest import ScoringJob, describe_job
+from emotion.scoring.manifest import ScoringJob, describe_job, enter_folder
 from emotion.scoring.scoring import score_files, score_parts
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
 
@@ -354,7 +354,12 @@ def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):
     (parts / "manifest.json").rename(parts / "ledger.json")
     with pytest.raises(ConfigError, match="probabilities: none -> all"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
-    (parts / "manifest.json").rename(parts / "ledger.json")
+    manifest = json.loads((parts / "manifest.json").read_text())
+    described_less = {key: value for key, value in manifest.items() if key not in ("versions of the inputs", "weights")}
+    (parts / "ledger.json").write_text(json.dumps(described_less))
+    (parts / "manifest.json").unlink()
+    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), part_rows=10)
+    assert enter_folder(job, manifest) and json.loads((parts / "manifest.json").read_text()) == manifest  # other processes wait for it
     oracle = Oracle()
     score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=10)
     assert len(oracle.texts) == 95 - 30 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
