@@ -19,12 +19,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion.config import load_config
 from emotion.errors import ConfigError, exit_on_error
+from emotion.terminal import print_message
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.config import load_config
 
 if TYPE_CHECKING:
     from emotion.scoring.manifest import ScoringJob
-    from emotion.scoring.scoring import Tally
+    from emotion.scoring.parts import Tally
 
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
@@ -39,7 +42,7 @@ def main() -> int:
     model = arguments.model or str(find_newest_run().path)
     process, num_processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if process == 0:
-        print(f"model: {model}", file=sys.stderr)
+        print_message(f"model: {model}")
     if is_scored_file(arguments.output):
         return score(arguments, model, process, num_processes)
     if num_processes > 1:
@@ -65,7 +68,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     split = Path(file).stem if file else arguments.split or "test"
     examples, messages = read_labelled_rows(run.config if run else None, split, file, arguments.overrides, label_set)
     for message in messages:
-        print(f"data: {message}", file=sys.stderr)
+        print_message(f"data: {message}")
     predictor = Predictor.load(model)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities, speed = predict_timed(predictor, examples.texts, "predict")
@@ -76,7 +79,9 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
         write_json(output.speed(split), speed)
     print(format_report(report))
-    print(f"\n{output.report(split)}: metrics.json, per_label.csv and plots; probabilities are in {output.predictions(split)}")
+    print()
+    results = f"{output.report(split)}: metrics.json, per_label.csv and plots; probabilities are in {output.predictions(split)}"
+    print_message(results, sys.stdout)
     return 0
 
 
@@ -93,29 +98,31 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         inputs = expand_patterns(arguments.input)
         if num_processes > 1 and (Path("-") in inputs or is_stdout):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
-        job = ScoringJob(inputs, output, columns, arguments.probabilities, arguments.part_rows or PART_ROWS, process, num_processes, model)
+        part_rows = arguments.part_rows or PART_ROWS
+        job = ScoringJob(inputs, output, columns, arguments.probabilities, part_rows, process, num_processes, model, arguments.excel_safe)
         predictor = load_predictor(model, arguments.backend)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
-        tally = score_files(predictor, rule, job, lambda message: print(message, file=sys.stderr))
+        tally = score_files(predictor, rule, job, print_message)
         if tally is None:
             return 0
-        print(format_tally(tally, job, time.perf_counter() - started), file=sys.stderr)
+        for line in format_tally(tally, job, time.perf_counter() - started):
+            print_message(line)
         if is_stdout:
             with output.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
     return 0
 
 
-def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> str:
-    """Return the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
+def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> list[str]:
+    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
     lines = []
     if tally.scores is not None:
         metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
         lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
     bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
     lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
-    return "\n".join(lines)
+    return lines
 
 
 def is_scored_file(output: str | None) -> bool:
@@ -144,6 +151,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", metavar="FILE", nargs="+", help="a labelled file, or files to score; patterns such as 'texts/*.csv'; - for csv on stdin")
     add("--output", metavar="PATH", help="a folder for the report, or a scored file, .csv or .jsonl (also .gz, .zst), .parquet, - (stdout)")
     add("--probabilities", default="none", metavar="none|all|K", help="probabilities in a scored file: none, all, or the K highest")
+    add("--excel-safe", action="store_true", help="in a scored csv, put ' before cells that a spreadsheet would take for formulas")
     add("--part-rows", type=int, metavar="N", help="rows of a scored file that are scored and saved together (default: 16,384)")
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
@@ -167,6 +175,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl or .parquet")
+    if arguments.excel_safe and not (is_file and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
+        raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
     if arguments.part_rows is not None and arguments.part_rows < 1:
         raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
     if arguments.input is not None and arguments.output is None:

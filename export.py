@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion.errors import ConfigError, exit_on_error
+from emotion.terminal import print_message
 
 if TYPE_CHECKING:
     from emotion.data.reading import Examples
@@ -29,7 +30,7 @@ def main() -> int:
     from emotion.tracking.run_folder import find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
-    print(f"model: {model}", file=sys.stderr)
+    print_message(f"model: {model}")
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
         return push(find_run(run, "--push"), arguments.push, arguments.dry_run)
@@ -61,9 +62,12 @@ def refit(run: "RunFolder", overrides: list[str]) -> int:
     from emotion.evaluation.reporting import format_report
     from emotion.export.refit import refit_model
 
-    report, splits = refit_model(run, overrides)
+    with run.hold():
+        report, splits = refit_model(run, overrides)
     print(format_report(report))
-    print(f"\n{run.model}: has the new decision rule; its card and the report of {' and '.join(splits)} were written again")
+    print()
+    changed = f"has the new decision rule; its card and the report of {' and '.join(splits)} were written again"
+    print_message(f"{run.model}: {changed}", sys.stdout)
     return 0
 
 
@@ -76,7 +80,8 @@ def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     examples, rows_name = read_rows(arguments, model, run)
     agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
     changes = f"macro-F1 changes by {agreement.macro_f1_difference:.4f}, a logit by at most {agreement.logit_difference:.4f}"
-    print(f"{find_model_folder(model)}/onnx: on {len(examples):,} rows ({rows_name}) {changes}, {agreement.num_flipped:,} decisions flip")
+    summary = f"on {len(examples):,} rows ({rows_name}) {changes}, {agreement.num_flipped:,} decisions flip"
+    print_message(f"{find_model_folder(model)}/onnx: {summary}", sys.stdout)
     return 0
 
 
@@ -92,7 +97,7 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     predictor = Predictor.load(model)
     if arguments.merge is not None:
         write_merged(predictor, model, find_run(run, "--merge"), Path(arguments.merge))
-        print(f"{arguments.merge}: the adapter merged into its dequantized backbone", file=sys.stderr)
+        print_message(f"{arguments.merge}: the adapter merged into its dequantized backbone")
     trained = None
     if run is not None and arguments.input is None and rows_name == "validation":
         trained = run.read_probabilities("validation", examples.ids, predictor.label_set)
@@ -115,7 +120,7 @@ def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None"
     split = arguments.split or "validation"
     examples, messages = read_labelled_rows(run.config if run else None, split, arguments.input, arguments.overrides, label_set)
     for message in messages:
-        print(f"data: {message}", file=sys.stderr)
+        print_message(f"data: {message}")
     return examples, arguments.input or split
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from emotion.config import DataConfig
+from emotion.data.reading.rows import is_writable_text
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation, explain
@@ -19,7 +20,7 @@ from emotion.inference.loading import load_predictor
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
     from emotion.inference.torch_free import TorchFreePredictor
-    from emotion.scoring.scoring import Tally
+    from emotion.scoring.parts import Tally
 
 Backend = Literal["auto", "torch", "onnx", "numpy"]
 EmptySet = Literal["none", "top1"]
@@ -151,7 +152,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def _check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
-    Raises: TypeError for a single string; DataError naming the first text that is empty or not a string.
+    Raises: TypeError for a single string; DataError naming the first text that is empty, not a string or not valid UTF-8.
     """
     if isinstance(texts, str):
         raise TypeError("texts: got one string, need a list of strings; write [text]")
@@ -161,4 +162,6 @@ def _check_texts(texts: Iterable[str]) -> list[str]:
             raise DataError(f"texts[{number}]: is {text!r}, not a string; convert it or leave it out")
         if not text.strip():
             raise DataError(f"texts[{number}]: is empty; leave it out")
+        if not is_writable_text(text):
+            raise DataError(f"texts[{number}]: is not valid UTF-8; leave it out")
     return texts

@@ -26,7 +26,7 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
     if others := [word for word in overrides if not word.startswith("decision.") or word.startswith("decision.fit_temperature")]:
         allowed = "decision.maximize, decision.shrinkage and decision.empty_set"
         raise ConfigError(f"--refit: takes {allowed}, got {' '.join(others)}; train again to change that")
-    config, (sidecar, rule) = load_config(run.config, overrides), read_sidecar(str(run.model))
+    config, (sidecar, rule) = load_config(run.config, overrides, is_of_run=True), read_sidecar(str(run.model))
     _, label_set, labels, probabilities = run.read_predictions("validation")
     rule = refit_rule(labels, probabilities, config.decision, rule)
     report = write_report(run.report("validation"), labels, probabilities, rule, label_set, "validation")

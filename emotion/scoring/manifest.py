@@ -13,15 +13,12 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json
 from emotion.inference.sidecar import fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
-from emotion.scoring.formats import check_format
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
 
 PART_ROWS = 16_384
 """Default number of rows in a part: the work that is lost when a process is killed."""
-WAIT_SECONDS = 0.2
-"""Between two looks at a file that another process writes."""
 MANIFEST = "manifest.json"
 OLD_MANIFEST = "ledger.json"
 """Name of the manifest in folders that earlier versions wrote."""
@@ -41,11 +38,26 @@ class ScoringJob:
     num_processes: int = 1
     model: str | None = None
     """Folder or Hub id of the model, whose weights are part of the job."""
+    is_excel_safe: bool = False
+    """Whether cells of a csv that a spreadsheet would take for a formula begin with an apostrophe."""
 
     @property
     def folder(self) -> Path:
         """Folder of the parts until the output is complete."""
         return self.output.with_name(f".{self.output.name}.parts")
+
+    def describe_existing(self) -> str:
+        """Return the message that the output exists."""
+        return f"--output {self.output}: exists already; choose another name, or remove it"
+
+    @property
+    def lock(self) -> Path:
+        """Lock that this process holds while it scores."""
+        return self.find_lock(self.process)
+
+    def find_lock(self, process: int) -> Path:
+        """Return the lock of a process of this job."""
+        return self.folder / f"process-{process}.lock"
 
     @property
     def quarantine(self) -> Path:
@@ -66,10 +78,17 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
         "versions of the inputs": [describe_version(path) for path in job.inputs],
         "weights": fingerprint_weights(job.model) if job.model is not None else None,
         "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
-        "columns": json.loads(json.dumps(asdict(job.columns))),
+        "columns": describe_columns(job.columns),
         "probabilities": job.probabilities,
         "rows of a part": job.part_rows,
+        "Excel-safe": job.is_excel_safe,
     }
+
+
+def describe_columns(columns: DataConfig) -> dict[str, Any]:
+    """Return the settings that say how to read the inputs, as JSON values."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(columns)))
+    return settings
 
 
 def describe_input(path: Path) -> str:
@@ -94,26 +113,22 @@ def describe_version(path: Path) -> str:
     return f"{status.st_mtime_ns} {status.st_ino}"
 
 
-def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
-    """Create the folder of the parts with its manifest, or check that an existing one belongs to the same job.
-
-    The first process does this. The others wait for the manifest of their job; False if the first has written the output by then.
+def write_manifest(job: ScoringJob, description: dict[str, Any]) -> None:
+    """Write the manifest of a job, or check that an existing one is the same; the first process does this.
 
     Raises: ConfigError if the folder belongs to another job, or the output exists.
     """
     manifest = job.folder / MANIFEST
-    if job.process > 0:
-        while _read_manifest(manifest) != description:
-            if job.output.exists():
-                return False
-            time.sleep(WAIT_SECONDS)
-        return True
-    check_format(job.output)
     if job.output.exists():
-        raise ConfigError(f"--output {job.output}: exists already; choose another name, or remove it")
+        raise ConfigError(job.describe_existing())
     if (job.folder / OLD_MANIFEST).is_file():
         (job.folder / OLD_MANIFEST).replace(manifest)
-    before = _read_manifest(manifest) or {}
+    before = read_manifest(manifest)
+    if before is None and any(job.folder.glob("part-*")):
+        raise ConfigError(f"{manifest}: is missing or damaged, so its parts cannot be reused; remove {job.folder} to start again")
+    before = before or {}
+    if isinstance(before.get("columns"), dict):  # of a version that had fewer settings
+        before["columns"] = describe_columns(DataConfig()) | before["columns"]
     if changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
         raise ConfigError(
             f"{job.folder}: contains parts of another job ({'; '.join(changed)}): "
@@ -121,12 +136,12 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> bool:
         )
     if before != description:  # a new folder, or one of a version that described less
         write_json(manifest, description)
-    return True
 
 
-def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return the description in a manifest; None if the file does not exist."""
-    if not path.is_file():
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return the description in a manifest; None if the file does not exist or is damaged."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return description
+    return description if isinstance(description, dict) else None

@@ -5,13 +5,9 @@ folder beside the output. A part depends on the inputs alone, so the number of p
 bytes.
 """
 
-import hashlib
-import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +16,16 @@ from tqdm import tqdm
 
 from emotion.data.reading.rows import BadRow, Row, format_bad_rows, is_writable_text
 from emotion.data.reading.streams import Source, open_source
-from emotion.errors import DataError
+from emotion.errors import DataError, StorageError
 from emotion.evaluation.decision import DecisionRule
-from emotion.evaluation.metrics import score_counts
 from emotion.files import atomic_write, write_json
 from emotion.inference.torch_free import TorchFreePredictor
 from emotion.labels import LabelSet
 from emotion.scoring.formats import (
     build_schema,
     check_format,
+    escape_formulas,
+    find_unwritable,
     format_header,
     format_part,
     format_scores,
@@ -36,42 +33,12 @@ from emotion.scoring.formats import (
     join_parts,
     name_columns,
 )
-from emotion.scoring.manifest import WAIT_SECONDS, ScoringJob, describe_job, enter_folder
+from emotion.scoring.manifest import ScoringJob, describe_job
+from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
+from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
-
-PART_CHARACTERS = 2**25
-"""A part ends at about this many characters of text, which bounds the memory of its rows."""
-
-Part = list[Row | BadRow]
-
-
-@dataclass
-class Tally:
-    """Counts of one or several parts."""
-
-    num_rows: int = 0
-    num_bad: int = 0
-    num_repeats: int = 0
-    num_judged: int = 0
-    """Rows whose gold labels could be read."""
-    num_exact: int = 0
-    """Rows whose predicted labels are exactly the gold labels."""
-    counts: list[list[int]] | None = None
-    """True positives, false positives and false negatives of each label, (3, L)."""
-
-    def add(self, other: "Tally") -> None:
-        """Add the counts of another tally to this one."""
-        for name in ("num_rows", "num_bad", "num_repeats", "num_judged", "num_exact"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        if other.counts is not None:
-            self.counts = (np.array(other.counts) + (0 if self.counts is None else np.array(self.counts))).tolist()
-
-    @property
-    def scores(self) -> dict[str, float] | None:
-        """Scores against the gold labels; None if there are none."""
-        return None if not self.num_judged else score_counts(np.array(self.counts), self.num_exact, self.num_judged)
 
 
 def score_files(
@@ -79,12 +46,17 @@ def score_files(
 ) -> Tally | None:
     """Score the inputs into the output, reusing the parts that exist, and return the counts; None except in the first process.
 
-    Raises: ConfigError if the output exists or the parts belong to another job; DataError for an input that cannot be read.
+    Raises: ConfigError if the output exists or the parts belong to another job; LockHeldError if another process scores into this output;
+    DataError for an input that cannot be read.
     """
-    is_main = job.process == 0
-    if not enter_folder(job, describe_job(predictor, rule, job)):
-        return None
-    with open_source(job.inputs, job.columns, predictor.label_set) as source:
+    is_main, description = job.process == 0, describe_job(predictor, rule, job)
+    check_format(job.output)
+    if job.output.exists() and not is_main:
+        return None  # the first process had nobody to wait for
+    is_typed = check_format(job.output) == ".parquet"
+    with open_source(job.inputs, job.columns, predictor.label_set, is_typed) as source, enter_folder(job, description) as is_open:
+        if not is_open:
+            return None
         if is_main:
             gold = f"; {source.gold.describe_labels()}, scored against them" if source.gold else ""
             log(f"data: text from column {source.text_column!r}{gold}")
@@ -92,15 +64,11 @@ def score_files(
         num_done = sum(1 for _ in job.folder.glob("part-*.json"))
         if num_done and is_main:
             log(f"{job.output}: resuming; {num_done:,} parts of {job.part_rows:,} rows are done")
-        parts = score_parts(scorer, job, source, log)
-    if not is_main:
-        return None
-    tally = Tally()
-    for part in parts:
-        while (counts := read_marker(part)) is None:  # another process is still writing it; if one dies, the launcher ends this one
-            time.sleep(WAIT_SECONDS)
-        tally.add(counts)
-    write_output(scorer, parts, tally)
+        parts = score_parts(scorer, source, log, lambda number: number % job.num_processes == job.process)
+        if not is_main:
+            return None
+        tally = collect_parts(scorer, parts, log)
+        write_output(scorer, parts, tally)
     return tally
 
 
@@ -108,7 +76,7 @@ class PartScorer:
     """Predicts the rows of a part, and formats them for the output."""
 
     def __init__(self, predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob, source: Source) -> None:
-        self.job, self._predictor, self._rule, self._source = job, predictor, rule, source
+        self.job, self.label_set, self._predictor, self._rule, self._source = job, predictor.label_set, predictor, rule, source
         self._added_columns = name_columns(job.probabilities, predictor.label_set, source.columns, str(job.inputs[0]))
         self.columns = source.columns + self._added_columns
         """Columns of the output."""
@@ -125,11 +93,12 @@ class PartScorer:
         if self._source.gold is not None:
             self._count_agreement(part, positions, predictions, tally)
         rows = self._build_rows(part, positions, probabilities, predictions)
+        if self.job.is_excel_safe:
+            rows = [escape_formulas(row) for row in rows]
         find_marker(path).unlink(missing_ok=True)
-        write_durably(path, format_part(self.columns, rows, self.job.output, self._schema))
+        write_durably(path, format_part(self.columns, rows, self.job.output, self._schema, part))
         write_durably(find_bad_rows(path), format_bad_rows(bad_rows, has_header=False).encode())
-        checksums = {file.name: compute_checksum(file) for file in (path, find_bad_rows(path))}
-        write_json(find_marker(path), {"tally": asdict(tally), "checksums": checksums})
+        write_marker(path, tally)
 
     def _select_texts(self, part: Part) -> tuple[dict[int, str], list[BadRow]]:
         """Return the texts that can be scored, by their position in the part, and the rows that cannot."""
@@ -139,7 +108,7 @@ class PartScorer:
         for number, entry in enumerate(part):
             if isinstance(entry, BadRow):
                 bad_rows.append(entry)
-            elif reason := find_fault(entry.values[column]):
+            elif reason := find_fault(entry.values[column]) or find_unwritable(self._source.columns, entry.values, self.job.output):
                 bad_rows.append(BadRow.describe(entry.path, entry.line, reason, entry.values))
             else:
                 texts[number] = entry.values[column]
@@ -175,19 +144,19 @@ class PartScorer:
         tally.counts = [pair.sum(axis=0).tolist() for pair in (labels & predicted, ~labels & predicted, labels & ~predicted)]
 
 
-def score_parts(scorer: PartScorer, job: ScoringJob, source: Source, log: Callable[[str], Any]) -> list[Path]:
+def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], is_own: Callable[[int], bool]) -> list[Path]:
     """Write this process's parts that are not complete yet, and return the paths of the parts of all processes, in order."""
-    is_main = job.process == 0
+    job, is_main = scorer.job, scorer.job.process == 0
     paths: list[Path] = []
     with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main, leave=False, smoothing=0.1) as progress:
         for number, part in enumerate(cut_parts(source.entries, job.part_rows)):
             path = job.folder / f"part-{number:06d}"
             paths.append(path)
-            is_own, has_marker = number % job.num_processes == job.process, find_marker(path).is_file()
-            is_done = has_marker and (not is_own or read_marker(path) is not None)
+            has_marker = find_marker(path).is_file()
+            is_done = has_marker and (not is_own(number) or read_marker(path) is not None)
             if not is_done and job.output.exists():
                 break  # the first process had all parts, and has removed them
-            if not is_done and is_own:
+            if not is_done and is_own(number):
                 if has_marker:
                     log(f"{path}: is damaged, or of an older version; it is scored again")
                 scorer.write(path, part)
@@ -199,54 +168,33 @@ def score_parts(scorer: PartScorer, job: ScoringJob, source: Source, log: Callab
     return paths
 
 
-def cut_parts(entries: Iterable[Row | BadRow], part_rows: int) -> Iterator[Part]:
-    """Yield the rows in parts of at most `part_rows` rows and about `PART_CHARACTERS` characters."""
-    part: Part = []
-    size = 0
-    for entry in entries:
-        part.append(entry)
-        if isinstance(entry, Row):
-            size += sum(len(value) for value in entry.values if isinstance(value, str))
-        if len(part) == part_rows or size >= PART_CHARACTERS:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+def collect_parts(scorer: PartScorer, parts: list[Path], log: Callable[[str], Any]) -> Tally:
+    """Wait for the parts of other processes, score those of processes that have ended or never started, and return all counts.
 
-
-def find_marker(part: Path) -> Path:
-    """Return the file that exists when a part is complete; it contains the part's `Tally` and the checksums of its files."""
-    return part.with_suffix(".json")
-
-
-def read_marker(part: Path) -> Tally | None:
-    """Return the counts of a part, or None if it is not complete, or not what was written."""
-    try:
-        marker = json.loads(find_marker(part).read_text(encoding="utf-8"))
-        tally, checksums = Tally(**marker["tally"]), dict(marker["checksums"])
-        is_whole = all(compute_checksum(file) == checksums[file.name] for file in (part, find_bad_rows(part)))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return tally if is_whole else None
-
-
-def compute_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file atomically, and have it on the disk before it gets its name."""
-    with atomic_write(path, len(content)) as partial, partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def find_bad_rows(part: Path) -> Path:
-    """Return the file of a part's bad rows."""
-    return part.with_suffix(".bad")
+    Raises: StorageError for a part that is damaged although it has just been written.
+    """
+    job = scorer.job
+    tallies: dict[int, Tally] = {}
+    scored_here: set[int] = set()
+    partners = PartnerWatch(job, log)
+    while len(tallies) < len(parts):
+        new = {number: tally for number in range(len(parts)) if number not in tallies and (tally := read_marker(parts[number]))}
+        tallies |= new
+        missing = {number for number in range(len(parts)) if number not in tallies}
+        abandoned = partners.find_abandoned(missing, has_progress=bool(new))
+        if damaged := sorted(abandoned & scored_here):
+            raise StorageError(f"{parts[damaged[0]]}: does not hold what was written to it; check the disk, then repeat the command")
+        if abandoned:
+            log(f"{job.output}: {len(abandoned):,} parts of other processes, which have ended or are late, are scored here")
+            with open_source(job.inputs, job.columns, scorer.label_set, check_format(job.output) == ".parquet") as source:
+                score_parts(scorer, source, log, abandoned.__contains__)
+            scored_here |= abandoned
+        elif missing:
+            time.sleep(WAIT_SECONDS)
+    total = Tally()
+    for number in range(len(parts)):
+        total.add(tallies[number])
+    return total
 
 
 def find_fault(text: Any) -> str | None:
@@ -268,7 +216,7 @@ def read_gold(entry: Row | BadRow, source: Source, label_set: LabelSet) -> list[
 
 
 def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
-    """Write quarantine and metrics, then the output from the parts, and remove the parts."""
+    """Write quarantine and metrics, then the output from the parts."""
     job = scorer.job
     if tally.num_bad:
         with atomic_write(job.quarantine) as partial:
@@ -278,7 +226,7 @@ def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
     if tally.scores is not None:
         write_json(job.metrics, {"num_rows": tally.num_judged, **tally.scores})
     with atomic_write(job.output) as partial:
-        join_parts(parts, format_header(scorer.columns, job.output), job.output, partial)
+        columns = escape_formulas(scorer.columns) if job.is_excel_safe else scorer.columns
+        join_parts(parts, format_header(columns, job.output), job.output, partial)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
-    shutil.rmtree(job.folder, ignore_errors=True)

@@ -12,9 +12,10 @@ from emotion.training.run import Run
 def fit_baseline_run(run: Run) -> None:
     """Fit the baseline on the training rows, its decision rule on the validation rows, and write the run."""
     config, dataset = run.config, run.read_data()
+    run.claim_folder()
     if not run.accelerator.is_main_process:
         return
-    run.create_folder()
+    run.begin_folder()
     train, validation = dataset["train"], dataset["validation"]
     started = time.perf_counter()
     run.model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed)

@@ -32,6 +32,7 @@ from emotion.inference.model_folder import save_model
 from emotion.inference.sidecar import Sidecar
 from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
+from emotion.terminal import escape_controls
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
@@ -81,6 +82,7 @@ class Run(AbstractContextManager["Run"]):
         self._num_worse = self._num_done = 0
         self._is_interrupted = False
         self._stack, self._interruption, self._tracking = ExitStack(), Interruption(), Tracking()
+        self._lock = ExitStack()
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
     def __exit__(self, *_: object) -> None:
@@ -89,6 +91,7 @@ class Run(AbstractContextManager["Run"]):
         for name in ("model", "optimizer", "_accumulator"):
             vars(self).pop(name, None)
         self.accelerator.free_memory()
+        self._lock.close()
 
     def read_data(self) -> Dataset:
         """Return the data set, and print what there is to know about it.
@@ -96,10 +99,10 @@ class Run(AbstractContextManager["Run"]):
         Raises: EmotionError if data or teachers cannot be used.
         """
         device, num_processes = self.accelerator.device, self.accelerator.num_processes
-        self.accelerator.print(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}")
+        self.accelerator.print(escape_controls(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}"))
         self.dataset = read_dataset(self.config.data)
         for message in self.dataset.messages:
-            self.accelerator.print(f"data: {message}")
+            self.accelerator.print(escape_controls(f"data: {message}"))
         teachers = self.config.distillation.teachers or ()
         for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
             self.accelerator.print(message)
@@ -118,21 +121,36 @@ class Run(AbstractContextManager["Run"]):
         return model
 
     def start_or_resume(self) -> None:
-        """Find the state to resume from, or make the run's folder: only now, so that a mistake in data or backbone leaves none behind.
+        """Find the state to resume from, or begin the run.
 
-        Raises: ConfigError if settings or data of the state were others.
+        Raises: ConfigError if settings or data of the state were others; LockHeldError if another process trains this run.
         """
+        self.claim_folder()
         seen = {split: self.dataset[split] for split in ("train", "validation")}
         rows = {split: (examples.ids, examples.texts, examples.labels) for split, examples in seen.items()}
         self._fingerprint = fingerprint_run(self.config, rows)
         self._state = find_state(self.folder.states, self._fingerprint, self._is_forced, self.accelerator) if self.is_resumed else None
         if self.accelerator.is_main_process and self._state is None:
-            self.create_folder()
+            self.begin_folder()
         self.accelerator.wait_for_everyone()
 
-    def create_folder(self) -> None:
-        """Make the run's folder, and put bad rows aside there if they are to be skipped."""
-        self.folder.create(self.config, sys.argv, self.is_resumed)
+    def claim_folder(self) -> None:
+        """Make the run's folder and lock it: only now, so that a mistake in data or backbone leaves none behind.
+
+        Raises: ConfigError if it exists, or is finished by now; LockHeldError if another process trains this run.
+        """
+
+        def claim() -> None:
+            self.folder.make(self.is_resumed)
+            self._lock.enter_context(self.folder.hold())
+            if self.is_resumed:
+                self.folder.check_unfinished()
+
+        ask_main(self.accelerator, claim)
+
+    def begin_folder(self) -> None:
+        """Begin the run in its folder, and put bad rows aside there if they are to be skipped."""
+        self.folder.begin(self.config, sys.argv)
         if self.dataset.bad_rows:
             self.dataset.write_quarantine(self.folder.quarantine)
             print(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
@@ -184,6 +202,7 @@ class Run(AbstractContextManager["Run"]):
         )
         if self._state is not None:
             self.history.restore(self._state.progress.history, self._num_done)
+        self._step = self._num_done  # a run killed after its last step has none left
         for step, rows in enumerate(sampler.batches(settings.epochs, self._num_done), start=self._num_done + 1):
             self._step, self._started = step, time.perf_counter()
             yield rows

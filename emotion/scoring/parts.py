@@ -1,0 +1,107 @@
+"""The parts of a scored file: how rows are cut into them, what they count, and the markers that they are complete."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotion.data.reading.rows import BadRow, Row
+from emotion.evaluation.metrics import score_counts
+from emotion.files import atomic_write, write_json
+
+PART_CHARACTERS = 2**25
+"""A part ends at about this many characters of text, which bounds the memory of its rows."""
+
+Part = list[Row | BadRow]
+
+
+@dataclass
+class Tally:
+    """Counts of one or several parts."""
+
+    num_rows: int = 0
+    num_bad: int = 0
+    num_repeats: int = 0
+    num_judged: int = 0
+    """Rows whose gold labels could be read."""
+    num_exact: int = 0
+    """Rows whose predicted labels are exactly the gold labels."""
+    counts: list[list[int]] | None = None
+    """True positives, false positives and false negatives of each label, (3, L)."""
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another tally to this one."""
+        for name in ("num_rows", "num_bad", "num_repeats", "num_judged", "num_exact"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.counts is not None:
+            self.counts = (np.array(other.counts) + (0 if self.counts is None else np.array(self.counts))).tolist()
+
+    @property
+    def scores(self) -> dict[str, float] | None:
+        """Scores against the gold labels; None if there are none."""
+        return None if not self.num_judged else score_counts(np.array(self.counts), self.num_exact, self.num_judged)
+
+
+def cut_parts(entries: Iterable[Row | BadRow], part_rows: int) -> Iterator[Part]:
+    """Yield the rows in parts of at most `part_rows` rows and about `PART_CHARACTERS` characters."""
+    part: Part = []
+    size = 0
+    for entry in entries:
+        part.append(entry)
+        if isinstance(entry, Row):
+            size += sum(len(value) for value in entry.values if isinstance(value, str))
+        if len(part) == part_rows or size >= PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def find_marker(part: Path) -> Path:
+    """Return the file that exists when a part is complete; it contains the part's `Tally` and the checksums of its files."""
+    return part.with_suffix(".json")
+
+
+def write_marker(part: Path, tally: Tally) -> None:
+    """Write the marker that a part is complete."""
+    checksums = {file.name: compute_checksum(file) for file in (part, find_bad_rows(part))}
+    write_json(find_marker(part), {"tally": asdict(tally), "checksums": checksums, "checksum of the tally": _compute_tally_checksum(tally)})
+
+
+def read_marker(part: Path) -> Tally | None:
+    """Return the counts of a part, or None if it is not complete, or not what was written."""
+    try:
+        marker = json.loads(find_marker(part).read_text(encoding="utf-8"))
+        tally, checksums = Tally(**marker["tally"]), dict(marker["checksums"])
+        is_whole = all(compute_checksum(file) == checksums[file.name] for file in (part, find_bad_rows(part)))
+        is_whole = is_whole and marker["checksum of the tally"] == _compute_tally_checksum(tally)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return tally if is_whole else None
+
+
+def compute_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file atomically, and have it on the disk before it gets its name."""
+    with atomic_write(path, len(content)) as partial, partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def find_bad_rows(part: Path) -> Path:
+    """Return the file of a part's bad rows."""
+    return part.with_suffix(".bad")
+
+
+def _compute_tally_checksum(tally: Tally) -> str:
+    return hashlib.sha256(json.dumps(asdict(tally)).encode()).hexdigest()
