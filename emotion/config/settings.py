@@ -35,6 +35,8 @@ class DataConfig:
     """Column of the row ids; detected if null, and the line number is the id if there is no such column."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """`stop` lists the rows that cannot be read and exits; `skip` writes them to `quarantine.tsv` in the run folder and continues."""
+    max_line_length: int = 10_000_000
+    """Maximum number of characters of a line, and of a csv row with quoted line breaks; a longer one is a bad row."""
     validation_fraction: float = 0.1
     """Fraction of the rows to split off for validation if there is no validation split, in (0, 0.5]."""
     test_fraction: float = 0.1
@@ -118,7 +120,7 @@ class TrainingConfig:
     patience: int = 0
     """Stop after this many validations without a better score; 0 disables early stopping."""
     save_every_minutes: float = 10.0
-    """Minutes between saved training states; 0 disables saving by time. Ctrl-C and SIGTERM always save a state."""
+    """Minutes between saved training states; 0 disables saving by time. Ctrl-C, SIGTERM and SIGHUP always save a state."""
     save_every_steps: int = 0
     """Optimizer steps between saved training states; 0 disables saving by steps."""
     num_states: int = 2
@@ -195,6 +197,7 @@ class Config:
 
 
 BOUNDS: dict[str, tuple[str, Any]] = {
+    "data.max_line_length": ("at least 1", lambda x: x >= 1),
     "data.validation_fraction": ("in (0, 0.5]", lambda x: 0 < x <= 0.5),
     "data.test_fraction": ("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
     "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),

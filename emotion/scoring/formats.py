@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from emotion.data.reading.opening import find_format
+from emotion.data.reading.rows import BadRow, Row, is_writable_text
 from emotion.errors import ConfigError, DataError
+from emotion.files import replace_nan
 from emotion.labels import LabelSet
 
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -25,6 +27,9 @@ DIGITS = 4
 """Decimals of a probability."""
 LABEL_SEPARATOR = "|"
 """Between the labels of a csv cell."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins with one of these for a formula. Source: OWASP, "CSV Injection"."""
+JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
 def check_format(output: Path) -> str:
@@ -38,20 +43,30 @@ def check_format(output: Path) -> str:
     return suffix
 
 
-def format_part(columns: list[str], rows: Sequence[Sequence[Any]], output: Path, schema: Any = None) -> bytes:
-    """Return the bytes of some rows; parquet needs an Arrow `schema`."""
+def format_part(
+    columns: list[str], rows: Sequence[Sequence[Any]], output: Path, schema: Any = None, entries: Sequence[Row | BadRow] = ()
+) -> bytes:
+    """Return the bytes of some rows; parquet needs an Arrow `schema`, and an error names the entry of the input from which a row comes.
+
+    Raises: DataError for a value that does not fit into the type of its column.
+    """
     suffix = check_format(output)
     if suffix == ".parquet":
-        return _format_parquet(columns, rows, schema)
+        return _format_parquet(columns, rows, schema, entries)
     if suffix == ".csv":
         return _compress(_format_csv(rows), output)
-    lines = (_encode_json(dict(zip(columns, row, strict=True))) for row in rows)
+    lines = (_encode_json(dict(zip(columns, row, strict=True))) + b"\n" for row in rows)
     return _compress(b"".join(lines), output)
 
 
 def format_header(columns: list[str], output: Path) -> bytes:
     """Return the bytes that precede the first part."""
     return _compress(_format_csv([columns]), output) if check_format(output) == ".csv" else b""
+
+
+def escape_formulas(row: Sequence[Any]) -> list[Any]:
+    """Return a row in which text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return [f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value for value in row]
 
 
 def join_parts(parts: list[Path], header: bytes, output: Path, target: Path) -> None:
@@ -107,10 +122,29 @@ def format_scores(row: np.ndarray, predictions: np.ndarray, probabilities: str, 
     return values
 
 
+def find_unwritable(columns: list[str], values: list[Any], output: Path) -> str | None:
+    """Return why the output cannot hold a row of the input unchanged, or None.
+
+    Bytes that are not UTF-8 and halves of surrogate pairs were read as lone surrogates. A csv file holds the former as the same bytes,
+    a jsonl file both as escapes, a parquet file neither.
+    """
+    for column, value in zip(columns, values, strict=True):
+        if not is_writable_text(value):
+            suffix = check_format(output)
+            if suffix == ".parquet" or (suffix == ".csv" and not _is_escaped_bytes(value)):
+                return f"column {column!r} is not valid UTF-8, and {suffix} cannot hold it"
+    return None
+
+
 def build_schema(columns: list[str], input_columns: list[str], input_schema: Any) -> Any:
-    """Return the Arrow schema of an output; columns of an input that is not parquet (`input_schema` is None) are text."""
+    """Return the Arrow schema of an output; columns of an input that is not parquet (`input_schema` is None) are text.
+
+    Raises: DataError for a column whose name is not valid UTF-8.
+    """
     import pyarrow as pa
 
+    if wrong := [column for column in columns if not is_writable_text(column)]:
+        raise DataError(f"column {wrong[0]!r} of the input: its name is not valid UTF-8; rename it, or write .csv")
     fields = []
     for column in columns:
         if column in input_columns:
@@ -153,35 +187,61 @@ class _Lines(list[str]):
         self.append(line.removesuffix("\r\n") + "\n")
 
 
-def _to_cell(value: Any) -> Any:
-    if isinstance(value, (list, dict, bool)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value
-
-
-def _encode_json(record: dict[str, Any]) -> bytes:
+def _is_escaped_bytes(text: str) -> bool:
     try:
-        return json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
+        text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return json.dumps(record, default=str).encode() + b"\n"
+        return False
+    return True
 
 
-def _format_parquet(columns: list[str], rows: Sequence[Sequence[Any]], schema: Any) -> bytes:
+def _to_cell(value: Any) -> Any:
+    return _encode_json(value).decode() if isinstance(value, (list, dict, bool)) else value
+
+
+def _encode_json(value: Any) -> bytes:
+    """Return a value as JSON: nan and infinity, which JSON does not have, become null, and lone surrogates become escapes."""
+    try:
+        return JSON_ENCODER.encode(value).encode()
+    except ValueError:
+        value = replace_nan(value)
+        text = JSON_ENCODER.encode(value)
+        return (text if is_writable_text(text) else json.dumps(value, default=str)).encode()
+
+
+def _format_parquet(columns: list[str], rows: Sequence[Sequence[Any]], schema: Any, entries: Sequence[Row | BadRow]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrays = {}
     for position, column in enumerate(columns):
         field = schema.field(column)
-        values = [row[position] for row in rows]
-        arrays[column] = pa.array([_to_text(v) for v in values] if field.type == pa.string() else values, field.type)
+        values = [_to_text(row[position]) if field.type == pa.string() else row[position] for row in rows]
+        try:
+            arrays[column] = pa.array(values, field.type)
+        except Exception:  # the library raises many types
+            where = _find_wrong_value(values, field.type, entries)
+            raise DataError(f"{where}column {column!r}: cannot be written as {field.type}; write .csv or .jsonl") from None
     sink = io.BytesIO()
     pq.write_table(pa.table(arrays, schema=schema), sink)
     return sink.getvalue()
 
 
+def _find_wrong_value(values: list[Any], arrow_type: Any, entries: Sequence[Row | BadRow]) -> str:
+    """Return file and line of the first value that Arrow cannot convert, as the beginning of a message."""
+    import pyarrow as pa
+
+    for value, entry in zip(values, entries, strict=False):
+        try:
+            pa.array([value], arrow_type)
+        except Exception:
+            return f"{entry.path}:{entry.line}: "
+    return ""
+
+
 def _to_text(value: Any) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    cell = _to_cell(value)
+    text = cell if isinstance(cell, str) else json.dumps(cell, default=str)
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,8 +1,8 @@
 """Read labelled rows from files and Hub datasets. Rows that cannot be read are reported with file and line, never repaired.
 
-`opening` and `formats` parse the bytes of a file to `rows`; `tables` reads one file into memory, `streams` reads several files one after
-another; `layout` finds the text and label columns; `sources` finds the splits and returns `Dataset` and `Examples`; `labelled_rows`
-reads the rows that a trained model is judged on.
+`opening`, `formats`, `records` (csv) and `parquet` parse the bytes of a file to `rows`; `tables` reads one file into memory, `streams`
+reads several files one after another; `layout` finds the text and label columns; `sources` finds the splits and returns `Dataset` and
+`Examples`; `labelled_rows` reads the rows that a trained model is judged on.
 """
 
 from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples

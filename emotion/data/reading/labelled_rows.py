@@ -24,7 +24,7 @@ def read_labelled_rows(
     elif run_config is None:
         raise DataError("--model: is not in a run folder, so its data is not known; give labelled rows with --input FILE")
     else:
-        config = load_config(run_config, overrides).data
+        config = load_config(run_config, overrides, is_of_run=True).data
         dataset = read_dataset(config)
         if dataset.label_set != label_set:
             raise DataError(f"{config.name}: has the labels {dataset.label_set.names}, the model has {label_set.names}; give matching data")

@@ -5,11 +5,12 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from emotion.config import DataConfig
 from emotion.data.reading.formats import READERS
 from emotion.data.reading.rows import BadRow, Row, Rows
 from emotion.errors import DataError
@@ -18,11 +19,14 @@ COMPRESSIONS = (".gz", ".zst")
 
 
 @contextmanager
-def open_rows(path: Path, named_columns: Set[str] = frozenset(), is_lenient: bool = False) -> Iterator[Rows]:
+def open_rows(
+    path: Path, named_columns: Set[str] = frozenset(), is_lenient: bool = False, max_length: int = DataConfig.max_line_length
+) -> Iterator[Rows]:
     """Open a file and yield its rows; its name determines the format. The path `-` is stdin, read as csv.
 
     `named_columns` are the columns that the config names: a first row that contains one of them is a header. `is_lenient` is for files to
     be scored: JSON objects may lack keys, and an empty line is a bad row instead of being ignored, so that the output has one row per line.
+    A line of more than `max_length` characters is a bad row.
 
     Raises: DataError if the file is missing or damaged, or if the format is unknown. Rows read before the damage are valid.
     """
@@ -33,19 +37,26 @@ def open_rows(path: Path, named_columns: Set[str] = frozenset(), is_lenient: boo
         raise DataError(f"{path}: unknown format {suffix}; allowed are {allowed}")
     line = 0
 
+    @contextmanager
+    def translate_errors() -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zlib.error) as error:
+            position = f"{path}:{line + 1}" if line else str(path)
+            raise DataError(f"{position}: cannot be read ({' '.join(str(getattr(error, 'strerror', None) or error).split())})") from None
+
     def track_line(entries: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         nonlocal line
-        for entry in entries:
-            line = entry.line
-            yield entry
+        with translate_errors():
+            for entry in entries:
+                line = entry.line
+                yield entry
 
-    try:
-        with _open_bytes(path) as (stream, measure):
-            rows = reader(str(path), stream, set(named_columns), is_lenient)
-            yield replace(rows, entries=track_line(rows.entries), measure=measure)
-    except (OSError, EOFError, zlib.error) as error:
-        position = f"{path}:{line + 1}" if line else str(path)
-        raise DataError(f"{position}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    with ExitStack() as opened:
+        with translate_errors():  # around the reading only: an error of the caller's block is about another file
+            stream, measure = opened.enter_context(_open_bytes(path))
+            rows = reader(str(path), stream, set(named_columns), is_lenient, max_length)
+        yield replace(rows, entries=track_line(rows.entries), measure=measure)
 
 
 def find_format(path: Path) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from emotion.errors import DataError
+
 TEXT_COLUMN_NAMES = ("text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body", "utterance")
 LABEL_COLUMN_NAMES = ("labels", "label", "emotions", "emotion", "categories", "category", "tags", "classes")
 ID_COLUMN_NAMES = ("id", "comment_id", "tweet_id", "idx", "uid", "index")
@@ -60,6 +62,12 @@ def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:
         writer.writerow(["file", "line", "reason", "content"])
     writer.writerows([row.path, row.line, row.reason, row.content] for row in bad_rows)
     return stream.getvalue()
+
+
+def check_unique(where: str, columns: list[str]) -> None:
+    """Raise DataError if two columns have the same name."""
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{where}: the column names {columns} are not unique; rename the duplicates")
 
 
 def is_writable_text(value: Any) -> bool:

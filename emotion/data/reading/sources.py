@@ -3,8 +3,9 @@
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
     Raises: DataError for the same reasons as `read_dataset`.
     """
     names = label_set.names
-    table = read_table(path, config.named_columns | set(names))
+    table = read_table(path, config.named_columns | set(names), config.max_line_length)
     layout = find_layout(table, name_label_columns(table, replace(config, label_names=names), names), names)
     bad_rows: list[BadRow] = []
     examples = _read_rows(table, layout, label_set, bad_rows)
@@ -113,30 +114,30 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
 def _find_tables(config: DataConfig) -> dict[str, Table]:
     """Return one table per split; `train` is always one of them."""
     named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
-    columns = config.named_columns
+    read = partial(read_table, named_columns=config.named_columns, max_length=config.max_line_length)
     if config.train:
-        return {split: read_table(Path(path), columns) for split, path in named.items()}
+        return {split: read(Path(path)) for split, path in named.items()}
     if named:
         tables = _find_tables(replace(config, validation=None, test=None))
-        return tables | {split: read_table(Path(path), columns) for split, path in named.items()}
+        return tables | {split: read(Path(path)) for split, path in named.items()}
     path = SAMPLE if config.source == "sample" else Path(config.source).expanduser()
     if path.is_dir():
-        return _find_split_files(path, columns)
+        return _find_split_files(path, read)
     if path.is_file():
-        return {"train": read_table(path, columns)}
+        return {"train": read(path)}
     if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, *COMPRESSIONS):
         return _load_from_hub(config)
     raise DataError(f"data.source={config.source!r}: no such file or folder, and not the id of a Hub dataset (USER/NAME)")
 
 
-def _find_split_files(folder: Path, columns: set[str]) -> dict[str, Table]:
+def _find_split_files(folder: Path, read: Callable[[Path], Table]) -> dict[str, Table]:
     tables = {}
     for split, stems in SPLIT_FILES.items():
         files = [f for f in sorted(folder.iterdir()) if f.name.split(".")[0].lower() in stems and READERS.keys() & set(f.suffixes)]
         if len(files) > 1:
             raise DataError(f"{folder}: several files for {split}: {[f.name for f in files]}; choose one with data.{split}=FILE")
         if files:
-            tables[split] = read_table(files[0], columns)
+            tables[split] = read(files[0])
     if "train" not in tables:
         raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl or .parquet; set data.train=FILE")
     return tables
@@ -213,9 +214,9 @@ def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list
 
 def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
     if bad_rows and config.on_bad_row == "stop":
-        shown = "\n".join(f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN])
-        more = f"\n  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more" if len(bad_rows) > MAX_BAD_ROWS_SHOWN else ""
-        raise DataError(f"{len(bad_rows)} bad rows:\n{shown}{more}\ncorrect them, or set data.on_bad_row=skip to ignore them")
+        shown = [f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN]]
+        more = [f"  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more"] if len(bad_rows) > MAX_BAD_ROWS_SHOWN else []
+        raise DataError(f"{len(bad_rows)} bad rows:", *shown, *more, "correct them, or set data.on_bad_row=skip to ignore them")
 
 
 def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:

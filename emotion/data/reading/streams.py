@@ -33,15 +33,17 @@ class Source:
 
 
 @contextmanager
-def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) -> Iterator[Source]:
+def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, is_typed: bool = False) -> Iterator[Source]:
     """Open files that have the same columns, and yield their rows; text and label columns are detected in the first rows of the first file.
+
+    `is_typed` requires parquet files to have the same types as well: an output that has the types of the first would change other values.
 
     Raises: DataError if a file cannot be read, if its columns differ from those of the first file, or if the first file has no rows.
     """
     named = config.named_columns
     sizes = [path.stat().st_size if path != Path("-") else 0 for path in paths]
     with ExitStack() as opened:
-        first: Rows = opened.enter_context(open_rows(paths[0], named, is_lenient=True))
+        first: Rows = opened.enter_context(open_rows(paths[0], named, True, config.max_line_length))
         head = list(itertools.islice(first.entries, DETECTION_ROWS))
         if not head:
             raise DataError(f"{paths[0]}: has no rows")
@@ -53,11 +55,13 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
             for path in paths[1:]:
                 position += 1
                 opened.close()
-                current = opened.enter_context(open_rows(path, named, is_lenient=True))
+                current = opened.enter_context(open_rows(path, named, True, config.max_line_length))
                 if current.columns != first.columns:
                     raise DataError(
                         f"{path}: has the columns {current.columns}, but {paths[0]} has {first.columns}; all files must have the same"
                     )
+                if is_typed and first.schema is not None:
+                    _check_types(path, current.schema, paths[0], first.schema)
                 yield from current.entries
 
         def measure() -> float:
@@ -66,15 +70,35 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet) 
 
         good = [entry.values for entry in head if isinstance(entry, Row)]
         table = Table(str(paths[0]), first.columns, good, has_header=first.has_header)
+        try:
+            text_column = find_text_column(table, config)
+        except DataError:
+            if not good and isinstance(head[0], BadRow):  # the more likely cause
+                raise DataError(f"{head[0]}; no other row could be read") from None
+            raise
         gold = find_gold(table, config, label_set)
-        yield Source(first.columns, find_text_column(table, config), gold, first.schema, read(), measure)
+        yield Source(first.columns, text_column, gold, first.schema, read(), measure)
+
+
+def _check_types(path: Path, schema: Any, first_path: Path, first_schema: Any) -> None:
+    """Raise DataError if a file is not parquet or a column has another type than in the first file."""
+    if schema is None:
+        raise DataError(f"{path}: is not parquet, but {first_path} is; for an output in parquet, give files of one format")
+    for field, first in zip(schema, first_schema, strict=True):
+        if field.type != first.type:
+            raise DataError(
+                f"{path}: column {field.name!r} has the type {field.type}, but {first.type} in {first_path}; "
+                "for an output in parquet, all files must have the same types"
+            )
 
 
 def expand_patterns(names: list[str]) -> tuple[Path, ...]:
     """Return the files that names and glob patterns match, in the given order; the files of one pattern are sorted.
 
-    Raises: DataError if a name or pattern matches no file.
+    Raises: DataError if a name or pattern matches no file, or if stdin is named twice.
     """
+    if names.count("-") > 1:
+        raise DataError("--input -: stdin can be read only once; name it once")
     paths: list[Path] = []
     for name in names:
         found = [name] if name == "-" or Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207 - the pattern may be absolute

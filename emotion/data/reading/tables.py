@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emotion.config import DataConfig
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import BadRow, is_writable_text
 from emotion.errors import DataError
@@ -33,12 +34,12 @@ class Table:
         return [row[position] for row in self.rows]
 
 
-def read_table(path: Path, named_columns: Set[str] = frozenset()) -> Table:
-    """Read a file into memory; its name determines the format, and `named_columns` is as in `open_rows`.
+def read_table(path: Path, named_columns: Set[str] = frozenset(), max_length: int = DataConfig.max_line_length) -> Table:
+    """Read a file into memory; its name determines the format, and `named_columns` and `max_length` are as in `open_rows`.
 
     Raises: DataError if the file is missing, empty or damaged, or if the format is unknown.
     """
-    with open_rows(path, named_columns) as opened:
+    with open_rows(path, named_columns, max_length=max_length) as opened:
         table = Table(str(path), opened.columns, has_header=opened.has_header)
         for entry in opened.entries:
             if isinstance(entry, BadRow):
