@@ -6,13 +6,14 @@ python infer.py --explain --text "Thanks, but the battery died again."
 """
 
 import argparse
-import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from emotion.errors import ConfigError, DataError, exit_on_error
+from emotion.terminal import escape_controls, format_json, print_message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ def main() -> int:
 
     model = arguments.model or str(find_newest_run().path)
     predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None)
-    print(f"model: {model} ({predictor.backend_name})", file=sys.stderr)
+    print_message(f"model: {model} ({predictor.backend_name})")
     if arguments.explain:
         from emotion.inference.explanation import explain
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
@@ -48,7 +49,7 @@ def main() -> int:
             explanation = explain(predictor, text) if arguments.explain else None
             if arguments.json:
                 record = build_record(text, names, scores, predicted, arguments.top_k, explanation)
-                print(json.dumps(record, ensure_ascii=False))
+                print(format_json(record))
             else:
                 print(format_table(text, names, scores, predicted, rule, arguments.top_k or 5, explanation))
         sys.stdout.flush()
@@ -107,7 +108,8 @@ def format_table(
     """Return a text and its most likely labels, one per line with a bar; a dot marks predicted labels. Explanations follow."""
     order = scores.argsort()[::-1]
     width = min(shutil.get_terminal_size().columns, 100)
-    lines = [text if len(text) <= width else text[: width - 1] + "…"]
+    shown, names = escape_controls(text), tuple(map(escape_controls, names))
+    lines = [shown if len(shown) <= width else shown[: width - 1] + "…"]
     for i in order[:top_k]:
         dot, bar = "●" if predicted[i] else " ", "█" * round(float(scores[i]) * 30)
         lines.append(f"  {dot} {names[i]:<15} {scores[i]:5.1%}  {bar:<30}  (from {rule.thresholds[i]:.0%})")
@@ -130,16 +132,16 @@ def highlight_words(explanation: "Explanation", label: int) -> str:
     parts, position = [], 0
     for (start, end), value in zip(explanation.spans, values, strict=True):
         fraction = float(value / scale)
-        word = explanation.text[start:end]
+        word = escape_controls(explanation.text[start:end])
         if abs(fraction) >= MIN_HIGHLIGHT and sys.stdout.isatty():
             color = COLOR_FOR if fraction > 0 else COLOR_AGAINST
             red, green, blue = (round(255 - (255 - tone) * abs(fraction)) for tone in color)
             word = f"\x1b[48;2;{red};{green};{blue};38;2;0;0;0m{word}\x1b[0m"
         elif abs(fraction) >= MIN_HIGHLIGHT:
             word += f"[{value:+.1f}]"
-        parts += [explanation.text[position:start], word]
+        parts += [escape_controls(explanation.text[position:start]), word]
         position = end
-    return "".join([*parts, explanation.text[position:]])
+    return "".join([*parts, escape_controls(explanation.text[position:])])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -158,6 +160,9 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if any(not text.strip() for text in arguments.text or ()):
         raise DataError("--text: is empty")
+    for text in arguments.text or ():
+        if re.search("[\ud800-\udfff]", text):  # what bytes that are not UTF-8 are read as
+            raise DataError(f"--text {text!r}: not valid UTF-8")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
     if arguments.top_k is not None and arguments.top_k < 1:

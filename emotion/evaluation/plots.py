@@ -4,19 +4,24 @@ The colors are from the Okabe-Ito palette and the `viridis` map, which remain di
 is imported where a figure is made.
 """
 
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotion.files import atomic_write
+from emotion.terminal import escape_controls
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
+MAX_NAME_LENGTH = 40
+"""Characters of a name in a figure; a figure as wide as a name of thousands is too large to draw."""
 NUM_RELIABILITY_BINS = 15
 UNIT_TICKS = {0.0: "0", 0.5: "0.5", 1.0: "1"}
 """Positions and labels of the ticks on a small axis from 0 to 1."""
@@ -51,7 +56,8 @@ def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
     """
     rows = sorted(rows, key=lambda row: row["f1"])
     figure, axes = make_subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
-    axes.barh([row["label"] for row in rows], [row["f1"] for row in rows], color=BLUE, height=0.72)
+    axes.barh(range(len(rows)), [row["f1"] for row in rows], color=BLUE, height=0.72)
+    axes.set_yticks(range(len(rows)), [format_name(row["label"]) for row in rows])
     low, high = ([row[name] for row in rows] for name in ("f1_low", "f1_high"))
     axes.hlines(range(len(rows)), low, high, color="black", linewidth=1.2, label="95% interval over rows")
     for position, row in enumerate(rows):
@@ -65,7 +71,8 @@ def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
 
 def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw the confusion matrix of each label, int (L, 2, 2), colored by the fraction of the gold row."""
-    grid = LabelGrid(names, 7, 1.35, "Confusion matrix per label (count and fraction of the gold row)", "predicted", "gold")
+    titles = list(map(format_name, names))
+    grid = LabelGrid(titles, 7, 1.35, "Confusion matrix per label (count and fraction of the gold row)", "predicted", "gold")
     for matrix, (left, bottom) in zip(matrices, grid.corners, strict=True):
         fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         grid.axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1, extent=(left, left + 1, bottom, bottom + 1))
@@ -80,6 +87,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
 
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path) -> None:
     """Draw P(column label | row label) among gold labels and among predictions, both bool (n, L), side by side."""
+    names = tuple(map(format_name, names))
     side, margin = 0.24 * len(names), 0.3 + 0.06 * max(map(len, names))  # inches; computed here because constrained layout takes 1 s
     width, height = 2 * (margin + side) + 1.2, margin + side + 0.8
     figure, axes = make_subplots(1, 2, (width, height), layout=None)
@@ -108,7 +116,7 @@ def plot_precision_recall(
 
     pairs = list(zip(labels.T, probabilities.T, strict=True))
     averages = [average_precision_score(gold, scores) if gold.any() else None for gold, scores in pairs]
-    titles = [name if average is None else f"{name}  {average:.2f}" for name, average in zip(names, averages, strict=True)]
+    titles = [format_name(name) + ("" if average is None else f"  {average:.2f}") for name, average in zip(names, averages, strict=True)]
     title = "Precision-recall curve per label, with average precision (dot: decision rule)"
     grid = LabelGrid(titles, 6, 1.5, title, "recall", "precision")
     for (left, bottom), (gold, scores), predicted in zip(grid.corners, pairs, predictions.T, strict=True):
@@ -128,7 +136,7 @@ def plot_thresholds(
 ) -> None:
     """Draw F1, precision and recall of each label over thresholds, and the threshold of the decision rule."""
     tried = np.linspace(0.01, 0.99, 99)
-    titles = [f"{name}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
+    titles = [f"{format_name(name)}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
     title = "F1, precision and recall by threshold (vertical line and number: decision rule)"
     grid = LabelGrid(titles, 6, 1.5, title, "threshold", "")
     for column, (left, bottom) in enumerate(grid.corners):
@@ -220,6 +228,14 @@ class LabelGrid:
         self.axes.set(xlim=self._limits[0], ylim=self._limits[1], aspect="auto")
 
 
+def format_name(name: str) -> str:
+    """Return the name of a label or model as a figure shows it: no formula, no control character, at most `MAX_NAME_LENGTH` long."""
+    shown = escape_controls(name)
+    shown = shown if len(shown) <= MAX_NAME_LENGTH else shown[: MAX_NAME_LENGTH - 1] + "…"
+    shown = f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves such a name out of a legend
+    return shown.replace("$", r"\$")  # matplotlib takes text between two dollar signs for a formula
+
+
 def make_subplots(
     num_rows: int, num_columns: int, size: tuple[float, float], layout: Any = "constrained", **options: Any
 ) -> tuple["Figure", Any]:
@@ -232,6 +248,13 @@ def make_subplots(
     return figure, figure.subplots(num_rows, num_columns, **options)
 
 
+def save_png(figure: "Figure", target: Path | BytesIO) -> None:
+    """Write a figure as PNG, without matplotlib's warning for each character that its fonts lack."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font|Matplotlib currently does not support")
+        figure.savefig(target, dpi=DPI, format="png")
+
+
 def _save(figure: "Figure", path: Path) -> None:
     with atomic_write(path) as partial:
-        figure.savefig(partial, dpi=DPI, format="png")
+        save_png(figure, partial)

@@ -11,6 +11,7 @@ from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
+from emotion.terminal import escape_controls
 
 
 def write_report(
@@ -26,7 +27,7 @@ def write_report(
         row |= {"f1_low": low, "f1_high": high}
     matrices = metrics.confusion_matrices(labels, predictions)
     report = {
-        "split": split,
+        "split": escape_controls(split),  # the name of a file, which may hold bytes that are not UTF-8
         "num_rows": len(labels),
         "probabilities": metrics.score_probabilities(labels, probabilities),
         "at_decision_rule": metrics.score_predictions(labels, predictions),
@@ -37,7 +38,7 @@ def write_report(
     }
     write_json(folder / "metrics.json", report)
     with atomic_write(folder / "per_label.csv") as partial:
-        pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f")
+        pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f", lineterminator="\r\n")  # quotes a lone \r too
     plots.plot_precision_recall(labels, probabilities, predictions, label_set.names, folder / "precision_recall.png")
     plots.plot_thresholds(labels, probabilities, rule.thresholds, label_set.names, folder / "thresholds.png")
     plots.plot_reliability(labels, probabilities, folder / "reliability.png")
@@ -51,7 +52,7 @@ def format_report(report: dict[str, Any]) -> str:
     """Return the report as text: one line per label, then the averages at the decision rule and at threshold 0.5."""
     lines = [f"{'label':<16}{'support':>8}{'precision':>11}{'recall':>8}{'F1':>7}{'AP':>7}"]
     for row in report["per_label"]:
-        counts = f"{row['label']:<16}{row['support']:>8,}"
+        counts = f"{escape_controls(row['label']):<16}{row['support']:>8,}"
         lines.append(f"{counts}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}{row['average_precision']:>7.3f}")
     at_rule, at_default, intervals = report["at_decision_rule"], report["at_0.5"], report["at_decision_rule_interval_95"]
     title = f"{report['split']}, {report['num_rows']:,} rows"

@@ -1,15 +1,18 @@
 """The model card: README.md of a model folder, with the front matter that the Hub reads."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from emotion.config import BASELINE, Config, DistillationConfig
+from emotion.evaluation.comparison.document import escape_markdown
 from emotion.files import atomic_write
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import get_base_model_name
+from emotion.terminal import escape_controls
 from emotion.tracking.run_folder import RunFolder
 
 CARD = """---
@@ -18,7 +21,7 @@ CARD = """---
 # {name}
 
 Multi-label emotion detection: a text gets any number of {num_labels} labels.
-`{backbone}` fine-tuned with binary cross-entropy on `{source}`{teachers}.
+{backbone} fine-tuned with binary cross-entropy on {source}{teachers}.
 
 ## Use
 
@@ -100,15 +103,24 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
     usage = ADAPTER_USAGE if is_adapter else BASELINE_USAGE if is_baseline else USAGE
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
-        name=name,
+        name=escape_markdown(name),
         num_labels=len(label_set),
-        backbone=config.model.backbone,
-        source=config.data.name,
+        backbone=format_code(config.model.backbone),
+        source=format_code(config.data.name),
         teachers=_describe_teachers(config.distillation),
-        usage=usage.format(backbone=get_base_model_name(config.model), max_length=config.data.max_length, num_labels=len(label_set)),
+        usage=usage.format(
+            backbone=escape_controls(get_base_model_name(config.model)), max_length=config.data.max_length, num_labels=len(label_set)
+        ),
         scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
-        labels=", ".join(label_set.names),
+        labels=", ".join(map(format_code, label_set.names)),
     )
+
+
+def format_code(text: str) -> str:
+    """Return Markdown that shows a text as code: between more backticks than the text has in a row."""
+    shown = escape_controls(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else f"{fence}{shown}{fence}"
 
 
 def complete_card(run: RunFolder, name: str) -> None:
@@ -121,8 +133,8 @@ def complete_card(run: RunFolder, name: str) -> None:
     path = run.model / "README.md"
     config = run.read_config()
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    before, _, after = card.text.replace("PATH_OR_ID", name).partition("\n## Labels\n")
-    text = before.partition(f"\n{TEST_TITLE}\n")[0]
+    before, _, after = card.text.partition("\n## Labels\n")  # a label may be named as the place of the model is
+    text = before.replace("PATH_OR_ID", name).partition(f"\n{TEST_TITLE}\n")[0]
     report_path = run.report("test") / "metrics.json"
     if report_path.is_file():
         report = json.loads(report_path.read_text(encoding="utf-8"))
@@ -149,7 +161,7 @@ def _format_test_scores(report: dict[str, Any]) -> str:
     rule = report["decision"]
     intervals = {key: "{:.4f} to {:.4f}".format(*bounds) for key, bounds in report["at_decision_rule_interval_95"].items()}
     lines = [
-        f"{report['num_rows']:,} rows that nothing was fitted on, at the decision rule (fitted on {rule['fitted_on']}).",
+        f"{report['num_rows']:,} rows that nothing was fitted on, at the decision rule (fitted on {escape_markdown(rule['fitted_on'])}).",
         "",
         "| metric | value | 95 % interval over test rows |",
         "|---|---|---|",

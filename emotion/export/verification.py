@@ -99,7 +99,7 @@ def predict_with_transformers(predictor: Predictor, location: str, texts: list[s
     with translate_loading_errors(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_REMOTE_CODE)
         if not sidecar.is_adapter:
-            model = AutoModelForSequenceClassification.from_pretrained(folder, **NO_REMOTE_CODE)
+            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **NO_REMOTE_CODE)
         elif device.type == "cpu":
             model, _ = load_trained(folder, sidecar.model, predictor.label_set, "fp32", is_adapter=True)
         else:

@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from emotion.config import Config, DataConfig, DistillationConfig, LoraConfig, ModelConfig
-from emotion.export.model_card import add_verification, write_card
+from emotion.export.model_card import add_verification, complete_card, write_card
+from emotion.files import write_json
 from emotion.labels import LabelSet
+from emotion.terminal import escape_controls
+from emotion.tracking.run_folder import RunFolder
 
 LABELS = LabelSet(("anger", "joy"))
 
@@ -43,6 +50,53 @@ def test_python_of_each_card_compiles_and_fits_its_model():
     assert {name for name, code in codes.items() if "pipeline(" in code} == {"full", "merged"}
     assert {name for name, code in codes.items() if 'emotion.load("PATH_OR_ID")' in code} == {"adapter", "baseline"}
     assert {name for name, code in codes.items() if "AutoPeftModelForSequenceClassification" in code} == {"adapter"}
+
+
+NAMES = (
+    "$x$",
+    "<script>alert(1)</script>",
+    "[x](javascript:1)",
+    "a|b",
+    "**b** _i_",
+    "line\n\n## Labels\n",
+    "`tick``s",
+    "愤怒😡",
+    "\x1b[2J",
+    "PATH_OR_ID",
+)
+
+
+def test_card_shows_names_as_text_and_its_yaml_stays_valid():
+    """In the body: the name, the backbone, the data and each label. In the front matter: the base model."""
+    backbone, data = "someone\n---\nelse: `x` <b>", "data [x](javascript:1)\n## Verified\n"
+    config = Config(data=DataConfig(train=data), model=ModelConfig(backbone))
+    parsed = ModelCard(write_card(config, LabelSet(NAMES), {"loss": 0.1}, "run **x** <i>\n## Labels\n"))
+    assert yaml.safe_load(parsed.content.split("\n---\n")[0])["base_model"] == parsed.data.base_model == backbone
+    tokens = [token for block in MarkdownIt("commonmark").parse(parsed.text) for token in (block.children or [block])]
+    codes = [token.content for token in tokens if token.type == "code_inline"]
+    expected = [backbone, data, "emotion.json", 'python infer.py --model PATH_OR_ID --text "..."', *NAMES]
+    assert codes == list(map(escape_controls, expected))
+    assert not [token for token in tokens if token.type.startswith(("html", "link", "strong", "em"))]
+    headings = [tokens[position + 1].content for position, token in enumerate(tokens) if token.type == "heading_open"]
+    adapter = write_card(replace(config, lora=LoraConfig(r=4)), LabelSet(NAMES), {}, "run")
+    compile(adapter.split("```python\n")[1].split("```")[0], "card", "exec")  # the backbone's name stays in its comment
+    assert headings[1:] == ["Use", "Validation scores", "Labels", "Limits"]
+
+
+def test_name_on_the_hub_is_written_beside_labels_of_any_name(tmp_path):
+    run = RunFolder(tmp_path)
+    run.model.mkdir()
+    run.config.write_text("{}")
+    (run.model / "README.md").write_text(write_card(Config(), LabelSet(NAMES), {}, "run"), encoding="utf-8")
+    rule = {"thresholds": [0.5], "fitted_on": "validation split of <b>\n## Labels\n"}
+    report = {"num_rows": 5, "decision": rule, "at_decision_rule": {}, "at_decision_rule_interval_95": {}}
+    write_json(run.report("test") / "metrics.json", report | {"probabilities": {"macro_average_precision": 0.5}})
+    counts = {"parameters": 2, "trainable_parameters": 1, "total_seconds": 1.0, "examples_per_second": 1.0}
+    write_json(run.efficiency, counts)
+    complete_card(run, "someone/model")
+    text = (run.model / "README.md").read_text(encoding="utf-8")
+    assert text.count("PATH_OR_ID") == 1 and "`PATH_OR_ID`" in text.split("\n## Labels\n")[1] and text.count("someone/model") == 2
+    assert r"fitted on validation split of \<b\>\n## Labels\n)." in text.replace("\\\\n", "\\n")
 
 
 def test_verification_replaces_an_earlier_one(tmp_path):

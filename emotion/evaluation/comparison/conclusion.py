@@ -2,21 +2,22 @@
 
 from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, rank_models
 from emotion.evaluation.comparison.costs import Cost
+from emotion.evaluation.comparison.document import escape_markdown
 
 
 def conclude(models: list[ModelScores], differences: list[Difference], costs: list[Cost]) -> list[str]:
-    """Return the sentences of the conclusion; `differences` are those of macro-F1."""
+    """Return the sentences of the conclusion, in Markdown; `differences` are those of macro-F1."""
     best, *others = rank_models(models)
     low, high = best.interval(MAIN_METRIC)
     score = f"{best.score(MAIN_METRIC):.3f} (95% interval {low:.3f} to {high:.3f})"
     if not others:
         return [
-            f"**{best.name}** has a macro-F1 of {score} on the test rows.",
+            f"**{_name(best)}** has a macro-F1 of {score} on the test rows.",
             "It is the only model in this report, so there is nothing to compare it with.",
         ]
     worse = [model for model in others if _find_difference(differences, best, model).winner is best]
     tied = [model for model in others if model not in worse]
-    sentences = [f"**{best.name}** has the highest macro-F1 on the test rows: {score}."]
+    sentences = [f"**{_name(best)}** has the highest macro-F1 on the test rows: {score}."]
     if worse:
         sentences.append(
             f"It is better than {_join_names(worse)} (paired bootstrap over test rows, p < {SIGNIFICANCE_LEVEL} after Holm's correction)."
@@ -41,8 +42,8 @@ def _compare_costs(best: ModelScores, tied: list[ModelScores], costs: list[Cost]
         return ["It is also the cheapest at inference among the models without a significant difference."]
     best_hours = next(hours for hours, model in known if model is best)
     return [
-        f"Among the models without a significant difference, **{cheapest.name}** is the cheapest at inference: "
-        f"{_round(hours)} hours per million texts, compared with {_round(best_hours)} for {best.name}."
+        f"Among the models without a significant difference, **{_name(cheapest)}** is the cheapest at inference: "
+        f"{_round(hours)} hours per million texts, compared with {_round(best_hours)} for {_name(best)}."
     ]
 
 
@@ -52,7 +53,7 @@ def _state_limits(models: list[ModelScores], best: ModelScores, significant: lis
     if uncertain := [difference for difference in significant if difference.is_within_seed_range]:
         names = _join_names([difference.second if difference.first is best else difference.first for difference in uncertain])
         sentences.append(
-            f"However, {best.name} and {names} differ no more than two seeds of one model do: the choice of the seed alone could explain "
+            f"However, {_name(best)} and {names} differ no more than two seeds of one model do: the choice of the seed alone could explain "
             "the difference."
         )
     single = [model for model in models if len(model.by_seed) == 1]
@@ -70,8 +71,12 @@ def _find_difference(differences: list[Difference], one: ModelScores, other: Mod
     return next(pair for pair in differences if {pair.first.name, pair.second.name} == {one.name, other.name})
 
 
+def _name(model: ModelScores) -> str:
+    return escape_markdown(model.name)
+
+
 def _join_names(models: list[ModelScores]) -> str:
-    names = [model.name for model in models]
+    names = [_name(model) for model in models]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -6,17 +6,23 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from emotion.files import atomic_write
+from emotion.terminal import escape_controls
 
 FIGURE_SCALE_PERCENT = 72
 """Width of a figure on the page, in percent of its pixels. 9-point text in a figure is then as large as the text of a table."""
+MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_")
+"""Characters that Markdown would not show. After a letter or a digit, `_` begins no emphasis."""
+INLINE = re.compile(r"\\(&#?\w+;|[^\w\s]|_)|`([^`]+)`|\*\*")
+"""In the Markdown of a paragraph, after `html.escape`: an escaped character, code, or a border of bold text."""
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Text with two Markdown elements: `code` and **bold**."""
+    """Text with two Markdown elements, `code` and **bold**; names in it have gone through `escape_markdown`."""
 
     text: str
 
@@ -61,7 +67,8 @@ def write_document(folder: Path, title: str, sections: Sequence[Section]) -> Non
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(format_html(title, sections), encoding="utf-8")
     for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
-        with atomic_write(folder / f"{table.name}.csv") as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        path = folder / f"{table.name}.csv"  # names of folders may hold bytes that are not UTF-8
+        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
             csv.writer(stream).writerows([table.columns, *table.rows])
 
 
@@ -77,7 +84,7 @@ def format_markdown(title: str, sections: Sequence[Section]) -> str:
                 parts.append(f"![{block.caption}]({block.path.name})")
             else:
                 lines = [block.columns, ["---"] * len(block.columns), *block.rows]
-                parts.append("\n".join("| " + " | ".join(_escape_cell(cell) for cell in line) + " |" for line in lines))
+                parts.append("\n".join("| " + " | ".join(escape_markdown(cell) or " " for cell in line) + " |" for line in lines))
                 parts += [block.note] if block.note else []
     return "\n\n".join(parts) + "\n"
 
@@ -100,15 +107,15 @@ def format_html(title: str, sections: Sequence[Section]) -> str:
 
 
 def _format_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
-    lines = [f'<tr><th scope="row">{html.escape(row[0])}</th>{"".join(map(_format_cell, row[1:]))}</tr>' for row in table.rows]
+    head = "".join(f'<th scope="col">{_escape_html(column)}</th>' for column in table.columns)
+    lines = [f'<tr><th scope="row">{_escape_html(row[0])}</th>{"".join(map(_format_cell, row[1:]))}</tr>' for row in table.rows]
     note = f'<p class="note">{_format_inline(table.note)}</p>' if table.note else ""
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>{note}'
 
 
 def _format_cell(cell: str) -> str:
     css_class = ' class="number"' if re.match(r"[-+−]?[\d.]", cell) else ' class="text"' if len(cell) > 40 else ""
-    return f"<td{css_class}>{html.escape(cell)}</td>"
+    return f"<td{css_class}>{_escape_html(cell)}</td>"
 
 
 def _format_figure(figure: Figure) -> str:
@@ -116,7 +123,7 @@ def _format_figure(figure: Figure) -> str:
     content = figure.path.read_bytes()
     light, dark, caption = _format_data_url(content), _format_data_url(figure.dark), _format_inline(figure.caption)
     width = int.from_bytes(content[16:20], "big") * FIGURE_SCALE_PERCENT // 100  # bytes 16 to 19 of a PNG file are its width
-    image = f'<img src="{light}" style="width:{width}px" alt="{html.escape(figure.caption)}">'
+    image = f'<img src="{light}" style="width:{width}px" alt="{re.sub("<[^>]+>", "", caption)}">'
     picture = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{image}</picture>'
     return f'<figure><div class="wide" tabindex="0">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
@@ -126,12 +133,23 @@ def _format_data_url(content: bytes) -> str:
 
 
 def _format_inline(text: str) -> str:
-    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped)
+    """Return the Markdown of a paragraph as HTML."""
+    bold = cycle(("<strong>", "</strong>"))
+
+    def convert(match: re.Match[str]) -> str:
+        literal, code = match.groups()
+        return literal or (f"<code>{code}</code>" if code else next(bold))
+
+    return INLINE.sub(convert, html.escape(text))
 
 
-def _escape_cell(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|") or " "
+def escape_markdown(text: str) -> str:
+    """Return one line of Markdown that shows a text as it is: no emphasis, link, HTML, formula or end of a table's cell."""
+    return MARKDOWN.sub(r"\\\g<0>", escape_controls(text))
+
+
+def _escape_html(text: str) -> str:
+    return html.escape(escape_controls(text))
 
 
 def _make_slug(title: str) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, compare_labels
 from emotion.evaluation.comparison.costs import find_pareto_front
 from emotion.evaluation.comparison.document import Figure
-from emotion.evaluation.plots import BLUE, DPI, GREEN, ORANGE, make_subplots
+from emotion.evaluation.plots import BLUE, GREEN, ORANGE, format_name, make_subplots, save_png
 from emotion.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 WIDTH = 8.6
-"""Inches. At `DPI` this is the width of the page's column, so 9-point text keeps its size."""
+"""Inches. At the DPI of all figures this is the width of the page's column, so 9-point text keeps its size."""
 DARK_STYLE: dict[Any, str] = {"figure.facecolor": "#14171b", "axes.facecolor": "#14171b", "savefig.facecolor": "#14171b"} | dict.fromkeys(
     ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#e6e8eb"
 )
@@ -31,10 +31,10 @@ def save_figure(path: Path, caption: str, plot: Callable[..., "MatplotlibFigure"
     from matplotlib import rc_context
 
     with atomic_write(path) as partial:
-        plot(*arguments).savefig(partial, dpi=DPI, format="png")
+        save_png(plot(*arguments), partial)
     with rc_context(DARK_STYLE):
         stream = BytesIO()
-        plot(*arguments).savefig(stream, dpi=DPI, format="png")
+        save_png(plot(*arguments), stream)
     return Figure(path, stream.getvalue(), caption)
 
 
@@ -51,7 +51,7 @@ def plot_scores(models: list[ModelScores]) -> "MatplotlibFigure":
                 cell.plot([scores[metric] for scores in model.by_seed], [y - 0.22] * len(model.by_seed), ".", color=ORANGE)
         cell.set(title=title, ylim=(-0.6, len(models) - 0.4))
         cell.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(heights, [model.name for model in models])
+    axes[0].set_yticks(heights, [format_name(model.name) for model in models])
     return figure
 
 
@@ -76,7 +76,7 @@ def plot_differences(models: list[ModelScores], differences: list[Difference]) -
             axes.text(column, row, text, ha="center", va="center", fontsize=8, **style)
     # One shade per sign: a shade by size would make the numbers hard to read.
     axes.imshow(signs, cmap=ListedColormap([LIGHT_ORANGE, LIGHT_BLUE]), vmin=-1, vmax=1, aspect="auto")
-    names = [model.name for model in models]
+    names = [format_name(model.name) for model in models]
     axes.set_xticks(range(size), names, rotation=20, ha="right")
     axes.set_yticks(range(size), names)
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
@@ -104,10 +104,10 @@ def plot_label_differences(models: list[ModelScores], reference: ModelScores) ->
         mark = " ●" if p_values[row, column] < SIGNIFICANCE_LEVEL else ""
         color = "white" if abs(gap) > 0.75 * bound else "black"
         axes.text(column, row, f"{gap:+.2f}{mark}", ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(len(others)), [model.name for model in others], rotation=15, ha="right")
-    axes.set_yticks(range(len(names)), [f"{names[label]} ({support[label]:,})" for label in order], fontsize=8)
+    axes.set_xticks(range(len(others)), [format_name(model.name) for model in others], rotation=15, ha="right")
+    axes.set_yticks(range(len(names)), [f"{format_name(names[label])} ({support[label]:,})" for label in order], fontsize=8)
     axes.tick_params(length=0)
-    axes.set_title(f"F1 minus F1 of {reference.name}", fontsize=10)
+    axes.set_title(f"F1 minus F1 of {format_name(reference.name)}", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.6, label="difference in F1")
     return figure
 
@@ -121,7 +121,7 @@ def plot_pareto_front(models: list[ModelScores], costs: list[float], cost_label:
     for index, (model, cost, score) in enumerate(zip(models, costs, scores, strict=True)):
         color = BLUE if index in front else ORANGE
         axes.plot([cost, cost], model.interval(MAIN_METRIC), color=color, alpha=0.6)
-        axes.plot(cost, score, MARKERS[index % len(MARKERS)], color=color, markersize=8, label=model.name)
+        axes.plot(cost, score, MARKERS[index % len(MARKERS)], color=color, markersize=8, label=format_name(model.name))
     if min(costs) > 0 and max(costs) > 5 * min(costs):
         axes.set_xscale("log")
     axes.set(xlabel=cost_label, ylabel="macro-F1 (95% interval)")
@@ -138,7 +138,7 @@ def plot_scaling_curves(curves: list[list[ModelScores]]) -> "MatplotlibFigure":
         percents = [100 * model.group.train_fraction for model in curve]
         scores = [model.score(MAIN_METRIC) for model in curve]
         bounds = np.array([model.interval(MAIN_METRIC) for model in curve])
-        axes.plot(percents, scores, marker=marker, color=color, label=curve[-1].name)
+        axes.plot(percents, scores, marker=marker, color=color, label=format_name(curve[-1].name))
         axes.vlines(percents, bounds[:, 0], bounds[:, 1], color=color, alpha=0.6)
     axes.set_xscale("log")
     ticks = sorted({100 * model.group.train_fraction for curve in curves for model in curve})

@@ -20,7 +20,7 @@ from emotion.evaluation.comparison.accuracy import (
 )
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import Cost, compute_cost, find_scaling_curves
-from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, write_document
+from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, escape_markdown, write_document
 from emotion.evaluation.comparison.failures import make_slices, rank_confusions, rank_errors, score_slice
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
 
@@ -87,6 +87,7 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
 def _report_differences(folder: Path, ranked: list[ModelScores], differences: dict[str, list[Difference]]) -> Section:
     """Return the tests of all pairs of models, and of each label against the best model."""
     best, *others = ranked
+    best_name = escape_markdown(best.name)
     pairs = [pair for metric in differences for pair in sorted(differences[metric], key=lambda pair: -abs(pair.value))]
     pair_rows = [
         [
@@ -110,11 +111,11 @@ def _report_differences(folder: Path, ranked: list[ModelScores], differences: di
         cells = [f"{gaps[column]:+.3f}" + (" ●" if p_values[column] < SIGNIFICANCE_LEVEL else "") for gaps, p_values in comparisons]
         label_rows.append([label, f"{best.label_f1[column]:.3f}", *cells])
     labels_note = (
-        f"F1 of {best.name}, and for every other model its F1 minus that of {best.name}. ● marks a significant difference "
+        f"F1 of {best_name}, and for every other model its F1 minus that of {best_name}. ● marks a significant difference "
         f"(p < {SIGNIFICANCE_LEVEL}, corrected by Holm's method over the labels of one model)."
     )
     matrix_caption = "Macro-F1 of the row's model minus macro-F1 of the column's model, with the 95% interval where it is significant."
-    labels_caption = f"F1 of each label (support in parentheses) minus F1 of {best.name}; ● marks significant differences."
+    labels_caption = f"F1 of each label (support in parentheses) minus F1 of {best_name}; ● marks significant differences."
     return Section(
         "Pairwise differences",
         [
@@ -177,7 +178,7 @@ def _draw_pareto_fronts(folder: Path, costs: list[Cost], price_per_hour: float |
     remedies = {"inference": "; `python evaluate.py --model RUN --split test` measures it", "training": ""}
     blocks: list[Block] = []
     for phase, (label, hours) in hours_of.items():
-        if unknown := [cost.model.name for cost, value in zip(costs, hours, strict=True) if value is None]:
+        if unknown := [escape_markdown(cost.model.name) for cost, value in zip(costs, hours, strict=True) if value is None]:
             blocks.append(Paragraph(f"The cost of {phase} was not measured for {', '.join(unknown)}{remedies[phase]}."))
         known = [(cost.model, value * factor) for cost, value in zip(costs, hours, strict=True) if value is not None]
         if len(known) > 1:
@@ -217,6 +218,7 @@ def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
 def _report_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quote_texts: bool) -> Section:
     """Return confusions and errors of the best model's first run, and the scores of all models on slices of the rows."""
     run = ranked[0].group.runs[0]
+    run_name = escape_markdown(run.name)
     confusions = rank_confusions(run)
     confusion_rows = [
         [row["missed label"], row["predicted instead"], str(row["rows"]), f"{row['fraction of missed']:.0%}"] for row in confusions
@@ -232,9 +234,9 @@ def _report_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quo
     return Section(
         "Error analysis",
         [
-            Paragraph(f"Most frequent confusions of **{run.name}**: rows in which one label was missed and another was predicted wrongly."),
+            Paragraph(f"Most frequent confusions of **{run_name}**: rows in which one label was missed and another was predicted wrongly."),
             Table("confusions", ["missed label", "predicted instead", "rows", "fraction of missed"], confusion_rows),
-            Paragraph(f"Most confident errors of **{run.name}**{missing_texts}:"),
+            Paragraph(f"Most confident errors of **{run_name}**{missing_texts}:"),
             Table("errors", list(errors[0]) if errors else ["id"], error_rows),
             Paragraph(f"Jaccard index by {criteria}, for the first run of each model, with its 95% interval in parentheses:"),
             Table("slices", ["rows", "number of rows", *(model.name for model in ranked)], slice_rows),

@@ -1,0 +1,62 @@
+"""What infer.py prints of texts, labels and folders that others wrote: no control character, one line each, valid JSON."""
+
+import json
+import re
+
+import pytest
+
+from emotion.terminal import escape_controls
+from tests.conftest import run_script
+from tests.inference.test_numpy import LABELS, save
+
+ESCAPES = "I love \x1b]0;title\a\x1b[2J \x9b1A\x7f\u202e it\u2028so much\x85"
+FORGED = "sad\n  ● joy             99.0%  ██████████████████████████████  (from 50%)"
+RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]")
+"""All control characters but the newline."""
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_backbones, tmp_path_factory):
+    """A model with labels that hold control characters, in a folder whose name holds one too."""
+    folder = save(tiny_backbones["bert"], tmp_path_factory.mktemp("output") / "model\x1b[2J")
+    values = json.loads((folder / "emotion.json").read_text())
+    values["labels"] = ["\x1b[2Janger", "joy\n", "fear\x85"]
+    (folder / "emotion.json").write_text(json.dumps(values))
+    return folder
+
+
+def infer(folder, *arguments, stdin=""):
+    result = run_script("infer.py", "--model", str(folder), "--backend", "numpy", *arguments, stdin=stdin)
+    assert not RAW.search(result.stdout + result.stderr)
+    return result
+
+
+def test_table_shows_control_characters_and_has_one_line_for_a_text_and_each_label(folder):
+    plain = infer(folder, "--threshold", "0.001", "--text", "sad").stdout.split("\n")
+    assert len(plain) >= 1 + len(LABELS)
+    result = infer(folder, "--threshold", "0.001", "--text", FORGED, "--text", ESCAPES)
+    lines = result.stdout.split("\n")
+    assert len(lines) == 2 * len(plain) - 1 and result.stderr == f"model: {escape_controls(str(folder))} (numpy)\n"
+    assert lines[0].startswith(escape_controls(FORGED)[:60]) and escape_controls(ESCAPES) in lines
+    names = {line[4:19].rstrip() for line in lines if "(from " in line and "%" in line and not line.startswith("sad")}
+    assert names == {r"\x1b[2Janger", r"joy\n", r"fear\x85"}
+
+
+def test_explanation_shows_control_characters(folder):
+    result = infer(folder, "--explain", "--threshold", "0.001", "--text", ESCAPES)
+    assert result.returncode == 0
+    words = [re.sub(r"\[[+-]\d+\.\d\]", "", line) for line in result.stdout.splitlines() if "love" in line]
+    assert len(words) == 1 + len(LABELS) and all(line.endswith(escape_controls(ESCAPES)) for line in words)
+
+
+def test_json_parses_to_the_same_text_and_labels(folder):
+    lines = [ESCAPES, FORGED.replace("\n", "\r"), "plain 🙃 你好"]
+    result = infer(folder, "--json", "--explain", "--threshold", "0.001", stdin="\n".join(lines))
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["text"] for record in records] == lines and "plain 🙃 你好" in result.stdout
+    assert set(records[0]["probabilities"]) == {"\x1b[2Janger", "joy\n", "fear\x85"}
+
+
+def test_a_text_that_is_not_utf8_is_one_line(folder):
+    result = infer(folder, "--text", "caf\udce9")
+    assert (result.returncode, result.stderr) == (2, "error: --text 'caf\\udce9': not valid UTF-8\n")
