@@ -1,13 +1,14 @@
 """`LabelSet`: label names, their columns, and the conversion to and from multi-hot arrays."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from emotion.errors import DataError
+from emotion.errors import DataError, ModelError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class LabelSet:
             raise DataError(f"labels: found {list(self.names)}, need at least 2: check data.label_column or data.label_columns")
         if len(set(self.names)) != len(self.names) or "" in self.names:
             raise DataError(f"labels: names must be unique and not empty, got {list(self.names)}")
+        if unwritable := [name for name in self.names if re.search("[\ud800-\udfff]", name)]:  # what bytes that are not UTF-8 are read as
+            raise DataError(f"labels: names must be valid UTF-8, got {unwritable[0]!r}; save the data as UTF-8")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,6 +53,17 @@ class LabelSet:
             return label
         near = difflib.get_close_matches(str(label), self.names, n=1)
         raise DataError(f"unknown label {label!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+
+    def check_outputs(self, num_outputs: int, location: str) -> None:
+        """Check that the model at `location` has one output for each label.
+
+        Raises: ModelError if it has more or fewer.
+        """
+        if num_outputs != len(self):
+            raise ModelError(
+                f"{location}: its head has {num_outputs} labels, its emotion.json {len(self)}; "
+                "restore the files that belong together or save the model again"
+            )
 
     def encode(self, rows: Sequence[Iterable[str | int]]) -> np.ndarray:
         """Return the multi-hot array, bool (n, L), of rows of label names or ids."""

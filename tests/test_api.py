@@ -141,6 +141,7 @@ def test_patterns_and_several_files_are_scored_into_one(model, tmp_path):
         (lambda model: model.predict("ok"), TypeError, "texts: got one string, need a list of strings; write [text]"),
         (lambda model: model.predict(["ok", None]), emotion.DataError, "texts[1]: is None, not a string; convert it or leave it out"),
         (lambda model: model.predict_labels([" \n"]), emotion.DataError, "texts[0]: is empty; leave it out"),
+        (lambda model: model.predict(["ok", "a\ud800"]), emotion.DataError, "texts[1]: is not valid UTF-8; leave it out"),
         (lambda model: model.explain(""), emotion.DataError, "texts[0]: is empty; leave it out"),
         (lambda model: model.predict_labels(["ok"], threshold=1), emotion.ConfigError, "threshold=1: must be in (0, 1)"),
         (lambda model: model.predict_labels(["ok"], empty_set="all"), emotion.ConfigError, "empty_set='all': must be one of none, top1"),

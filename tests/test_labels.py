@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion.errors import DataError
+from emotion.errors import DataError, ModelError
 from emotion.labels import LabelSet
 
 LABELS = LabelSet(("anger", "joy", "fear"))
@@ -32,7 +32,22 @@ def test_error_suggests_the_nearest_label():
         LABELS.column("joyy")
 
 
-@pytest.mark.parametrize("names, message", [(("a",), "at least 2"), (("a", "a"), "unique"), (("a", ""), "not empty")])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a",), "at least 2"),
+        (("a", "a"), "unique"),
+        (("a", ""), "not empty"),
+        (("a", "caf\udce9"), r"^labels: names must be valid UTF-8, got 'caf\\udce9'; save the data as UTF-8$"),
+    ],
+)
 def test_invalid_label_names_raise(names, message):
     with pytest.raises(DataError, match=message):
         LabelSet(names)
+
+
+def test_a_model_with_another_number_of_outputs_is_refused():
+    LABELS.check_outputs(3, "here")
+    for number in (2, 4):
+        with pytest.raises(ModelError, match=rf"^here: its head has {number} labels, its emotion\.json 3; restore the files"):
+            LABELS.check_outputs(number, "here")

@@ -3,11 +3,13 @@
 scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
 """
 
+import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
 
@@ -17,6 +19,15 @@ MAX_LOGIT_SHIFT = 30.0
 NUM_BISECTION_STEPS = 40
 PROBABILITY_EPSILON = 1e-9
 """Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
+RULES: Rules = {
+    "thresholds": ("a list", lambda value: isinstance(value, list)),
+    "empty_set": ("none or top1", lambda value: value in ("none", "top1")),
+    "temperature": ("a number above 0", lambda value: is_number(value, sys.float_info.min, sys.float_info.max)),
+    "fitted_on": ("a string", lambda value: isinstance(value, str)),
+}
+"""What a stored rule may hold."""
+THRESHOLD = ("a number in [0, 1]", lambda value: is_number(value, 0, 1))
+REMEDY = "restore the file or write it again"
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,16 @@ class DecisionRule:
         Raises:
             ModelError: if the values are invalid or the number of thresholds is not `num_labels`.
         """
-        values = {key: value for key, value in values.items() if key != "global_threshold"}  # from earlier versions; never used to decide
-        try:
-            rule = cls(**values | {"thresholds": tuple(map(float, values["thresholds"]))})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{where}: invalid decision rule ({error}); restore the file or write it again") from None
-        if len(rule.thresholds) != num_labels:
+        check_values(values, RULES, f"{where}: decision.", REMEDY, optional=("empty_set", "temperature", "fitted_on"))
+        if unknown := values.keys() - {*RULES, "global_threshold"}:  # which earlier versions wrote and never used to decide
+            raise ModelError(f"{where}: decision.{min(unknown)!r}: is no key of a decision rule; {REMEDY}")
+        thresholds = {f"thresholds[{number}]": value for number, value in enumerate(values["thresholds"])}
+        check_values(thresholds, dict.fromkeys(thresholds, THRESHOLD), f"{where}: decision.", REMEDY)
+        if len(thresholds) != num_labels:
             raise ModelError(
-                f"{where}: the decision rule has {len(rule.thresholds)} thresholds, expected {num_labels}, one for each label; "
-                "restore the file or write it again"
+                f"{where}: the decision rule has {len(thresholds)} thresholds, expected {num_labels}, one for each label; {REMEDY}"
             )
-        return rule
+        return cls(**{key: values[key] for key in RULES if key in values} | {"thresholds": tuple(map(float, values["thresholds"]))})
 
     def with_overrides(self, threshold: float | None = None, empty_set: Literal["none", "top1"] | None = None) -> "DecisionRule":
         """Return a copy with one threshold for all labels, another empty-set policy, or both; None keeps the present value."""

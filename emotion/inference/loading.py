@@ -1,7 +1,6 @@
 """Choose the backend that a model is run with. Torch is imported only if it is the one."""
 
 import importlib.util
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from emotion.errors import ModelError
 from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.sidecar import find_model_folder
+from emotion.terminal import print_message
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -34,7 +34,7 @@ def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Pred
         except ModelError as error:
             if backend == "onnx":
                 raise
-            print(f"onnx: {error}; using torch instead", file=sys.stderr)
+            print_message(f"onnx: {error}; using torch instead")
     from emotion.inference.predictor import Predictor
 
     return Predictor.load(location)

@@ -4,7 +4,6 @@ Importing torch and transformers takes seconds, predicting one text takes millis
 for many texts, torch and ONNX Runtime are faster.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from emotion.checks import check_values
 from emotion.cpu.encoder_family import FAMILIES, EncoderFamily, LayerNames, find_family
 from emotion.errors import ModelError
-from emotion.inference.sidecar import SIDECAR, find_model_folder, read_sidecar
-from emotion.inference.torch_free import TOKENIZER, TorchFreePredictor, load_tokenizer
+from emotion.inference.sidecar import REMEDY, SIDECAR, find_model_folder, read_config, read_sidecar
+from emotion.inference.torch_free import PAD_TOKEN_ID, TOKENIZER, TorchFreePredictor, load_tokenizer, shorten
 from emotion.labels import LabelSet
 
 WEIGHTS = "model.safetensors"
@@ -43,15 +43,18 @@ class NumpyPredictor(TorchFreePredictor):
         if not is_numpy_supported(folder):
             raise ModelError(f"{location}: --backend numpy supports full BERT and DistilBERT classifiers in float32; use --backend torch")
         sidecar, rule = read_sidecar(str(folder))
+        config, label_set = read_config(folder), LabelSet(sidecar.labels)
+        check_values(config, {"pad_token_id": PAD_TOKEN_ID}, f"{folder}/config.json: ", REMEDY)
         try:
-            config, weights = _read_config(folder), load_file(folder / WEIGHTS)
+            weights = load_file(folder / WEIGHTS)
+            label_set.check_outputs(len(weights["classifier.bias"]), str(folder))
             tokenizer = load_tokenizer(folder, sidecar.max_length)
-            predictor = cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, "numpy", config["pad_token_id"], weights, config)
+            predictor = cls(tokenizer, label_set, rule, sidecar, "numpy", config["pad_token_id"], weights, config)
             predictor.predict_logits(["a"])  # fails if a weight is missing or has another shape
+        except ModelError:
+            raise
         except Exception as error:  # safetensors and tokenizers raise their own types
-            raise ModelError(
-                f"{folder}: cannot be read ({str(error).splitlines()[0]}); the folder is not complete, save it again"
-            ) from None
+            raise ModelError(f"{folder}: cannot be read ({shorten(error)}); the folder is not complete, save it again") from None
         return predictor
 
     def compute_logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
@@ -117,13 +120,9 @@ def is_numpy_supported(folder: Path) -> bool:
     if not all((folder / name).is_file() for name in (SIDECAR, "config.json", WEIGHTS, TOKENIZER)):
         return False
     try:
-        config = _read_config(folder)
-    except (ValueError, TypeError):
+        config = read_config(folder)
+    except ModelError:
         return False  # loading with torch reports what is wrong with it
     family = find_family(config)
     is_float32 = config.get("dtype", config.get("torch_dtype")) == "float32"
     return family is not None and is_float32 and config.get(family.activation) == "gelu"
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))

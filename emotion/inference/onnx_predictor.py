@@ -4,18 +4,19 @@ An ONNX model is checked each time it is loaded: `about.json` stores a few texts
 may be from those. The check fails on a CPU that computes int8 differently, with a damaged file, and with the graph of another model.
 """
 
-import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotion.checks import Rules, check_values, is_number, read_object
 from emotion.cpu.machine import count_cores, name_cpu
 from emotion.errors import ModelError
 from emotion.inference.sidecar import find_model_folder, fingerprint_weights, read_sidecar
-from emotion.inference.torch_free import TorchFreePredictor, load_tokenizer
+from emotion.inference.torch_free import PAD_TOKEN_ID, TorchFreePredictor, load_tokenizer, shorten
 from emotion.labels import LabelSet
 
 MAX_CONCURRENT_BATCHES = 2
@@ -34,6 +35,19 @@ INT8_MARGIN = 2.0
 """How many times its own quantization error an int8 model may be from torch. Rounding in the 7th digit, as it differs between CPUs, moved
 the error of a MiniLM by a factor of 1.2 at most; 16-bit sums that saturate made it 2.7 times as large."""
 ONNX_FOLDER, ONNX_FILE, ONNX_ABOUT = "onnx", "model.onnx", "about.json"
+REMEDY = "restore the file or export the model again"
+RULES: Rules = {
+    "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),
+    "pad_token_id": PAD_TOKEN_ID,
+    "weights": ("a string or null", lambda value: value is None or isinstance(value, str)),
+    "self_check": ("a JSON object", lambda value: isinstance(value, dict)),
+}
+SELF_CHECK_RULES: Rules = {
+    "texts": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value)),
+    "logits": ("a list", lambda value: isinstance(value, list)),
+    "max_rms_difference": ("a number of at least 0", lambda value: is_number(value, 0, sys.float_info.max)),
+}
+"""What `about.json` may hold."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +82,22 @@ class OnnxPredictor(TorchFreePredictor):
             import onnxruntime
         except ImportError:
             raise ModelError("--backend onnx: onnxruntime is not installed: pip install -r requirements-onnx.txt") from None
-        sidecar, rule = read_sidecar(str(folder))
+        (sidecar, rule), about = read_sidecar(str(folder)), read_about(onnx_folder)
+        label_set = LabelSet(sidecar.labels)
         try:
-            about = read_about(onnx_folder)
             backend_name, pad_token_id = f"ONNX {about['precision']}", about["pad_token_id"]
             options = onnxruntime.SessionOptions()
             # The threads that submit batches compute too: together they are as many as allowed.
             options.intra_op_num_threads = max(count_threads() - MAX_CONCURRENT_BATCHES + 1, 1)
             session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
             tokenizer = load_tokenizer(folder, sidecar.max_length)
+            if isinstance(num_outputs := session.get_outputs()[0].shape[-1], int):  # else the graph leaves it open
+                label_set.check_outputs(num_outputs, str(onnx_folder))
+        except ModelError:
+            raise
         except Exception as error:  # onnxruntime and tokenizers raise their own types
-            raise ModelError(f"{onnx_folder}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
-        return cls(tokenizer, LabelSet(sidecar.labels), rule, sidecar, backend_name, pad_token_id, session)
+            raise ModelError(f"{onnx_folder}: cannot be read ({shorten(error)}); export it again") from None
+        return cls(tokenizer, label_set, rule, sidecar, backend_name, pad_token_id, session)
 
     def check(self, about: dict[str, Any], location: str) -> None:
         """Compare the fingerprint of the folder's weights, and the logits of the stored texts, with the stored ones.
@@ -100,7 +118,7 @@ class OnnxPredictor(TorchFreePredictor):
             difference = compute_rms(self.predict_logits(list(stored["texts"])) - np.array(stored["logits"], dtype=np.float32))
             bound = float(stored["max_rms_difference"])
         except Exception as error:  # the graph of another model makes onnxruntime raise its own types
-            raise ModelError(f"{location}: its ONNX model fails its self-check ({str(error).splitlines()[0][:200]}); {advice}") from None
+            raise ModelError(f"{location}: its ONNX model fails its self-check ({shorten(error)}); {advice}") from None
         if not difference <= bound:
             raise ModelError(
                 f"{location}: its {self.backend_name} model fails its self-check: its logits are {difference:.4f} (root mean square) from "
@@ -135,17 +153,30 @@ def compute_rms(values: np.ndarray) -> float:
 
 
 def read_about(onnx_folder: Path) -> dict[str, Any]:
-    """Return what `about.json` says of an ONNX model: `precision` (`fp32` or `int8`), `pad_token_id`, `self_check`."""
-    about = dict(json.loads((onnx_folder / ONNX_ABOUT).read_text(encoding="utf-8")))
+    """Return what `about.json` says of an ONNX model: `precision` (`fp32` or `int8`), `pad_token_id`, `self_check`.
+
+    Raises: ModelError if it is damaged.
+    """
+    path = onnx_folder / ONNX_ABOUT
+    about = read_object(path, REMEDY)
     if "form" in about:  # the key of older versions
         about["precision"] = about.pop("form")
+    check_values(about, RULES, f"{path}: ", REMEDY, optional=("weights", "self_check"))
+    if "self_check" in about:
+        check_values(about["self_check"], SELF_CHECK_RULES, f"{path}: self_check.", REMEDY)
     return about
 
 
 def has_onnx(folder: Path, precision: str | None = None) -> bool:
-    """Return whether a model folder holds an ONNX model, of the given precision (`fp32` or `int8`) if there is one."""
+    """Return whether a model folder holds an ONNX model, of the given precision (`fp32` or `int8`) if there is one.
+
+    One with a damaged `about.json` counts for any precision: loading it reports what is wrong.
+    """
     about = folder / ONNX_FOLDER / ONNX_ABOUT
-    return about.is_file() and (precision is None or read_about(about.parent).get("precision") == precision)
+    try:
+        return about.is_file() and (precision is None or read_about(about.parent)["precision"] == precision)
+    except ModelError:
+        return True
 
 
 def _export_command(location: str) -> str:

@@ -17,7 +17,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
 from emotion.labels import LabelSet
-from emotion.modeling.build import load_trained
+from emotion.modeling.build import check_length, load_trained
 from emotion.modeling.prediction import predict_logits
 
 BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
@@ -49,6 +49,7 @@ class Predictor:
         precision = sidecar.precision if device.type == "cuda" else "fp32"
         model, tokenizer = load_trained(folder, sidecar.model, label_set, precision, sidecar.is_adapter, revision)
         check_fingerprint(model, sidecar, location)
+        check_length(model, sidecar.max_length, f"{location}: max_length")
         return cls(fast_path.optimize_encoder(model.to(device), device), tokenizer, label_set, rule, sidecar, device)
 
     @property

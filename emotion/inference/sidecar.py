@@ -4,18 +4,42 @@ Works without torch, so that the numpy and ONNX backends start fast.
 """
 
 import hashlib
-import json
+import typing
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from emotion.checks import Rules, check_values, is_integer, read_object
 from emotion.config import ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import DataError, ModelError
 from emotion.evaluation.decision import DecisionRule
+from emotion.labels import LabelSet
+from emotion.modeling.limits import count_positions
 
 SIDECAR = "emotion.json"
 FORMAT_VERSION = 1
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Samples of a weights file that its fingerprint covers."""
+REMEDY = "restore the file or save the model again"
+RULES: Rules = {
+    "format_version": ("an integer", lambda value: is_integer(value, 0)),
+    "labels": ("a list of two or more different names", lambda value: isinstance(value, list) and _are_names(value)),
+    "model": ("a JSON object", lambda value: isinstance(value, dict)),
+    "max_length": ("an integer of at least 4", lambda value: is_integer(value, 4)),
+    "precision": ("fp32, bf16 or fp16", lambda value: value in ("fp32", "bf16", "fp16")),
+    "validation": ("a JSON object", lambda value: isinstance(value, dict)),
+    "fingerprint": ("a string or null", lambda value: value is None or isinstance(value, str)),
+    "decision": ("a JSON object", lambda value: isinstance(value, dict)),
+}
+"""What `emotion.json` may hold."""
+CONFIG_RULES: Rules = {
+    "max_position_embeddings": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),
+    "model_type": ("a string", lambda value: isinstance(value, str)),
+    "id2label": ("a JSON object", lambda value: isinstance(value, dict)),
+    "vocab_size": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),
+}
+"""What `config.json` of transformers may hold, of the keys that are read here."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +69,32 @@ def read_sidecar(location: str, revision: str | None = None) -> tuple[Sidecar, D
     Raises: ModelError if the file is missing, damaged, or of a newer format.
     """
     path = _find_sidecar(location, revision)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format_version"]
-        if version != FORMAT_VERSION:
-            raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}; update the project")
-        known = {field.name: values[field.name] for field in fields(Sidecar)}
-        sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
-        decision = dict(values["decision"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({type(error).__name__}: {error}); save the model again") from None
-    return sidecar, DecisionRule.from_dict(decision, len(sidecar.labels), str(path))
+    values = read_object(path, REMEDY)
+    check_values(values, {"format_version": RULES["format_version"]}, f"{path}: ", REMEDY)
+    if (version := values["format_version"]) != FORMAT_VERSION:
+        raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}; update the project")
+    check_values(values, RULES, f"{path}: ", REMEDY)
+    rules = _describe_settings()
+    check_values(values["model"], rules, f"{path}: model.", REMEDY, optional=rules)
+    if unknown := values["model"].keys() - rules:
+        raise ModelError(f"{path}: model.{min(unknown)!r}: is no known setting; {REMEDY}, or update the project")
+    known = {field.name: values[field.name] for field in fields(Sidecar)}
+    sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
+    _check_config(read_config(Path(location)), sidecar, path)
+    return sidecar, DecisionRule.from_dict(values["decision"], len(sidecar.labels), str(path))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return transformers' `config.json` of a model folder; an empty dict if there is none, as for an adapter.
+
+    Raises: ModelError if it is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    config = read_object(path, REMEDY)
+    check_values(config, CONFIG_RULES, f"{path}: ", REMEDY, optional=CONFIG_RULES)
+    return config
 
 
 def find_model_folder(location: str) -> str:
@@ -73,6 +112,40 @@ def find_model_folder(location: str) -> str:
     if location.count("/") != 1 or location.startswith((".", "/", "~", "runs/")):
         raise ModelError(f"--model {location}: no such folder; `ls runs` lists the runs")
     return location
+
+
+def _are_names(values: list[Any]) -> bool:
+    """Return whether values can be the names of a label set."""
+    try:
+        return all(isinstance(value, str) for value in values) and len(LabelSet(tuple(values))) > 0
+    except DataError:
+        return False
+
+
+def _describe_settings() -> Rules:
+    """Return what each setting of `ModelConfig` may hold, from its type."""
+    names = {str: "a string", bool: "true or false", type(None): "null"}
+    return {
+        name: (" or ".join(names.get(part, str(part)) for part in typing.get_args(hint) or (hint,)), partial(_has_type, hint))
+        for name, hint in typing.get_type_hints(ModelConfig).items()
+    }
+
+
+def _has_type(hint: Any, value: Any) -> bool:
+    """Return whether a value has the type of a setting, such as `str | None` or a `Literal`."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return value in arguments
+    return any(_has_type(argument, value) for argument in arguments) if arguments else type(value) is hint
+
+
+def _check_config(config: dict[str, Any], sidecar: Sidecar, path: Path) -> None:
+    """Check that the model of a `config.json` has positions for `max_length` tokens and one output for each label."""
+    positions = count_positions(config.get("max_position_embeddings"), config.get("model_type", ""))
+    if positions is not None and sidecar.max_length > positions:
+        raise ModelError(f"{path}: max_length={sidecar.max_length}: must be at most {positions}, the positions of the backbone; {REMEDY}")
+    if "id2label" in config:
+        LabelSet(sidecar.labels).check_outputs(len(config["id2label"]), str(path.parent))
 
 
 def _find_sidecar(location: str, revision: str | None) -> Path:

@@ -11,12 +11,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from emotion.checks import is_integer
 from emotion.data.padding import batch_by_tokens, pad_rows
+from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
-from emotion.inference.sidecar import Sidecar
+from emotion.inference.sidecar import REMEDY, Sidecar, read_config
 from emotion.labels import LabelSet
 
 TOKENIZER = "tokenizer.json"
+PAD_TOKEN_ID = ("an integer of at least 0", lambda value: is_integer(value, 0))
+"""What the id of the pad token may be, for `check_values`."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,22 @@ class TorchFreePredictor(ABC):
         return logits
 
 
+def shorten(error: Exception) -> str:
+    """Return the message of a library's error on one line, or its type if there is none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def load_tokenizer(folder: Path, max_length: int) -> Any:
     """Return the tokenizer of a model folder, which truncates to `max_length` tokens and does not pad.
 
-    Raises: exceptions of the tokenizers package if the file cannot be read.
+    Raises: exceptions of the tokenizers package if the file cannot be read; ModelError if it has ids beyond the model's vocabulary.
     """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    num_ids, vocab_size = 1 + max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids]), read_config(folder).get("vocab_size")
+    if vocab_size is not None and num_ids > vocab_size:
+        raise ModelError(f"{folder}: its tokenizer has {num_ids:,} tokens, its config.json {vocab_size:,}; {REMEDY}")
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer

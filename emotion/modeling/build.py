@@ -27,6 +27,7 @@ from emotion.modeling.backbones import (
 )
 from emotion.modeling.baseline import load_baseline
 from emotion.modeling.heads import cast_head_to_float32, init_head, list_head_modules, list_head_parameters, set_head_bias
+from emotion.modeling.limits import count_positions
 from emotion.modeling.lora import attach_lora, load_adapter, merge_adapters, strip_adapters
 from emotion.modeling.quantization import build_quantization, dequantize, disable_avx512_repacking, is_quantized
 from emotion.modeling.random_weights import build_random_model
@@ -48,11 +49,7 @@ def build_model(
     location = locate_backbone(config)
     tokenizer = load_backbone_tokenizer(config, location)
     model = load_with_head(location, config, label_set, tokenizer.pad_token_id, precision, is_frozen=lora.r > 0)
-    num_embeddings = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > num_embeddings:
-        raise ModelError(
-            f"{location}: its tokenizer has {len(tokenizer):,} tokens, its model {num_embeddings:,} embeddings; give a matching pair"
-        )
+    _check_token_ids(model, tokenizer, location)
     set_head_bias(model, label_frequencies)
     if lora.r:
         model = attach_lora(model, lora, list_head_modules(model), get_base_model_name(config), config.revision)
@@ -80,6 +77,8 @@ def load_trained(
         cast_head_to_float32(model)
     else:
         model, tokenizer = _load_full(folder, revision), load_tokenizer(folder, revision)
+        label_set.check_outputs(model.config.num_labels, folder)
+    _check_token_ids(model, tokenizer, folder)
     return model.eval(), tokenizer
 
 
@@ -121,6 +120,7 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
                 attn_implementation=attention,
                 ignore_mismatched_sizes=True,  # the checkpoint may have a head for other labels
                 output_loading_info=True,
+                use_safetensors=True,
                 **NO_REMOTE_CODE,
             )
         _check_loading_report(report, model, location)
@@ -144,17 +144,26 @@ def cast_trainable_to_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def check_length(model: Any, max_length: int) -> None:
-    """Check that the backbone has positions for `data.max_length` tokens.
+def check_length(model: Any, max_length: int, name: str = "data.max_length") -> None:
+    """Check that the backbone has positions for `max_length` tokens; `name` is the setting in an error message.
 
     Raises: ConfigError if it has fewer.
     """
     settings = strip_adapters(model).config
-    limit = getattr(settings, "max_position_embeddings", None)
-    if limit is not None and "roberta" in settings.model_type:
-        limit -= 2  # RoBERTa's positions start behind the index of the pad token
+    limit = count_positions(getattr(settings, "max_position_embeddings", None), settings.model_type)
     if limit is not None and max_length > limit:
-        raise ConfigError(f"data.max_length={max_length}: the backbone has positions for at most {limit} tokens; lower data.max_length")
+        raise ConfigError(f"{name}={max_length}: the backbone has positions for at most {limit} tokens; lower it")
+
+
+def _check_token_ids(model: Any, tokenizer: Any, location: str) -> None:
+    """Check that the model has an embedding for each id that its tokenizer can give.
+
+    Raises: ModelError if it has fewer.
+    """
+    num_embeddings = model.get_input_embeddings().num_embeddings
+    num_ids = 1 + max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids])
+    if num_ids > num_embeddings:
+        raise ModelError(f"{location}: its tokenizer has {num_ids:,} tokens, its model {num_embeddings:,} embeddings; give a matching pair")
 
 
 def _load_adapter_backbone(folder: str, config: ModelConfig, label_set: LabelSet, precision: str, revision: str | None) -> tuple[Any, Any]:
@@ -169,7 +178,7 @@ def _load_full(folder: str, revision: str | None) -> Any:
 
     with translate_loading_errors(folder):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True, **NO_REMOTE_CODE
+            folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True, use_safetensors=True, **NO_REMOTE_CODE
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{folder}: is not a trained classifier: its weights lack {missing}; train one with train.py")

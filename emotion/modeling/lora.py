@@ -4,6 +4,7 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from emotion.errors import ModelError
 from emotion.modeling.backbones import silence_deprecations, translate_loading_errors
 from emotion.modeling.quantization import count_weights, is_quantized
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FINGERPRINT_ROWS = 256
 """Rows of the embedding matrix that enter a backbone's fingerprint."""
 
@@ -57,8 +59,11 @@ def load_adapter(model: Any, folder: str, revision: str | None) -> Any:
     Raises: ModelError if they do not fit the model.
     """
     import peft
+    from huggingface_hub import hf_hub_download
 
     with translate_loading_errors(folder), silence_deprecations():
+        if not Path(folder).is_dir():
+            hf_hub_download(folder, ADAPTER_WEIGHTS, revision=revision)  # raises if there are pickled weights only, which peft would read
         return peft.PeftModel.from_pretrained(freeze_backbone(model), folder, revision=revision)
 
 

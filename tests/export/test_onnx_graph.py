@@ -19,7 +19,7 @@ def predict(predictor, folder, onnx_folder, texts, calibration_texts=None):
     onnx_folder.mkdir()
     write_encoder_graph(predictor, onnx_folder / "model.onnx", calibration_texts)
     onnx.checker.check_model(onnx.load(onnx_folder / "model.onnx"))
-    (onnx_folder / "about.json").write_text(json.dumps({"precision": "any", "pad_token_id": predictor.pad_token_id}))
+    (onnx_folder / "about.json").write_text(json.dumps({"precision": "fp32", "pad_token_id": predictor.pad_token_id}))
     return OnnxPredictor.open(folder, onnx_folder).predict_logits(texts), (onnx_folder / "model.onnx").stat().st_size
 
 

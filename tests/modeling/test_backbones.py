@@ -1,6 +1,8 @@
 """Where backbones and tokenizers are found, and the messages when they are not."""
 
+import ast
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,9 +12,9 @@ from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
 from emotion.modeling import backbones
-from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
+from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone, translate_loading_errors
 from emotion.modeling.build import build_model
-from tests.conftest import run_script
+from tests.conftest import ROOT, run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 
@@ -46,6 +48,33 @@ def test_incomplete_folder_is_one_line(tmp_path):
     with pytest.raises(ModelError, match="not a complete model folder") as caught:
         load_tokenizer(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_on_the_hub_without_safetensors_is_one_line():
+    with pytest.raises(ModelError) as caught, translate_loading_errors("someone/pickled"):
+        raise OSError("someone/pickled does not appear to have a file named model.safetensors")
+    message = "someone/pickled: cannot be loaded: only safetensors are read; give a model with .safetensors weights, which save_pretrained"
+    assert str(caught.value).startswith(message)
+
+
+def test_every_model_is_loaded_from_safetensors():
+    """On the Hub too, where no folder can be searched for pickles before."""
+    calls = [
+        node
+        for path in (ROOT / "emotion").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and re.match(r"AutoModel\w*\.from_pretrained$", ast.unparse(node.func))
+    ]
+    assert len(calls) >= 3 and all("use_safetensors=True" in ast.unparse(call) for call in calls)
+
+
+@pytest.mark.parametrize("error", [AttributeError(), KeyError("a\nb"), TypeError("x" * 1_000)], ids=repr)
+def test_any_error_of_a_library_while_loading_is_one_line(error, tmp_path):
+    with pytest.raises(ModelError, match="not a complete model folder") as caught, translate_loading_errors(str(tmp_path)):
+        raise error
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    with pytest.raises(ModelError, match=r"^mine$"), translate_loading_errors(str(tmp_path)):
+        raise ModelError("mine")
 
 
 def test_mistral_pads_with_its_unknown_token_and_gemma_with_its_own_pad_token(tiny_backbones):
