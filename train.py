@@ -14,22 +14,24 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-from accelerate.utils import set_seed
-
-from emotion.config import BASELINE, format_keys, load_config
-from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, tokenize
-from emotion.distributed.collectives import translate_process_group_errors
-from emotion.distributed.launch import start_launch
 from emotion.errors import exit_on_error
-from emotion.evaluation.selection import score_checkpoint
-from emotion.modeling.build import build_model
-from emotion.planning.plan import format_plan, plan_run
-from emotion.tracking.trackers import choose_backend
-from emotion.training.baseline_run import fit_baseline_run
-from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
-from emotion.training.run import Run, open_runs
+
+with exit_on_error():  # imports take seconds, in which Ctrl-C prints one line too
+    import numpy as np
+    import torch
+    from accelerate.utils import set_seed
+
+    from emotion.config import BASELINE, format_keys, load_config
+    from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, tokenize
+    from emotion.distributed.collectives import translate_process_group_errors
+    from emotion.distributed.launch import start_launch
+    from emotion.evaluation.selection import score_checkpoint
+    from emotion.modeling.build import build_model
+    from emotion.planning.plan import format_plan, plan_run
+    from emotion.tracking.trackers import choose_backend
+    from emotion.training.baseline_run import fit_baseline_run
+    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+    from emotion.training.run import Run, open_runs
 
 
 def main() -> int:

@@ -1,15 +1,51 @@
-"""Errors that a user can cause and correct.
+"""Errors that a user can cause and correct, and how a script ends with one.
 
-Each message says where the error is, which value was given, what is allowed and what to do. The scripts catch `EmotionError` only: they
-print its message and exit with status 2. Any other exception is a bug in this project and keeps its traceback.
+Each message says where the error is, which value was given, what is allowed and what to do. The scripts catch `EmotionError` and the errors
+of files and streams only: they print one line and exit with status 2. Any other exception is a bug in this project and keeps its traceback.
+No secret reaches stderr, whatever a message quotes.
 """
 
+import os
+import re
+import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from types import FrameType
+from typing import Any
+
+from emotion.terminal import escape_controls
+
+SECRET = re.compile(
+    r"""
+    (?<=://)[^/?\#\s'"]+(?=@)  # the user of a URL
+    | (?<![A-Za-z0-9])(?:
+        hf_(?:[A-Za-z0-9]{20,}|(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{8,})  # but not hf_datasets
+        | wandb_v1_\w{8,} | (?:AKIA|ASIA)[A-Z0-9]{16} | AIza[\w-]{30,} | gh[a-z]_\w{16,} | github_pat_\w{16,} | glpat-[\w-]{16,}
+        | gsk_\w{16,} | xox[a-z]-[\w-]{8,} | (?<!-)sk-[\w-]{16,}
+      )
+    | (?<![\w/@])(?<!revision=)[0-9a-f]{40}(?!\w)  # a key of Weights & Biases, but not the commit in a path or setting
+    | (?P<name>
+        (?i:token|secret|passwd|password|api[_-]?key|access[_-]?key(?:[_-]id)?|credential|signature)=
+        | (?<=[?&])(?i:auth|code|key|pwd|sig)=
+        | (?i:bearer\s+)(?=\S{8})
+      )[^\s&;,]+
+    """,
+    re.VERBOSE,
+)
+"""What is a secret by its form; `name` is what stands before it."""
+SECRET_VARIABLE = re.compile(r"(?:TOKEN(?!IZER)|SECRET|PASSWORD|API_?KEY|ACCESS_KEY)(?!.*_(?:PATH|FILE|DIR|FOLDER|URL)$)", re.IGNORECASE)
+"""Names of the environment variables whose values are secrets."""
+MIN_SECRET_LENGTH = 8
+"""Length of a secret in an environment variable: shorter values, such as `true`, are found in too many messages."""
 
 
 class EmotionError(Exception):
-    """An error that the user can correct; the message is complete without a traceback."""
+    """An error that the user can correct; the message is complete without a traceback. Each argument is a line of it."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class ConfigError(EmotionError):
@@ -32,30 +68,112 @@ class TrainingError(EmotionError):
     """A training run that cannot start or continue."""
 
 
+def mask_secrets(text: str) -> str:
+    """Return the text with `***` in place of everything that looks like a secret, or is the value of a variable such as `HF_TOKEN`."""
+    for value in sorted((value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)), key=len, reverse=True):
+        if len(value) >= MIN_SECRET_LENGTH:
+            text = text.replace(value, "***")
+    return SECRET.sub(lambda match: f"{match['name'] or ''}***", text)
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Exit with status 2 and the message of an `EmotionError` on stderr, and with status 130 on Ctrl-C."""
-    try:
-        yield
-    except EmotionError as error:
-        raise SystemExit(_report(f"error: {error}", status=2)) from None
-    except KeyboardInterrupt:
-        raise SystemExit(_report("interrupted", status=130)) from None
-    except BrokenPipeError:  # the reader of the output, such as `head`, closed the pipe
-        raise SystemExit(_silence_stdout()) from None
+    """Exit with status 2 and one line on stderr for an `EmotionError` or a file that cannot be used, and with status 130 on Ctrl-C.
+
+    Such a file may be a standard stream: closed, or on a full device. Inside the block no secret is written to stderr.
+    """
+    _open_closed_streams()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be UTF-8, or the terminal's encoding not have a label
+    _mask_stderr()
+    with _remember_interrupt() as interrupts:
+        try:
+            try:
+                yield
+            finally:
+                sys.stdout.flush()  # at exit, an error would be a traceback
+        except BaseException as error:
+            ending = _describe_end(error, bool(interrupts))
+            if ending is None:
+                raise
+            raise SystemExit(_report(*ending)) from None
 
 
-def _report(message: str, status: int) -> int:
-    import sys
+def _describe_end(error: BaseException, is_interrupted: bool) -> tuple[list[str], int] | None:
+    """Return the lines and the exit status for an exception; None for one that is a bug, or the script's own end."""
+    if isinstance(error, KeyboardInterrupt) or (is_interrupted and isinstance(error, Exception)):
+        return ["interrupted"], 130
+    if isinstance(error, EmotionError):
+        first, *others = map(str, error.args)
+        return [f"error: {first}", *others], 2
+    if isinstance(error, BrokenPipeError):  # the reader of the output, such as `head`, closed the pipe
+        return [], 0
+    if isinstance(error, OSError) and error.strerror:
+        if isinstance(error.filename, str | bytes):
+            return [f"error: {os.fsdecode(error.filename)}: cannot be used ({error.strerror}); give another path"], 2
+        return [f"error: stdin or stdout: cannot be used ({error.strerror}); redirect it to another file"], 2
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return [f"error: {error.object[:200]!r}: is not valid UTF-8; rename the file"], 2
+    return None
 
-    print(message, file=sys.stderr, flush=True)
+
+def _report(lines: list[str], status: int) -> int:
+    for line in lines:
+        with suppress(OSError):
+            print(escape_controls(line), file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # what cannot be written is dropped, so that the flush at exit does not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return status
 
 
-def _silence_stdout() -> int:
-    """Redirect stdout to the null device, so that the flush at exit does not fail on the closed pipe."""
-    import os
-    import sys
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller has closed; otherwise the next file that is opened becomes stdout, or messages do.
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    The use of stdin and stdout is then an error, as their file is opened in the other direction; messages are dropped.
+    """
+    for name, flags in (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
+def _mask_stderr() -> None:
+    """Let no secret reach stderr, whoever writes it: argparse quotes the words that it does not know, libraries quote URLs."""
+    if "write" not in vars(sys.stderr):
+        write = sys.stderr.write
+        vars(sys.stderr)["write"] = lambda text: write(mask_secrets(text))
+
+
+@contextmanager
+def _remember_interrupt() -> Iterator[list[int]]:
+    """Yield a list that is not empty after Ctrl-C, whose KeyboardInterrupt need not arrive.
+
+    C code can turn it into another exception, as imports do. Where Python drops it, as in a `__del__`, it is raised again.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    def raise_again(dropped: Any) -> None:
+        from threading import Timer, get_ident
+
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            Timer(0.01, signal.pthread_kill, (get_ident(), signal.SIGINT)).start()  # not now: Python would drop it again
+        else:
+            hook(dropped)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or the caller's own
+        yield interrupts
+        return
+    hook, sys.unraisablehook = sys.unraisablehook, raise_again
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupts
+    finally:
+        # The second Ctrl-C ends the process at once: while the interpreter shuts down, it would be a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if interrupts else signal.default_int_handler)
+        sys.unraisablehook = hook

@@ -1,13 +1,15 @@
 """Atomic writes: data is written to a temporary path and then renamed, so a path always holds a complete file or folder, or none."""
 
 import errno
+import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from emotion.errors import StorageError
 
@@ -19,6 +21,8 @@ DISK_FULL_REASONS = {
 """Error numbers that mean there is not enough space, with the text for the user."""
 DISK_FULL_MESSAGES = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
 """The operating system's messages for the same errors: safetensors passes on the message, not the number."""
+MAX_NAME_BYTES = 240
+"""Longest name that still has room for the dots and the ending of a temporary one: file systems allow 255 bytes."""
 
 
 @contextmanager
@@ -29,51 +33,60 @@ def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
 
     Raises: StorageError if the path is not writable or the device is full; the previous file or folder is then unchanged.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial, old = _name_beside(path, "partial"), _name_beside(path, "old")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise StorageError(f"{path}: is neither a file nor a folder; choose another path")  # a rename would replace a device
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
+        if partial.is_dir():
+            _share_permissions(partial)
         if path.is_dir():  # a rename cannot replace a folder: keep the old one until the new one has its name
-            old = path.with_name(f".{path.name}.old")
             _remove(old)
             path.rename(old)
             partial.rename(path)
             _remove(old)
         else:
             partial.replace(path)
-    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
-        if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # raised by the caller's block, not by this write
+    except Exception as error:
+        if (reason := _find_disk_full_reason(error)) is not None:
+            _remove(partial)
+            raise StorageError(_describe_disk_full(path, reason, num_bytes)) from None
+        if not _is_refusal(error, path, partial):
             raise
         raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
-    except Exception as error:
-        if (reason := _find_disk_full_reason(error)) is None:
-            raise
-        _remove(partial)
-        raise StorageError(_describe_disk_full(path, reason, num_bytes)) from None
     finally:
         with suppress(OSError):
             _remove(partial)
 
 
+def restore_name(path: Path) -> None:
+    """Give a folder its name back if a kill came between the two renames of `atomic_write`."""
+    old = _name_beside(path, "old")
+    if old.is_dir() and not path.exists():
+        old.rename(path)
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a file.
 
-    Raises: StorageError if the device is full.
+    Raises: StorageError if the file is not writable or the device is full.
     """
     try:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
     except OSError as error:
         if (reason := _find_disk_full_reason(error)) is None:
-            raise
+            raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
         raise StorageError(_describe_disk_full(path, reason, len(line) + 1)) from None
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write values as JSON; nan and infinity become `null`, because JSON cannot represent them."""
+    text = json.dumps(replace_nan(values), indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(replace_nan(values), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # what UTF-8 lacks is then a JSON escape
 
 
 def replace_nan(values: Any) -> Any:
@@ -101,8 +114,32 @@ def _describe_disk_full(path: Path, reason: str, num_bytes: int | None) -> str:
     return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free); free some space and start again"
 
 
+def _name_beside(path: Path, ending: str) -> Path:
+    """Return the hidden file `.NAME.ending` in the folder of a path."""
+    name = os.fsencode(path.name)
+    return path.with_name(f".{path.name if len(name) <= MAX_NAME_BYTES else hashlib.sha256(name).hexdigest()}.{ending}")
+
+
+def _share_permissions(folder: Path) -> None:
+    """Give the files of a folder the permissions that the umask gave the folder: safetensors lets only the owner read its files."""
+    permissions = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o666 != permissions:
+            path.chmod(permissions)
+
+
+def _is_refusal(error: Exception, path: Path, partial: Path) -> TypeGuard[OSError]:
+    """Return whether the system refused to write `path`; the error may also be about another file that the caller reads."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return False
+    if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # the caller has written nothing
+        return False
+    target = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else partial
+    return target == path or partial.is_relative_to(target) or target.is_relative_to(partial)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -105,3 +105,72 @@ def test_every_key_has_a_description():
     expected = [f"{s.name}.{f.name}" for s in dataclasses.fields(Config) for f in dataclasses.fields(getattr(Config(), s.name))]
     assert [key for key, _, _ in rows] == expected and len(expected) > 30
     assert all(len(text) > 5 for _, _, text in rows)
+
+
+SECRETS = {
+    "hub.repo": "https://someone:hunter22@host/name",
+    "data.source": "s3://AKIAIOSFODNN7EXAMPLE/emotions",
+    "data.train": "https://host/train.csv?token=hunter22",
+    "data.label_names": "joy,hf_" + "plantedTOKEN" * 3,
+    "model.revision": "ghp_" + "a1" * 18,
+    "run.name": "correct horse",
+}
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_as_a_setting_is_refused_and_not_printed(key, monkeypatch):
+    monkeypatch.setenv("STORE_PASSWORD", "correct horse")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [f"{key}={SECRETS[key]}"])
+    expected = f"config: {key}: looks like a token or password, and settings are written to files; set HF_TOKEN or WANDB_API_KEY instead"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("override", ["training.seed={}", "hub.{}=1", "{}", "training.precision={}"])
+def test_no_error_quotes_a_secret(override, tmp_path):
+    secret = SECRETS["data.train"]
+    path = tmp_path / "c.yaml"
+    path.write_text(f"data: [{{{secret}\n")
+    for arguments in ((None, [override.format(secret)]), (path,)):
+        with pytest.raises(ConfigError) as caught:
+            load_config(*arguments)
+        assert "hunter22" not in str(caught.value)
+
+
+def test_what_only_resembles_a_secret_is_accepted():
+    overrides = [
+        "model.revision=" + "0123456789" * 4,
+        "data.source=/data/hf_datasets/emotions",
+        "hub.repo=someone/task-based-classification",
+    ]
+    assert load_config(None, overrides).model.revision == "0123456789" * 4
+
+
+def test_the_config_of_an_older_run_loads_with_what_is_refused_now(tmp_path):
+    config = dataclasses.replace(Config(), hub=dataclasses.replace(Config().hub, repo=SECRETS["hub.repo"]))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(to_dict(config)))
+    assert load_config(path, is_of_run=True) == config
+    with pytest.raises(ConfigError, match="looks like a token"):
+        load_config(path)
+
+
+def test_text_that_no_file_can_hold_is_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text('run: {name: "a\\0b"}\n')
+    cases = [(None, ["run.name=caf\udce9"]), (None, ["data.label_names=joy,caf\udce9"]), (path,)]
+    for arguments, shown in zip(cases, [r"run.name='caf\udce9'", r"data.label_names='joy,caf\udce9'", r"run.name='a\x00b'"], strict=True):
+        with pytest.raises(ConfigError) as caught:
+            load_config(*arguments)
+        assert str(caught.value).endswith(f": {shown}: must be valid UTF-8, without a NUL character")
+
+
+def test_a_value_that_yaml_cannot_read_is_text_or_one_line(tmp_path):
+    """PyYAML raises a ValueError for a date that does not exist, and a RecursionError for what is nested too deep."""
+    assert load_config(None, ["run.name=2026-13-45"]).run.name == "2026-13-45"
+    path = tmp_path / "c.yaml"
+    for content in ("run: {name: 2026-13-45}\n", "run: " + "[" * 1_000):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match="is not valid YAML") as caught:
+            load_config(path)
+        assert "\n" not in str(caught.value)

@@ -17,6 +17,8 @@ from tests.conftest import make_once, run_script, start_processes, start_script
 from tests.runs import assert_same_run, kill_when, train_arguments, wait_until
 
 VARIANTS = {"full": ("bert", []), "nf4": ("mistral", ["lora.r=4", "model.quantization=nf4"])}
+HANG_UP = signal.SIGTERM if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else signal.SIGHUP
+"""What a closed terminal sends; tests that run under nohup cannot receive it."""
 SETTINGS = ["training.per_device_batch_size=32", "training.epochs=3", "training.log_every=7", "training.save_every_steps=3"]
 """39 steps."""
 
@@ -64,12 +66,23 @@ def test_killed_and_resumed_equals_uninterrupted(variant, whole_run, command, tm
     assert again.returncode == 2 and "is finished" in again.stderr
 
 
+@pytest.mark.slow
+def test_killed_after_the_last_step(whole_run, command, tmp_path):
+    """When all that was left to do was to write the results."""
+    arguments, states = command("full", tmp_path, "cut", "--resume"), tmp_path / "cut" / "state"
+    assert kill_when(arguments, lambda: (states / "step-000000039").exists()) == -signal.SIGKILL
+    resumed = run_script(*arguments)
+    assert resumed.returncode == 0 and "resumed after step 39" in resumed.stdout, resumed.stderr
+    assert_same_run(whole_run("full"), tmp_path / "cut")
+
+
 def rename_to_older_version(state):
-    """Give the keys of a state's progress.json the names that earlier versions wrote."""
+    """Give the keys of a state's progress.json the names that earlier versions wrote, and take away a setting that they did not have."""
     path, checksums = state / "progress.json", state / "checksums.json"
     progress = json.loads(path.read_text())
     progress["window_size"] = progress.pop("batch_size")
     progress["fingerprint"]["windows of a bucket"] = progress["fingerprint"].pop("batches of a bucket")
+    del progress["fingerprint"]["data.max_line_length"]
     path.write_text(json.dumps(progress))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     checksums.write_text(json.dumps(json.loads(checksums.read_text()) | {path.name: digest}))
@@ -190,8 +203,8 @@ def test_started_on_two_processes_and_resumed_on_one(command, tmp_path):
     scripts = start_processes(*arguments)
     wait_until(scripts[0], lambda: len(list_states(states)) == 2)
     for script in scripts:
-        script.send_signal(signal.SIGTERM)
-    assert [script.wait(120) for script in scripts] == [128 + signal.SIGTERM] * 2
+        script.send_signal(HANG_UP)
+    assert [script.wait(120) for script in scripts] == [128 + HANG_UP] * 2
     assert len(list_states(states)) > 0
     resumed = run_script(*arguments, "--resume")
     assert resumed.returncode == 0, resumed.stderr

@@ -37,6 +37,7 @@ def test_run_folder_has_exactly_the_documented_files(tiny_run):
     names = ("README.md", "config.json", "emotion.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     model = {f"model/{name}" for name in names}
     top = {"config.yaml", "environment.json", "metrics.jsonl", "efficiency.json", "predictions/validation.parquet", "report/training.png"}
+    top.add(".lock")
     assert {name for name in files if not name.startswith(("report/test", "predictions/test"))} == report | model | top
     for path in (tiny_run / name for name in report if name.endswith(".png")):
         with Image.open(path) as plot:

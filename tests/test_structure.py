@@ -18,8 +18,9 @@ FLOORS = [
     {"evaluation", "data"},
     {"distributed"},
     {"cpu"},
-    {"config", "labels", "files"},
+    {"config", "labels", "files", "locks", "checks"},
     {"errors"},
+    {"terminal"},
 ]
 """Rooms of the package, top floor first; a room imports from floors below its own only."""
 LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -3,7 +3,7 @@
 `settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
 """
 
-from emotion.config.loading import TOKEN, describe_keys, format_keys, load_config, to_dict
+from emotion.config.loading import describe_keys, format_keys, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,
@@ -24,7 +24,6 @@ __all__ = [
     "BASELINE",
     "BOUNDS",
     "INERT_SECTIONS",
-    "TOKEN",
     "Config",
     "DataConfig",
     "DecisionConfig",

@@ -14,14 +14,16 @@ from typing import Any, Literal
 import yaml
 
 from emotion.config.settings import BASELINE, BOUNDS, Config
-from emotion.errors import ConfigError
+from emotion.errors import ConfigError, mask_secrets
 
-TOKEN = re.compile(r"hf_\w{8,}|wandb_v1_\w{8,}|\b[0-9a-f]{40}\b")
-"""Pattern of access tokens of the Hub and of Weights & Biases."""
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""NUL, and what Python reads in place of bytes that are not UTF-8."""
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
     """Return the config of a YAML file, or the defaults if `path` is None, with `section.key=value` overrides applied.
+
+    `is_of_run` is for the file in a run folder: an earlier version may have written what is refused as a secret now.
 
     Raises: ConfigError that lists every unknown key, wrong type and value out of bounds.
     """
@@ -31,9 +33,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
     if not problems:
-        problems = [*_check_bounds(config), *_check_combinations(config), *_find_secrets(config)]
+        problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
+        problems += [] if is_of_run else _find_secrets(config)
     if problems:
-        raise ConfigError(f"{path or 'config'}: " + "; ".join(problems))
+        raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
 
 
@@ -72,8 +75,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); see configs/ for the published configs") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of the encoding, or of a date such as 2026-13-01
+        raise ConfigError(f"{path}: is not valid YAML: {mask_secrets(' '.join(str(error).split()))}") from None
     if not isinstance(values or {}, dict):
         raise ConfigError(f"{path}: must contain sections such as `data:`, got a {type(values).__name__}")
     return values or {}
@@ -88,7 +91,7 @@ def _apply_override(values: dict[str, Any], override: str, problems: list[str]) 
         return
     try:
         value = yaml.safe_load(text) if text.strip() else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     if values.get(section) is None:
         values[section] = {}
@@ -171,13 +174,23 @@ def _suggest_key(key: str, names: list[str]) -> str:
 
 
 def _find_secrets(config: Config) -> list[str]:
-    """Return a problem for each value that looks like an access token: the config is written to the run folder and sent to trackers."""
+    """Return a problem for each value that looks like a secret: the config is written to the run folder and sent to trackers."""
     return [
-        f"{section}.{key}: looks like a token, and settings are written to files; set HF_TOKEN or WANDB_API_KEY instead"
-        for section, values in to_dict(config).items()
-        for key, value in values.items()
-        if key != "revision" and TOKEN.search(str(value))  # a revision may be a commit hash, which has 40 hexadecimal digits too
+        f"{key}: looks like a token or password, and settings are written to files; set HF_TOKEN or WANDB_API_KEY instead"
+        for key, text in _list_texts(config)
+        if mask_secrets(f"{key}={text}") != f"{key}={text}"
     ]
+
+
+def _find_unwritable(config: Config) -> list[str]:
+    """Return a problem for each value that no file can hold, such as a name that is not UTF-8: saving the model would fail."""
+    return [f"{key}={text!r}: must be valid UTF-8, without a NUL character" for key, text in _list_texts(config) if UNWRITABLE.search(text)]
+
+
+def _list_texts(config: Config) -> list[tuple[str, str]]:
+    """Return (key, text) of each setting that is a string or a list of strings."""
+    settings = [(f"{section}.{key}", value) for section, values in to_dict(config).items() for key, value in values.items()]
+    return [(key, value if isinstance(value, str) else ",".join(value)) for key, value in settings if isinstance(value, str | list)]
 
 
 def _check_bounds(config: Config) -> list[str]:

@@ -25,7 +25,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         ids, label_set, labels, probabilities = folder.read_predictions(split)
         decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]
         efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); evaluate its {split} split again") from None
     rule = DecisionRule.from_dict(decision, len(label_set), str(folder.report(split) / "metrics.json"))
     predictions = rule.decide(probabilities)
@@ -33,5 +33,11 @@ def read_finished_run(path: str, split: str = "test") -> Run:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a file; an empty dict if the file does not exist."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """Return the object in a file; an empty dict if the file does not exist.
+
+    Raises: ValueError if it holds anything else.
+    """
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} does not hold a JSON object")
+    return values

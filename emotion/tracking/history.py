@@ -1,16 +1,64 @@
 """The log of a run: rows of metrics.jsonl, a progress bar, and one printed line per validation."""
 
+import hashlib
+import json
+import math
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from emotion.checks import is_number
 from emotion.evaluation.selection import Candidate
-from emotion.tracking.efficiency import EfficiencyMeter, StepResult, measure_peak_memory
+from emotion.files import atomic_write
+from emotion.tracking.efficiency import COUNTS, EfficiencyMeter, StepResult, measure_peak_memory
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking
+
+DRAWN_KEYS = {
+    "train": {"step", "loss"},
+    "validation": {"step", "epoch", "loss", "macro_average_precision", "macro_f1_tuned", "micro_f1_tuned"},
+}
+"""What the curves of a run need of a row of metrics.jsonl, by the row's kind."""
+
+
+def check_position(position: dict[str, Any]) -> None:
+    """Raise a ValueError, KeyError or TypeError for a position that `History.capture` cannot have returned."""
+    numbers = [position["metrics_size"], *position["losses"], *(position["meter"][name] for name in (*COUNTS, "seconds"))]
+    if not all(is_number(number, -math.inf, math.inf) for number in numbers):
+        raise ValueError(f"the position of the log is {position!r:.200}")
+
+
+def restore_log(path: Path, size: int, checksum: str | None) -> str | None:
+    """Cut metrics.jsonl to the first `size` bytes, which a state knows, and return a message if they are not what was written.
+
+    Lines of them that are not rows are then dropped. States of older versions have no `checksum`.
+    """
+    content = _read_bytes(path)
+    rows = [line for line in content[:size].splitlines(keepends=True) if _is_row(line)]
+    kept = b"".join(rows)
+    if kept != content or not path.is_file():
+        with atomic_write(path) as partial:
+            partial.write_bytes(kept)
+    if len(kept) == size and checksum in (None, hashlib.sha256(kept).hexdigest()):
+        return None
+    return f"{path}: rows are missing or changed; {len(rows):,} of those before the state are left; the model is not affected"
+
+
+def _read_bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _is_row(line: bytes) -> bool:
+    """Return whether a line of metrics.jsonl is a whole row that can be drawn."""
+    try:
+        row = json.loads(line)
+        return line.endswith(b"\n") and type(row["step"]) is int and row.keys() >= DRAWN_KEYS[row["kind"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 class History:
@@ -41,17 +89,21 @@ class History:
 
     def capture(self) -> dict[str, Any]:
         """Return the position of the log, for a resumed run."""
-        size = self._run.metrics.stat().st_size if self._run.metrics.is_file() else 0
-        return {"metrics_size": size, "losses": list(self._losses), "meter": self._meter.capture()}
+        content = _read_bytes(self._run.metrics)
+        log = {"metrics_size": len(content), "metrics_checksum": hashlib.sha256(content).hexdigest()}
+        return {**log, "losses": list(self._losses), "meter": self._meter.capture()}
 
     def restore(self, position: dict[str, Any], step: int) -> None:
-        """Continue from a position that `capture` returned after `step` steps; rows that were written later are removed."""
+        """Continue from a position that `capture` returned after `step` steps; rows that were written later are removed.
+
+        Where earlier rows are lost, a message is printed and the log goes on from those that are left.
+        """
         self._losses = list(position["losses"])
         self._meter.restore(position["meter"])
         self._progress.update(step - self._progress.n)
         if not self._is_silent:
-            with self._run.metrics.open("ab") as stream:
-                stream.truncate(position["metrics_size"])
+            if message := restore_log(self._run.metrics, position["metrics_size"], position.get("metrics_checksum")):
+                self.say(message)
             for row in self._run.read_metrics():
                 self._tracking.log(row)
 

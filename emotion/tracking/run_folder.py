@@ -5,6 +5,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emotion.config import TOKEN, Config, load_config, to_dict
-from emotion.errors import ConfigError, ModelError
+from emotion.config import Config, load_config, to_dict
+from emotion.errors import ConfigError, DataError, ModelError, mask_secrets
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
+from emotion.locks import hold_lock
 
 GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
@@ -52,8 +55,13 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether training reached its end."""
-        return self.efficiency.is_file() and json.loads(self.efficiency.read_text(encoding="utf-8"))["interrupted_after_step"] is None
+        """Whether training reached its end. Where efficiency.json is damaged, the states tell: a finished run has none."""
+        if not self.efficiency.is_file():
+            return False
+        try:
+            return json.loads(self.efficiency.read_text(encoding="utf-8"))["interrupted_after_step"] is None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return not any(self.states.glob("*"))
 
     @property
     def quarantine(self) -> Path:
@@ -86,24 +94,38 @@ class RunFolder:
             earlier = [cls(path) for path in sorted(parent.glob(f"{config_name}-*"), reverse=True)]
             unfinished = [run for run in earlier if not run.is_finished]
             folder = unfinished[0] if config.run.name is None and unfinished else folder
-            if folder.is_finished:
-                raise ConfigError(f"{folder.path}: is finished, so there is nothing to resume; choose another run.name=NAME")
+            folder.check_unfinished()
         elif folder.path.exists():
             raise ConfigError(folder._describe_taken())
         return folder
 
-    def create(self, config: Config, command: list[str], is_resumed: bool = False) -> None:
-        """Create the folder with config.yaml and environment.json; a resumed run may reuse a folder, whose log is cleared.
+    def check_unfinished(self) -> None:
+        """Raise a ConfigError if the run is finished."""
+        if self.is_finished:
+            raise ConfigError(f"{self.path}: is finished, so there is nothing to resume; choose another run.name=NAME")
 
-        Raises: ConfigError if the folder cannot be created.
+    def make(self, is_resumed: bool = False) -> None:
+        """Make the folder; that of a resumed run may exist.
+
+        Raises: ConfigError if the folder exists or cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=is_resumed or self.teachers.is_dir())
-            self.metrics.unlink(missing_ok=True)
         except FileExistsError:
             raise ConfigError(self._describe_taken()) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be created ({error.strerror}); choose another run.folder=FOLDER") from None
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process trains this run or writes its model.
+
+        Raises: LockHeldError if another process is in it.
+        """
+        return hold_lock(self.path / ".lock", f"{self.path}: is being written", "wait for it, or choose another run.name=NAME")
+
+    def begin(self, config: Config, command: list[str]) -> None:
+        """Write config.yaml and environment.json, and clear the log."""
+        self.metrics.unlink(missing_ok=True)
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
         write_json(self.path / "environment.json", _describe_environment(command))
 
@@ -114,7 +136,7 @@ class RunFolder:
 
     def read_config(self) -> Config:
         """Return the run's config."""
-        return load_config(self.config)
+        return load_config(self.config, is_of_run=True)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
@@ -132,28 +154,47 @@ class RunFolder:
         columns |= {f"{GOLD}{name}": labels[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with atomic_write(self.predictions(split)) as partial:
-            pd.DataFrame(columns).to_parquet(partial, index=False)
+            pd.DataFrame(columns).to_parquet(partial, index=False, write_page_checksum=True)
 
     def read_probabilities(self, split: str, ids: list[str], label_set: LabelSet) -> np.ndarray | None:
-        """Return the stored probabilities of exactly these rows, float32 (n, L); None if there are none."""
+        """Return the stored probabilities of exactly these rows, float32 (n, L); None if there are none, or the file is damaged."""
         import pandas as pd
 
-        if not self.predictions(split).is_file():
+        path = self.predictions(split)
+        if not path.is_file():
             return None
-        frame = pd.read_parquet(self.predictions(split))
-        return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
+        try:
+            with _translate_damage(path):
+                frame = pd.read_parquet(path, page_checksum_verification=True)
+                return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
+        except DataError as error:
+            print(error, file=sys.stderr)
+            return None
 
     def read_predictions(self, split: str) -> tuple[list[str], LabelSet, np.ndarray, np.ndarray]:
-        """Return the stored ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), of a split."""
+        """Return the stored ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), of a split.
+
+        Raises: DataError if the file is damaged.
+        """
         import pandas as pd
 
-        frame = pd.read_parquet(self.predictions(split))
-        names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
-        labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
-        return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
+        with _translate_damage(self.predictions(split)):
+            frame = pd.read_parquet(self.predictions(split), page_checksum_verification=True)
+            names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
+            labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
+            return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
 
     def _describe_taken(self) -> str:
         return f"{self.path}: exists already; resume it with --resume, choose another run.name=NAME, or remove it"
+
+
+@contextmanager
+def _translate_damage(path: Path) -> Iterator[None]:
+    """Raise a DataError in place of what a library raises for a damaged file."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
+        raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); restore it, or predict the split again") from None
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
@@ -182,7 +223,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
     import torch
 
     return {
-        "command": [_mask_secret(argument) for argument in command],
+        "command": [mask_secrets(argument) for argument in command],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _read_git_commit(),
         "python": sys.version.split()[0],
@@ -191,11 +232,6 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "packages": {name: _read_version(name) for name in PACKAGES},
     }
-
-
-def _mask_secret(argument: str) -> str:
-    """Return a command-line argument with `***` in place of everything that looks like a token of the Hub or a tracker."""
-    return TOKEN.sub("***", argument)
 
 
 def _read_git_commit() -> str | None:

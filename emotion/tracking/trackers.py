@@ -87,11 +87,10 @@ def start_tracking(config: Config, run: RunFolder) -> Tracking:
     backend = choose_backend(config.tracking)
     if backend == "none":
         return Tracking()
-    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
     try:
         if backend == "tensorboard":
             return _start_tensorboard(config, run)
-        return _start_wandb(config, run, environment)
+        return _start_wandb(config, run, json.loads((run.path / "environment.json").read_text(encoding="utf-8")))
     except Exception as error:
         print(f"tracking: {backend} cannot be started ({_shorten(error)}); the run continues without it", file=sys.stderr)
         return Tracking()

@@ -3,12 +3,13 @@
 Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
 """
 
-import json
+import math
 from dataclasses import replace
 
 import numpy as np
 from accelerate import Accelerator
 
+from emotion.checks import check_values, is_number, read_object
 from emotion.config import Config, DistillationConfig, HubConfig, RunConfig
 from emotion.data.reading import Examples
 from emotion.distributed.collectives import all_reduce_sum, ask_main
@@ -42,8 +43,11 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
 
 def sum_teacher_seconds(folder: RunFolder) -> float:
     """Return the seconds taken by the teachers that a run trained for itself."""
-    files = folder.teachers.glob("*/efficiency.json")
-    return float(sum(json.loads(path.read_text(encoding="utf-8"))["total_seconds"] for path in files))
+    files = sorted(folder.teachers.glob("*/efficiency.json"))
+    values = [read_object(path, "train the teacher again") for path in files]
+    for path, value in zip(files, values, strict=True):
+        check_values(value, {"total_seconds": ("a number", lambda x: is_number(x, 0, math.inf))}, f"{path}: ", "train the teacher again")
+    return float(sum(value["total_seconds"] for value in values))
 
 
 def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_set: LabelSet) -> list[str]:

@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: the first lets the step finish and saves a state, the second stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step finish and saves a state; Ctrl-C or SIGTERM again stops at once."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -17,9 +18,13 @@ class Interruption:
         self.signal: int | None = None
         """The signal that came, if one did."""
         self._previous: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> "Interruption":
-        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+        is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        numbers = [number for number in SIGNALS if number != signal.SIGHUP or not is_nohup]
+        self._previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -36,6 +41,14 @@ class Interruption:
         return self.signal is not None, is_save_due
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if number == signal.SIGHUP:
+            self._leave_terminal()
+        elif number == self.signal:  # another one can be the launcher's answer to the first
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = self.signal or number
+
+    def _leave_terminal(self) -> None:
+        """Redirect the output of a terminal that is gone: a message that cannot be written would end the run before its state is saved."""
+        for descriptor in self._terminals:
+            if not os.isatty(descriptor):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

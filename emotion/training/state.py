@@ -8,9 +8,9 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from emotion.cpu.fast_path import flush_stored_updates
 from emotion.data.batching import BUCKET_BATCHES
 from emotion.distributed.sharding import gather, shard_like
 from emotion.errors import ConfigError, TrainingError
-from emotion.files import atomic_write, write_json
+from emotion.files import atomic_write, restore_name, write_json
+from emotion.inference.sidecar import SIDECAR
+from emotion.tracking.history import check_position
+from emotion.tracking.run_folder import RunFolder
 
 PREFIX = "step-"
 PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
@@ -35,6 +38,8 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
     "best.safetensors",
 )
 CHECKSUMS = "checksums.json"
+FILES = {PROGRESS, WEIGHTS, OPTIMIZER, RANDOM}
+"""Files that every state has, beside `CHECKSUMS`; with `BEST`, those of a state after the first validation."""
 FREE_KEYS = (
     {
         f"training.{name}"
@@ -177,7 +182,7 @@ def read_newest_state(folder: Path) -> tuple[TrainState | None, list[str]]:
     for path in list_states(folder):
         try:
             return _read_state(path), messages
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             messages.append(f"{path}: is damaged ({error}); using the one before it")
     return None, messages
 
@@ -185,22 +190,30 @@ def read_newest_state(folder: Path) -> tuple[TrainState | None, list[str]]:
 def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> TrainState | None:
     """Return the newest whole state of a run, if there is one.
 
-    Raises: ConfigError if settings or data have changed since, unless that is forced, or if not all processes find the same state.
+    Raises: ConfigError if settings or data have changed since, unless that is forced, if not all processes find the same state, or if the
+    best model so far is gone, of which a state has the logits only.
     """
+    run = RunFolder(states.parent)
+    if accelerator.is_main_process:
+        restore_name(run.model)
     state, messages = read_newest_state(states)
     for message in messages:
         accelerator.print(message)
     steps = gather_object([state.progress.step if state is not None else 0])
     if len(set(steps)) > 1:
         raise ConfigError(
-            f"{states.parent}: the processes find states of different steps ({', '.join(map(str, steps))}, 0: none): "
+            f"{run.path}: the processes find states of different steps ({', '.join(map(str, steps))}, 0: none): "
             "set run.folder to a place that all machines share, or copy its state/ to each"
         )
     if state is None:
-        accelerator.print(f"{states.parent}: no state to resume, starting from the beginning")
+        accelerator.print(f"{run.path}: no state to resume, starting from the beginning")
         return None
-    check_unchanged(states.parent, state.progress.fingerprint, fingerprint, is_forced, accelerator)
-    accelerator.print(f"{states.parent}: resumed after step {state.progress.step:,}")
+    check_unchanged(run.path, state.progress.fingerprint, fingerprint, is_forced, accelerator)
+    if state.best_logits is not None and not (run.model / SIDECAR).is_file():
+        raise ConfigError(
+            f"{run.path}: cannot resume: its best model so far, {run.model}, is gone; put it back, or start anew with another run.name=NAME"
+        )
+    accelerator.print(f"{run.path}: resumed after step {state.progress.step:,}")
     return state
 
 
@@ -228,9 +241,12 @@ def fingerprint_settings(config: Config) -> dict[str, Any]:
 def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> None:
     """Compare the fingerprint of a run with the one it had; where it has changed, print the changes if that is forced.
 
+    A setting that the version of `before` did not have counts as its default.
+
     Raises: ConfigError naming each change, unless forced.
     """
-    if changes := describe_changes(before, after):
+    defaults = {key: value for key, value in fingerprint_settings(Config()).items() if key in after}
+    if changes := describe_changes(defaults | before, after):
         if not is_forced:
             raise ConfigError(f"{run}: cannot resume: these settings changed: {'; '.join(changes)}: give the old ones, or --resume-anyway")
         accelerator.print(f"resuming although these settings changed: {'; '.join(changes)}")
@@ -243,7 +259,9 @@ def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]
 
 def list_states(folder: Path) -> list[Path]:
     """Return the folders of states, newest first."""
-    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.is_dir()), reverse=True)
+    return sorted(
+        (path for path in folder.glob(f"{PREFIX}*") if path.is_dir() and path.name.removeprefix(PREFIX).isdecimal()), reverse=True
+    )
 
 
 def trained_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -273,14 +291,14 @@ def set_random_state(states: dict[str, torch.Tensor], process: int) -> None:
 
 
 def _read_state(path: Path) -> TrainState:
-    checksums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+    checksums = _read_object(path / CHECKSUMS)
+    if checksums.keys() - {BEST} != FILES or (path / BEST).exists() != (BEST in checksums):
+        raise ValueError(f"{CHECKSUMS} does not name its files")
     for name, checksum in checksums.items():
         if _checksum(path / name) != checksum:
             raise ValueError(f"{name} is not what was written")
-    progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-    progress, fingerprint = _rename_keys(progress), _rename_keys(progress["fingerprint"])
     return TrainState(
-        Progress(**progress | {"fingerprint": fingerprint}),
+        _read_progress(path),
         load_file(path / WEIGHTS),
         load_file(path / OPTIMIZER),
         load_file(path / RANDOM),
@@ -288,8 +306,27 @@ def _read_state(path: Path) -> TrainState:
     )
 
 
+def _read_progress(path: Path) -> Progress:
+    values = _rename_keys(_read_object(path / PROGRESS))
+    progress = Progress(**values | {"fingerprint": _rename_keys(values["fingerprint"])})
+    types = {field.name: get_origin(field.type) or field.type for field in fields(Progress)}
+    if wrong := [name for name, expected in types.items() if type(getattr(progress, name)) is not expected]:
+        raise ValueError(f"{PROGRESS} has values of another type: {', '.join(wrong)}")
+    if progress.step != int(path.name.removeprefix(PREFIX)):
+        raise ValueError(f"{PROGRESS} is of step {progress.step}")
+    check_position(progress.history)
+    return progress
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} does not hold a JSON object")
+    return values
+
+
 def _rename_keys(values: dict[str, Any]) -> dict[str, Any]:
-    return {RENAMED.get(key, key): value for key, value in values.items()}
+    return {RENAMED.get(key, key): value for key, value in dict(values).items()}
 
 
 def _checksum(path: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 from emotion.config import load_config
 from emotion.errors import ConfigError
 from emotion.tracking.run_folder import RunFolder
-from emotion.tracking.trackers import Tracking, choose_backend, has_wandb_key
+from emotion.tracking.trackers import Tracking, choose_backend, has_wandb_key, start_tracking
 from tests.conftest import run_script
 from tests.runs import kill_when, train_arguments
 
@@ -167,3 +167,12 @@ def test_key_of_wandb_login_is_found(monkeypatch, tmp_path):
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert has_wandb_key()
+
+
+def test_a_damaged_description_of_the_environment_is_one_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = load_config(None, ["tracking.backend=wandb"])
+    for content in ("[", "[]", "{}"):
+        (tmp_path / "environment.json").write_text(content)
+        assert start_tracking(config, RunFolder(tmp_path)).tracker is None
+        assert capsys.readouterr().err.startswith("tracking: wandb cannot be started (")

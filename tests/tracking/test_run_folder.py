@@ -1,0 +1,106 @@
+"""A run folder with damaged files says so; what it writes has no secret, and the permissions of the umask."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.config import load_config
+from emotion.errors import ConfigError, DataError
+from emotion.labels import LabelSet
+from emotion.tracking.finished_runs import read_finished_run
+from emotion.tracking.run_folder import RunFolder
+
+LABELS = LabelSet(("a", "b"))
+DAMAGED = ["", "{", "[]", "null", "1", "{}", "[" * 100_000, "\0" * 20]
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.states.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_where_efficiency_is_damaged_the_states_tell_whether_the_run_is_finished(content, run):
+    run.efficiency.write_text(content)
+    (run.states / "step-000000004").mkdir()
+    assert not run.is_finished
+    (run.states / "step-000000004").rmdir()
+    assert run.is_finished
+    config = load_config(None, [f"run.folder={run.path.parent}", "run.name=run"])
+    with pytest.raises(ConfigError, match="is finished"):
+        RunFolder.choose(config, "quickstart", is_resumed=True)
+
+
+def test_efficiency_tells_whether_the_run_is_finished(run):
+    assert not run.is_finished
+    for step, is_finished in ((None, True), (7, False)):
+        run.efficiency.write_text(json.dumps({"interrupted_after_step": step}))
+        assert run.is_finished == is_finished
+
+
+def test_damaged_predictions_are_not_used(run, capsys):
+    """No other value is read: a flipped byte is found by the checksum of its page."""
+    rng = np.random.default_rng(0)
+    ids, probabilities = [str(number) for number in range(500)], rng.random((500, 2))
+    run.write_predictions("test", ids, probabilities > 0.5, probabilities, LABELS)
+    content = run.predictions("test").read_bytes()
+    expected = run.read_probabilities("test", ids, LABELS)
+    assert expected.shape == (500, 2) and capsys.readouterr().err == ""
+    pd.read_parquet(run.predictions("test")).to_parquet(run.predictions("test"))  # as older versions wrote it, without checksums
+    assert np.array_equal(run.read_predictions("test")[3], expected)
+    positions = rng.integers(0, len(content), size=60)
+    num_found = 0
+    for position in positions:
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << rng.integers(8)
+        run.predictions("test").write_bytes(damaged)
+        try:
+            assert np.array_equal(run.read_predictions("test")[3], expected)
+        except DataError as error:
+            num_found += 1
+            assert str(error).startswith(f"{run.predictions('test')}: is damaged (") and "\n" not in str(error)
+            assert run.read_probabilities("test", ids, LABELS) is None and "is damaged" in capsys.readouterr().err
+    assert num_found > 30
+
+
+@pytest.mark.parametrize("content", ["", "[]", "1", "[" * 100_000], ids=["empty", "list", "number", "nested"])
+@pytest.mark.parametrize("name", ["efficiency.json", "report/test/speed.json", "report/test/metrics.json"])
+def test_a_damaged_finished_run_is_one_line(name, content, run):
+    run.write_config(load_config(None))
+    run.write_predictions("test", ["1", "2"], np.eye(2, dtype=bool), np.eye(2), LABELS)
+    run.report("test").mkdir(parents=True)
+    (run.report("test") / "metrics.json").write_text('{"decision": {"thresholds": [0.5, 0.5], "temperature": 1.0, "empty_set": "none"}}')
+    assert read_finished_run(str(run.path)).efficiency == {}
+    (run.path / name).write_text(content)
+    with pytest.raises(DataError, match=r"run: cannot be read \(.*\); evaluate its test split again") as caught:
+        read_finished_run(str(run.path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_is_recorded_without_its_secrets(run, monkeypatch):
+    monkeypatch.setenv("STORE_PASSWORD", "correct horse")
+    command = ["train.py", "--config", "https://someone:hunter22@host/c.yaml", "--note=correct horse", "model.revision=" + "a" * 40]
+    run.begin(load_config(None), command)
+    expected = ["train.py", "--config", "https://***@host/c.yaml", "--note=***", "model.revision=" + "a" * 40]
+    assert json.loads((run.path / "environment.json").read_text())["command"] == expected
+    files = [path for path in run.path.rglob("*") if path.is_file()]
+    assert len(files) == 2 and not any(b"hunter22" in path.read_bytes() for path in files)
+
+
+def test_a_command_that_is_not_utf8_is_recorded(run):
+    run.begin(load_config(None), ["train.py", "--config", "caf\udce9.yaml"])
+    assert json.loads((run.path / "environment.json").read_text())["command"][-1] == "caf\udce9.yaml"
+
+
+def test_all_files_of_a_run_have_the_permissions_of_the_umask(tiny_run):
+    mask = os.umask(0)
+    os.umask(mask)
+    paths = list(tiny_run.rglob("*"))
+    assert {"model.safetensors", "emotion.json", "metrics.jsonl", "config.yaml"} <= {path.name for path in paths}
+    for path in paths:
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
