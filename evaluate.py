@@ -120,6 +120,8 @@ def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> list[str]
     if tally.scores is not None:
         metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
         lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
+    if tally.num_non_finite:
+        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
     bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
     lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
     return lines

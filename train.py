@@ -35,6 +35,9 @@ with exit_on_error():  # imports take seconds, in which Ctrl-C prints one line t
 
 
 def main() -> int:
+    if "--keys" in sys.argv[1:]:
+        print(format_keys())
+        return 0
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
     choose_backend(config.tracking)  # raises now, not minutes into the run, if the tracker is not installed
@@ -126,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="continue from the run's newest state, or start if there is none")
     parser.add_argument("--resume-anyway", action="store_true", help="like --resume, even if settings or data have changed")
     parser.add_argument("--dry-run", action="store_true", help="print steps, parameters and memory of the run, and exit")
-    parser.add_argument("--keys", action="version", version=format_keys(), help="list all settings and exit")
+    parser.add_argument("--keys", action="store_true", help="list all settings and exit")
     arguments = parser.parse_intermixed_args()
     arguments.resume |= arguments.resume_anyway
     return arguments

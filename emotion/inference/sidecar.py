@@ -162,6 +162,19 @@ def _find_sidecar(location: str, revision: str | None) -> Path:
         return Path(hf_hub_download(location, SIDECAR, revision=revision))
 
 
+def fingerprint_files(location: str) -> str | None:
+    """Return a SHA-256 of a model folder's tokenizer and config files, None for a Hub id."""
+    folder = Path(find_model_folder(location))
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".txt", ".model") and path.name != SIDECAR:
+            digest.update(f"{path.name} {path.stat().st_size}".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def fingerprint_weights(location: str) -> str | None:
     """Return a SHA-256 of the sizes and of samples of a model folder's weights, None for a Hub id; it takes milliseconds.
 

@@ -64,6 +64,11 @@ def format_header(columns: list[str], output: Path) -> bytes:
     return _compress(_format_csv([columns]), output) if check_format(output) == ".csv" else b""
 
 
+def count_non_finite(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many values are, or contain, nan or infinity, which JSON does not have; they are written as null."""
+    return sum(replace_nan(value) != value for row in rows for value in row if isinstance(value, (float, list, tuple, dict)))
+
+
 def escape_formulas(row: Sequence[Any]) -> list[Any]:
     """Return a row in which text that a spreadsheet would take for a formula begins with an apostrophe."""
     return [f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value for value in row]

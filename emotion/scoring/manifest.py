@@ -11,7 +11,7 @@ from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json
-from emotion.inference.sidecar import fingerprint_weights
+from emotion.inference.sidecar import fingerprint_files, fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PART_ROWS = 16_384
 """Default number of rows in a part: the work that is lost when a process is killed."""
 MANIFEST = "manifest.json"
+FINISHED = "finished.json"
+"""Describes the output when it is complete, before it gets its name."""
 OLD_MANIFEST = "ledger.json"
 """Name of the manifest in folders that earlier versions wrote."""
 
@@ -77,6 +79,7 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
         "inputs": [describe_input(path) for path in job.inputs],
         "versions of the inputs": [describe_version(path) for path in job.inputs],
         "weights": fingerprint_weights(job.model) if job.model is not None else None,
+        "tokenizer and config": fingerprint_files(job.model) if job.model is not None else None,
         "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
         "columns": describe_columns(job.columns),
         "probabilities": job.probabilities,

@@ -26,6 +26,8 @@ class Tally:
     num_rows: int = 0
     num_bad: int = 0
     num_repeats: int = 0
+    num_non_finite: int = 0
+    """Values that are nan or infinity, written as null because JSON does not have them."""
     num_judged: int = 0
     """Rows whose gold labels could be read."""
     num_exact: int = 0
@@ -35,7 +37,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another tally to this one."""
-        for name in ("num_rows", "num_bad", "num_repeats", "num_judged", "num_exact"):
+        for name in ("num_rows", "num_bad", "num_repeats", "num_non_finite", "num_judged", "num_exact"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.counts is not None:
             self.counts = (np.array(other.counts) + (0 if self.counts is None else np.array(self.counts))).tolist()

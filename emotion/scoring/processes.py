@@ -9,7 +9,7 @@ from typing import Any
 
 from emotion.errors import ConfigError, StorageError
 from emotion.locks import describe_holder, hold_lock, is_locked
-from emotion.scoring.manifest import MANIFEST, ScoringJob, read_manifest, write_manifest
+from emotion.scoring.manifest import FINISHED, MANIFEST, ScoringJob, describe_version, read_manifest, write_manifest
 
 MAX_NAME_BYTES = 255
 """Longest name that file systems allow."""
@@ -33,6 +33,8 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
     another process has this place.
     """
     if job.process == 0 and job.output.exists():
+        if read_manifest(job.folder / FINISHED) == {"output": describe_version(job.output)}:
+            shutil.rmtree(job.folder, ignore_errors=True)  # of a process that was killed when it had named its output
         raise ConfigError(job.describe_existing())
     if (num_bytes := len(os.fsencode(job.quarantine.name))) > MAX_NAME_BYTES:
         spare = num_bytes - len(os.fsencode(job.output.name))

@@ -24,6 +24,7 @@ from emotion.labels import LabelSet
 from emotion.scoring.formats import (
     build_schema,
     check_format,
+    count_non_finite,
     escape_formulas,
     find_unwritable,
     format_header,
@@ -33,7 +34,7 @@ from emotion.scoring.formats import (
     join_parts,
     name_columns,
 )
-from emotion.scoring.manifest import ScoringJob, describe_job
+from emotion.scoring.manifest import FINISHED, ScoringJob, describe_job, describe_version
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
 
@@ -93,6 +94,8 @@ class PartScorer:
         if self._source.gold is not None:
             self._count_agreement(part, positions, predictions, tally)
         rows = self._build_rows(part, positions, probabilities, predictions)
+        if check_format(self.job.output) == ".jsonl":
+            tally.num_non_finite = count_non_finite(rows)
         if self.job.is_excel_safe:
             rows = [escape_formulas(row) for row in rows]
         find_marker(path).unlink(missing_ok=True)
@@ -159,7 +162,12 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
             if not is_done and is_own(number):
                 if has_marker:
                     log(f"{path}: is damaged, or of an older version; it is scored again")
-                scorer.write(path, part)
+                try:
+                    scorer.write(path, part)
+                except (OSError, StorageError):
+                    if not is_main and job.output.exists():
+                        break  # the folder was removed meanwhile
+                    raise
             fraction = source.measure()
             progress.total = max(round((progress.n + len(part)) / fraction), 1) if fraction else None
             if is_done and is_main:
@@ -230,3 +238,4 @@ def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
         join_parts(parts, format_header(columns, job.output), job.output, partial)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
+        write_json(job.folder / FINISHED, {"output": describe_version(partial)})

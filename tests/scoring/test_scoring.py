@@ -445,6 +445,32 @@ def test_a_second_scorer_of_one_output_is_told_of_the_first(tmp_path):
     score(tmp_path / "a.csv", output=tmp_path / "out.csv")  # the lock file that is left does not block the next start
 
 
+def test_parts_that_a_killed_process_left_beside_its_complete_output_are_removed(tmp_path, monkeypatch):
+    make_texts(tmp_path / "a.csv", 5)
+    parts = tmp_path / ".out.csv.parts"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    assert parts.is_dir()
+    with pytest.raises(ConfigError, match="exists already"):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+    assert not parts.exists()
+    start_and_fail(tmp_path / "a.csv", tmp_path / "other.csv")
+    (tmp_path / "out.csv").rename(tmp_path / "other.csv")  # not the output of these parts
+    with pytest.raises(ConfigError, match="exists already"):
+        score(tmp_path / "a.csv", output=tmp_path / "other.csv")
+    assert (tmp_path / ".other.csv.parts").is_dir()
+
+
+def test_numbers_that_json_lacks_are_counted(tmp_path):
+    columns = {"text": ["a", "b", "c"], "x": [1.0, float("nan"), float("-inf")], "y": [[1.0], [float("inf"), 2.0], [2.0]]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    tally = score(tmp_path / "a.parquet", output=tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert tally.num_non_finite == 3 and tally.num_bad == 0
+    assert [(row["x"], row["y"]) for row in rows] == [(1.0, [1.0]), (None, [None, 2.0]), (None, [2.0])]
+
+
 def test_parts_of_another_job_and_an_existing_output_are_refused(tmp_path):
     make_texts(tmp_path / "a.csv")
     start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
@@ -468,7 +494,11 @@ def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):
     with pytest.raises(ConfigError, match="probabilities: none -> all"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
     manifest = json.loads((parts / "manifest.json").read_text())
-    described_less = {key: value for key, value in manifest.items() if key not in ("versions of the inputs", "weights", "Excel-safe")}
+    described_less = {
+        key: value
+        for key, value in manifest.items()
+        if key not in ("versions of the inputs", "weights", "tokenizer and config", "Excel-safe")
+    }
     described_less["columns"] = {key: value for key, value in manifest["columns"].items() if key != "max_line_length"}
     (parts / "ledger.json").write_text(json.dumps(described_less))
     (parts / "manifest.json").unlink()
@@ -540,6 +570,10 @@ def test_other_weights_under_the_same_sidecar_are_another_job(tmp_path):
     (folder / "model.safetensors").write_bytes(b"\1" * 200_000)
     changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
     assert changed == {"weights"}
+    (folder / "tokenizer.json").write_text("[]")
+    (folder / "README.md").write_text("written again by export.py --verify")
+    changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
+    assert changed == {"weights", "tokenizer and config"}
 
 
 CELL_CHARACTERS = [*map(chr, range(1, 32)), "\x7f", "\x85", "\u2028", '"', ",", "'", ";", "\t", "\r\n", "\n\r", "a", "ä", "🙃", " "]
@@ -611,12 +645,22 @@ def test_a_process_that_starts_after_the_end_has_nothing_to_do(tmp_path):
 def test_a_process_that_falls_behind_does_not_write_removed_parts_again(tmp_path):
     job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), part_rows=1, process=1, num_processes=2)
     source = SimpleNamespace(entries=[Row("a.csv", line, ["text"]) for line in range(4)], measure=lambda: 0.0)
-    scorer = SimpleNamespace(write=lambda path, part: path.with_suffix(".json").write_text("{}"), job=job)
+
+    def score_own_parts(write):
+        return score_parts(SimpleNamespace(write=write, job=job), source, print, lambda number: number % 2 == 1)
+
+    def write_while_the_first_ends(path, part):
+        job.output.touch()
+        (path / "x").touch()  # raises: the folder is gone
+
     job.folder.mkdir()
-    assert len(score_parts(scorer, source, print, lambda number: number % 2 == 1)) == 4 and len(list(job.folder.iterdir())) == 2
+    assert len(score_own_parts(lambda path, part: path.with_suffix(".json").write_text("{}"))) == 4
+    assert len(list(job.folder.iterdir())) == 2
     shutil.rmtree(job.folder)
-    job.output.touch()
-    assert score_parts(scorer, source, print, lambda number: number % 2 == 1) and not job.folder.exists()
+    with pytest.raises(FileNotFoundError):
+        score_own_parts(lambda path, part: (path / "x").touch())
+    assert len(score_own_parts(write_while_the_first_ends)) == 2
+    assert len(score_own_parts(None)) == 1 and not job.folder.exists()
 
 
 def score_arguments(model, path, output, *options):
