@@ -25,12 +25,12 @@ class LockHeldError(StorageError):
 
 
 @contextmanager
-def hold_lock(path: Path, work: str, remedy: str) -> Iterator[None]:
-    """Hold the lock file `path` inside the block. The file stays; its content describes the holder.
+def hold_lock(path: Path, work: str, remedy: str, timeout: float = SECONDS_TO_ACQUIRE) -> Iterator[None]:
+    """Hold the lock file `path` inside the block, after waiting for at most `timeout` seconds. The file stays and describes the holder.
 
     Raises: LockHeldError if another process holds it: "`work` by process 4711 on HOST since TIME; `remedy`".
     """
-    lock = FileLock(path, timeout=SECONDS_TO_ACQUIRE)
+    lock = FileLock(path, timeout=timeout)
     try:
         try:
             lock.acquire()

@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 REQUIREMENTS = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 EXTRAS = {
     "onnx": ("requirements-onnx.txt",),
+    "backbones": ("requirements-backbones.txt",),
     "docs": ("requirements-docs.txt",),
     "dev": ("requirements-onnx.txt", "requirements-dev.txt"),
 }

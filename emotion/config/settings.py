@@ -62,7 +62,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     backbone: str = "bundled:all-MiniLM-L6-v2"
-    """Hub id, local folder, `bundled:all-MiniLM-L6-v2` (22M parameters, installed as a package), or `tfidf` (the baseline)."""
+    """Hub id, folder, GGUF file, `bundled:NAME` (all-MiniLM-L6-v2, all-mpnet-base-v2, gemma-3-270m), or `tfidf` (the baseline)."""
     revision: str | None = None
     """Branch, tag or commit of a backbone on the Hub."""
     quantization: Literal["none", "nf4"] = "none"

