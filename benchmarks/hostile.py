@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -53,6 +54,7 @@ NUM_GROUPS_AT_ONCE = 2
 
 def main() -> int:
     arguments = parse_arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored, and scripts inherit that
     tmp_dir = Path(tempfile.mkdtemp(prefix="hostile-"))
     os.environ[SESSION_FOLDER] = str(tmp_dir)
     try:

@@ -21,6 +21,8 @@ DISK_FULL_REASONS = {
 """Error numbers that mean there is not enough space, with the text for the user."""
 DISK_FULL_MESSAGES = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
 """The operating system's messages for the same errors: safetensors passes on the message, not the number."""
+NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
+"""Samples of a large file that its fingerprint covers."""
 MAX_NAME_BYTES = 240
 """Longest name that still has room for the dots and the ending of a temporary one: file systems allow 255 bytes."""
 
@@ -87,6 +89,21 @@ def write_json(path: Path, values: Any) -> None:
     text = json.dumps(replace_nan(values), indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # what UTF-8 lacks is then a JSON escape
+
+
+def compute_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_samples(digest: Any, path: Path) -> None:
+    """Add samples of a file to a digest of hashlib: milliseconds for any size; two trainings of weights differ everywhere."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        for start in sorted({size * number // NUM_SAMPLES for number in range(NUM_SAMPLES)}):
+            stream.seek(start)
+            digest.update(stream.read(SAMPLE_BYTES))
 
 
 def replace_nan(values: Any) -> Any:

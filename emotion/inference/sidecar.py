@@ -14,13 +14,12 @@ from emotion.checks import Rules, check_values, is_integer, read_object
 from emotion.config import ModelConfig
 from emotion.errors import DataError, ModelError
 from emotion.evaluation.decision import DecisionRule
+from emotion.files import hash_samples
 from emotion.labels import LabelSet
 from emotion.modeling.limits import count_positions
 
 SIDECAR = "emotion.json"
 FORMAT_VERSION = 1
-NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
-"""Samples of a weights file that its fingerprint covers."""
 REMEDY = "restore the file or save the model again"
 RULES: Rules = {
     "format_version": ("an integer", lambda value: is_integer(value, 0)),
@@ -185,10 +184,6 @@ def fingerprint_weights(location: str) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as stream:
-            for start in sorted({size * number // NUM_SAMPLES for number in range(NUM_SAMPLES)}):
-                stream.seek(start)
-                digest.update(stream.read(SAMPLE_BYTES))
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        hash_samples(digest, path)
     return digest.hexdigest()[:16]

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from emotion.errors import ModelError
+from emotion.files import hash_samples
 from emotion.modeling.packaged import EXTRA, assemble
 
 SUFFIX = ".gguf"
 SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 """By the type of most matrices: the dtype that holds their values; quantized ones are held in bfloat16."""
-NUM_SAMPLES, SAMPLE_BYTES = 64, 65_536
-"""Samples of a file that its fingerprint covers."""
 
 
 def locate_gguf(path: Path) -> Path:
@@ -39,12 +38,8 @@ def locate_gguf(path: Path) -> Path:
 
 def fingerprint_file(path: Path) -> str:
     """Return a SHA-256 of the size and of samples of a file; it takes milliseconds for any size."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
-        for start in sorted({size * number // NUM_SAMPLES for number in range(NUM_SAMPLES)}):
-            stream.seek(start)
-            digest.update(stream.read(SAMPLE_BYTES))
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    hash_samples(digest, path)
     return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,6 @@
 Those whose package is not a model folder are assembled once, into a folder of the cache (`EMOTION_CACHE`, by default `~/.cache/emotion`).
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import IO
 from tqdm import tqdm
 
 from emotion.errors import ModelError
-from emotion.files import atomic_write
+from emotion.files import atomic_write, compute_checksum
 from emotion.locks import hold_lock
 
 PREFIX = "bundled:"
@@ -117,7 +116,7 @@ def _locate_minilm(packaged: Packaged) -> Path:
         raise ModelError(f"{PREFIX}all-MiniLM-L6-v2: its package is not installed: {packaged.install}")
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+    found = compute_checksum(weights) if weights.is_file() else "no file"
     if found != packaged.sha256:
         raise ModelError(f"{weights}: SHA-256 is {found}, must be {packaged.sha256}: {packaged.reinstall}")
     return folder
@@ -173,9 +172,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _check(weights: Path, packaged: Packaged, backbone: str) -> None:
-    with weights.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != packaged.sha256:
+    if (found := compute_checksum(weights)) != packaged.sha256:
         raise ModelError(f"{backbone}: SHA-256 of its weights is {found}, must be {packaged.sha256}: {packaged.reinstall}")
 
 

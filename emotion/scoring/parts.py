@@ -11,7 +11,7 @@ import numpy as np
 
 from emotion.data.reading.rows import BadRow, Row
 from emotion.evaluation.metrics import score_counts
-from emotion.files import atomic_write, write_json
+from emotion.files import atomic_write, compute_checksum, write_json
 
 PART_CHARACTERS = 2**25
 """A part ends at about this many characters of text, which bounds the memory of its rows."""
@@ -84,12 +84,6 @@ def read_marker(part: Path) -> Tally | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return tally if is_whole else None
-
-
-def compute_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_durably(path: Path, content: bytes) -> None:

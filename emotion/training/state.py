@@ -24,7 +24,7 @@ from emotion.cpu.fast_path import flush_stored_updates
 from emotion.data.batching import BUCKET_BATCHES
 from emotion.distributed.sharding import gather, shard_like
 from emotion.errors import ConfigError, TrainingError
-from emotion.files import atomic_write, restore_name, write_json
+from emotion.files import atomic_write, compute_checksum, restore_name, write_json
 from emotion.inference.sidecar import SIDECAR
 from emotion.tracking.history import check_position
 from emotion.tracking.run_folder import RunFolder
@@ -170,7 +170,7 @@ def write_state(folder: Path, state: TrainState, num_kept: int) -> Path:
         save_file(state.random, partial / RANDOM)
         if state.best_logits is not None:
             save_file({"logits": torch.from_numpy(state.best_logits)}, partial / BEST)
-        write_json(partial / CHECKSUMS, {file.name: _checksum(file) for file in sorted(partial.iterdir())})
+        write_json(partial / CHECKSUMS, {file.name: compute_checksum(file) for file in sorted(partial.iterdir())})
     for old in list_states(folder)[num_kept:]:
         shutil.rmtree(old)
     return path
@@ -295,7 +295,7 @@ def _read_state(path: Path) -> TrainState:
     if checksums.keys() - {BEST} != FILES or (path / BEST).exists() != (BEST in checksums):
         raise ValueError(f"{CHECKSUMS} does not name its files")
     for name, checksum in checksums.items():
-        if _checksum(path / name) != checksum:
+        if compute_checksum(path / name) != checksum:
             raise ValueError(f"{name} is not what was written")
     return TrainState(
         _read_progress(path),
@@ -327,8 +327,3 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _rename_keys(values: dict[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(key, key): value for key, value in dict(values).items()}
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
