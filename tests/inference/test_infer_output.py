@@ -42,6 +42,17 @@ def test_table_shows_control_characters_and_has_one_line_for_a_text_and_each_lab
     assert names == {r"\x1b[2Janger", r"joy\n", r"fear\x85"}
 
 
+def test_a_label_below_its_threshold_is_not_marked_as_one_that_reaches_it(folder):
+    result = infer(folder, "--threshold", "0.999", "--empty-set", "top1", "--text", "sad")
+    marked = [line for line in result.stdout.splitlines() if "○" in line or "●" in line]
+    assert len(marked) == 1 and marked[0].startswith("  ○ ") and marked[0].endswith("(likeliest, below its threshold of 100%)")
+    assert "●" in infer(folder, "--threshold", "0.001", "--empty-set", "top1", "--text", "sad").stdout
+    for threshold, is_below in (("0.999", True), ("0.001", False)):
+        record = json.loads(infer(folder, "--json", "--threshold", threshold, "--empty-set", "top1", "--text", "sad").stdout)
+        assert record["is_below_threshold"] is is_below and len(record["labels"]) == (1 if is_below else len(LABELS))
+    assert "is_below_threshold" not in json.loads(infer(folder, "--json", "--text", "sad").stdout)
+
+
 def test_explanation_shows_control_characters(folder):
     result = infer(folder, "--explain", "--threshold", "0.001", "--text", ESCAPES)
     assert result.returncode == 0

@@ -1,0 +1,93 @@
+"""One text's answer for the user: a table for the terminal, or a record for JSON."""
+
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+
+from emotion.evaluation.decision import DecisionRule
+from emotion.inference.explanation import Explanation
+from emotion.terminal import escape_controls
+
+COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
+"""Blue and orange, which color-blind readers can tell apart."""
+MIN_HIGHLIGHT = 0.1
+"""A word is highlighted from this fraction of the strongest word's contribution."""
+
+
+def build_record(
+    text: str,
+    names: tuple[str, ...],
+    scores: np.ndarray,
+    predicted: np.ndarray,
+    rule: DecisionRule,
+    top_k: int | None,
+    explanation: Explanation | None,
+) -> dict[str, Any]:
+    """Return what --json prints for a text; `scores` are its probabilities, (L,), and `predicted` its predictions, bool (L,)."""
+    order = scores.argsort()[::-1]
+    labels = [int(i) for i in order if predicted[i]]
+    record: dict[str, Any] = {"text": text, "labels": [names[i] for i in labels]}
+    record["probabilities"] = {names[i]: round(float(scores[i]), 4) for i in order[:top_k]}
+    if rule.empty_set == "top1":  # the label may be predicted only because no label reaches its threshold
+        record["is_below_threshold"] = bool((scores < np.asarray(rule.thresholds)).all())
+    if explanation is not None:  # by label: (word, logits) in the order of the text
+        columns = {names[i]: explanation.contributions[:, i].tolist() for i in labels}
+        record["contributions"] = {
+            name: [(w, round(x, 3)) for w, x in zip(explanation.words, column, strict=True)] for name, column in columns.items()
+        }
+    return record
+
+
+def format_table(
+    text: str,
+    names: tuple[str, ...],
+    scores: np.ndarray,
+    predicted: np.ndarray,
+    rule: DecisionRule,
+    top_k: int,
+    explanation: Explanation | None,
+) -> str:
+    """Return a text and its most likely labels, one per line with a bar; a dot marks predicted labels. Explanations follow.
+
+    A circle marks a label that is below its threshold and predicted only because no label reaches its own.
+    """
+    order = scores.argsort()[::-1]
+    width = min(shutil.get_terminal_size().columns, 100)
+    shown, names = escape_controls(text), tuple(map(escape_controls, names))
+    lines = [shown if len(shown) <= width else shown[: width - 1] + "…"]
+    for i in order[:top_k]:
+        is_reached, bar = scores[i] >= rule.thresholds[i], "█" * round(float(scores[i]) * 30)
+        dot = " " if not predicted[i] else "●" if is_reached else "○"
+        note = f"likeliest, below its threshold of {rule.thresholds[i]:.0%}" if dot == "○" else f"from {rule.thresholds[i]:.0%}"
+        lines.append(f"  {dot} {names[i]:<15} {scores[i]:5.1%}  {bar:<30}  ({note})")
+    if not predicted[order[:top_k]].any():
+        lines.append("    no label reaches its threshold")
+    lines.append("")
+    if explanation is not None:
+        for i in order[predicted[order]]:
+            lines += [f"  {names[i]:<15} {highlight_words(explanation, i)}", ""]
+    return "\n".join(lines)
+
+
+def highlight_words(explanation: Explanation, label: int) -> str:
+    """Return the text with the words for a label in blue and those against it in orange, stronger words in fuller colors.
+
+    Without a terminal, the contribution follows each of these words in brackets.
+    """
+    values = explanation.contributions[:, label]
+    scale = max(abs(values).max(initial=0), 1e-6)
+    parts, position = [], 0
+    for (start, end), value in zip(explanation.spans, values, strict=True):
+        fraction = float(value / scale)
+        word = escape_controls(explanation.text[start:end])
+        if abs(fraction) >= MIN_HIGHLIGHT and sys.stdout.isatty():
+            color = COLOR_FOR if fraction > 0 else COLOR_AGAINST
+            red, green, blue = (round(255 - (255 - tone) * abs(fraction)) for tone in color)
+            word = f"\x1b[48;2;{red};{green};{blue};38;2;0;0;0m{word}\x1b[0m"
+        elif abs(fraction) >= MIN_HIGHLIGHT:
+            word += f"[{value:+.1f}]"
+        parts += [escape_controls(explanation.text[position:start]), word]
+        position = end
+    return "".join([*parts, escape_controls(explanation.text[position:])])
