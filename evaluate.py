@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,16 @@ from emotion.errors import ConfigError, exit_on_error
 from emotion.terminal import print_message
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
-    from emotion.config import load_config
+    from emotion.config import DataConfig, check_keys, load_config
 
 if TYPE_CHECKING:
     from emotion.scoring.manifest import ScoringJob
     from emotion.scoring.parts import Tally
 
+READING_KEYS = {f"data.{name}" for name in ("text_column", "label_column", "label_columns", "label_delimiter", "max_line_length")}
+"""Settings that say how to read a file."""
+DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_length", "data.train_fraction"}
+"""Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xlsx", ".xls", ".zip", ".ndjson", ".feather")
@@ -185,6 +190,9 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError("--input FILE: give --output FOLDER too, so that the reports of the run's own splits are kept")
     if not is_file and len(arguments.input or ()) > 1:
         raise ConfigError(f"--input: a report is of one labelled file, got {len(arguments.input)}; to score files give --output FILE.csv")
+    report_keys = READING_KEYS | {"data.id_column", "data.on_bad_row"} if arguments.input else DATA_KEYS
+    allowed = READING_KEYS if is_file else report_keys
+    check_keys(arguments.overrides, allowed, "the model keeps the settings that it was trained with")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
 

@@ -174,3 +174,12 @@ def test_a_value_that_yaml_cannot_read_is_text_or_one_line(tmp_path):
         with pytest.raises(ConfigError, match="is not valid YAML") as caught:
             load_config(path)
         assert "\n" not in str(caught.value)
+
+
+TYPED = {"#": "#", " ": " ", "\n": "\n", " and ": "and", "|": "|", "null": None, "~": None, "": None, "'": "'"}
+"""By what is typed, the value of a string setting."""
+
+
+@pytest.mark.parametrize(("text", "value"), TYPED.items())
+def test_a_string_is_read_as_it_was_typed(text, value):
+    assert load_config(None, [f"data.label_delimiter={text}"]).data.label_delimiter == value

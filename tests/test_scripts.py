@@ -225,6 +225,12 @@ MISTAKES = {
     "train: unreachable Hub": (["train.py", "--config", "configs/quickstart.yaml", "model.backbone=someone/none"], "cannot be loaded"),
     "evaluate: no such model": (["evaluate.py", "--model", "runs/none"], "no such folder"),
     "evaluate: not a model": (["evaluate.py", "--model", "configs"], "finished model"),
+    "evaluate: a setting of the model": (["evaluate.py", "model.backbone=other"], "model.backbone=other: has no effect here"),
+    "evaluate: a length": (["evaluate.py", "data.max_length=8"], "data.max_length=8: has no effect here"),
+    "evaluate: bad rows of a scored file": (
+        ["evaluate.py", "--input", "a.csv", "--output", "o.csv", "data.on_bad_row=skip"],
+        "has no effect here; allowed are data.label_column, data.label_columns, data.label_delimiter, data.max_line_length, data.text_",
+    ),
     "evaluate: threshold": (["evaluate.py", "--threshold", "1"], "must be in (0, 1)"),
     "evaluate: a file without a folder for its report": (["evaluate.py", "--input", "a.csv"], "give --output FOLDER too"),
     "evaluate: two files for one report": (["evaluate.py", "--input", "a.csv", "b.csv", "--output", "out"], "got 2; to score files give"),

@@ -3,7 +3,7 @@
 `settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
 """
 
-from emotion.config.loading import describe_keys, format_keys, load_config, to_dict
+from emotion.config.loading import check_keys, describe_keys, format_keys, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,
@@ -34,6 +34,7 @@ __all__ = [
     "RunConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "check_keys",
     "describe_keys",
     "format_keys",
     "load_config",

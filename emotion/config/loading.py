@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,17 @@ def format_keys() -> str:
     return "\n".join(["| key | default | description |", "|---|---|---|", *rows])
 
 
+def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> None:
+    """Check that every `key=value` override has an effect.
+
+    Raises: ConfigError for the first whose key is not `allowed`; `why` ends the message.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in allowed and any(key == known for known, _, _ in describe_keys()):
+            raise ConfigError(f"{override}: has no effect here; allowed are {', '.join(sorted(allowed))}: {why}")
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -97,7 +108,14 @@ def _apply_override(values: dict[str, Any], override: str, problems: list[str]) 
         values[section] = {}
     target = values[section]
     if isinstance(target, dict):
-        target[name] = text.strip() if _is_string_setting(section, name) and value is not None else value
+        target[name] = _read_string(text) if _is_string_setting(section, name) else value
+
+
+def _read_string(text: str) -> str | None:
+    """Return the value of a string setting as it was typed: `#` is no comment and a blank is a blank. `null` or nothing is None."""
+    if text and not text.strip():
+        return text
+    return None if text.strip() in ("", "~", "null", "Null", "NULL") else text.strip()
 
 
 def _is_string_setting(section: str, name: str) -> bool:

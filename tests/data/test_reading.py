@@ -1,3 +1,4 @@
+import csv
 import gzip
 import json
 
@@ -273,3 +274,18 @@ def test_read_examples_uses_the_label_set_of_the_model(tmp_path):
     assert messages and not bad_rows
     columns = write_csv(tmp_path / "columns.csv", ["one,0,1,1\n"], header="text,fear,joy,anger\n")
     np.testing.assert_array_equal(read_examples(columns, config, label_set)[0].labels, [[1, 1, 0]])
+
+
+@pytest.mark.parametrize("delimiter", ["#", " ", "\n", " and ", ";;"])
+def test_any_delimiter_takes_effect(delimiter, tmp_path):
+    cell = f"joy{delimiter}anger"
+    with (tmp_path / "a.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["text", "labels"], *[[f"text {number}", cell if number % 2 else "joy"] for number in range(40)]])
+    dataset = read(f"data.train={tmp_path / 'a.csv'}", f"data.validation={tmp_path / 'a.csv'}", f"data.label_delimiter={delimiter}")
+    assert dataset.label_set.names == ("anger", "joy") and dataset["train"].labels.sum(axis=0).tolist() == [20, 40]
+
+
+def test_label_names_beside_columns_of_other_names_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,0,1\n" + "".join(f"text {number},{number % 2},1\n" for number in range(40)))
+    with pytest.raises(DataError, match=r"data.label_names=joy,anger: has no effect beside the 0/1 columns 0, 1"):
+        read(f"data.train={tmp_path / 'a.csv'}", f"data.validation={tmp_path / 'a.csv'}", "data.label_names=joy,anger")

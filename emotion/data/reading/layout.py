@@ -102,6 +102,11 @@ def find_label_set(table: Table, layout: Layout, config: DataConfig, names_besid
     It comes from the 0/1 columns, or else from the first of these: the config, the dataset's class names, `labels.txt`, the values.
     """
     if layout.label_columns:
+        if config.label_names and set(config.label_names) != set(layout.label_columns):
+            raise DataError(
+                f"data.label_names={','.join(config.label_names)}: has no effect beside the 0/1 columns {', '.join(layout.label_columns)}, "
+                "whose names are the labels; rename the columns, or leave data.label_names out"
+            )
         return LabelSet(layout.label_columns)
     assert layout.label_column is not None
     names = config.label_names or tuple(table.class_names.get(layout.label_column, ())) or names_beside_data
