@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion.errors import ConfigError, exit_on_error
-from emotion.terminal import print_message
+from emotion.text import print_message
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.config import DataConfig, check_keys, load_config

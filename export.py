@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion.errors import ConfigError, exit_on_error
-from emotion.terminal import print_message
+from emotion.text import print_message
 
 if TYPE_CHECKING:
     from emotion.data.reading import Examples

@@ -6,12 +6,11 @@ python infer.py --explain --text "Thanks, but the battery died again."
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 
 from emotion.errors import ConfigError, DataError, exit_on_error
-from emotion.terminal import format_json, print_message
+from emotion.text import format_json, is_writable_text, print_message
 
 CHUNK_LINES = 1_024
 """Lines of stdin that are predicted together. A long input is never in memory as a whole."""
@@ -84,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     if any(not text.strip() for text in arguments.text or ()):
         raise DataError("--text: is empty")
     for text in arguments.text or ():
-        if re.search("[\ud800-\udfff]", text):  # what bytes that are not UTF-8 are read as
+        if not is_writable_text(text):
             raise DataError(f"--text {text!r}: not valid UTF-8")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")

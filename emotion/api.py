@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from emotion.config import DataConfig
-from emotion.data.reading.rows import is_writable_text
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
+from emotion.text import is_writable_text
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor

@@ -1,7 +1,6 @@
 """`LabelSet`: label names, their columns, and the conversion to and from multi-hot arrays."""
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from emotion.errors import DataError, ModelError
+from emotion.text import is_writable_text
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LabelSet:
             raise DataError(f"labels: found {list(self.names)}, need at least 2: check data.label_column or data.label_columns")
         if len(set(self.names)) != len(self.names) or "" in self.names:
             raise DataError(f"labels: names must be unique and not empty, got {list(self.names)}")
-        if unwritable := [name for name in self.names if re.search("[\ud800-\udfff]", name)]:  # what bytes that are not UTF-8 are read as
+        if unwritable := [name for name in self.names if not is_writable_text(name)]:
             raise DataError(f"labels: names must be valid UTF-8, got {unwritable[0]!r}; save the data as UTF-8")
 
     def __len__(self) -> int:

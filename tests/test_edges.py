@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from emotion.errors import DataError, exit_on_error, mask_secrets
+from emotion.errors import DataError, exit_on_error
+from emotion.secrets import mask_secrets
 from tests.conftest import ROOT, run_script
 
 SECRETS = {
@@ -35,7 +36,7 @@ NO_SECRETS = [
 
 def run_in_block(code, shell="", **environment):
     """Run code inside `exit_on_error` in an interpreter of its own; `shell` redirects its streams."""
-    program = "import sys, os, signal\nfrom emotion.errors import *\nfrom emotion.errors import exit_on_error, mask_secrets\n"
+    program = "import sys, os, signal\nfrom emotion.errors import *\nfrom emotion.errors import exit_on_error\n"
     program += "with exit_on_error():\n" + "".join(f"    {line}\n" for line in code.splitlines())
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | environment
     command = ["bash", "-c", f'"$0" -c "$1" {shell}', sys.executable, program]

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import re
 import types
 import typing
 from collections.abc import Collection, Sequence
@@ -14,10 +13,9 @@ from typing import Any, Literal
 import yaml
 
 from emotion.config.settings import BASELINE, BOUNDS, Config
-from emotion.errors import ConfigError, mask_secrets
-
-UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-"""NUL, and what Python reads in place of bytes that are not UTF-8."""
+from emotion.errors import ConfigError
+from emotion.secrets import mask_secrets
+from emotion.text import is_writable_text
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
@@ -202,7 +200,11 @@ def _find_secrets(config: Config) -> list[str]:
 
 def _find_unwritable(config: Config) -> list[str]:
     """Return a problem for each value that no file can hold, such as a name that is not UTF-8: saving the model would fail."""
-    return [f"{key}={text!r}: must be valid UTF-8, without a NUL character" for key, text in _list_texts(config) if UNWRITABLE.search(text)]
+    return [
+        f"{key}={text!r}: must be valid UTF-8, without a NUL character"
+        for key, text in _list_texts(config)
+        if "\0" in text or not is_writable_text(text)
+    ]
 
 
 def _list_texts(config: Config) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotion.files import atomic_write
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 
 
 def write_report(

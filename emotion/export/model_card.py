@@ -13,7 +13,7 @@ from emotion.files import atomic_write
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import get_base_model_name
 from emotion.modeling.packaged import find_packaged
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
 
 CARD = """---

@@ -8,7 +8,7 @@ import numpy as np
 
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 
 COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
 """Blue and orange, which color-blind readers can tell apart."""

@@ -8,7 +8,7 @@ from emotion.errors import ModelError
 from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.sidecar import find_model_folder
-from emotion.terminal import print_message
+from emotion.text import print_message
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor

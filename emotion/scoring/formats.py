@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from emotion.data.reading.opening import find_format
-from emotion.data.reading.rows import BadRow, Row, is_writable_text
+from emotion.data.reading.rows import BadRow, Row
 from emotion.errors import ConfigError, DataError
 from emotion.files import replace_nan
 from emotion.labels import LabelSet
+from emotion.text import is_writable_text
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 PREDICTED = "predicted_labels"

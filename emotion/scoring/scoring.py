@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from emotion.data.reading.rows import BadRow, Row, format_bad_rows, is_writable_text
+from emotion.data.reading.rows import BadRow, Row, format_bad_rows
 from emotion.data.reading.streams import Source, open_source
 from emotion.errors import DataError, StorageError
 from emotion.evaluation.decision import DecisionRule
@@ -37,6 +37,7 @@ from emotion.scoring.formats import (
 from emotion.scoring.manifest import FINISHED, ScoringJob, describe_job, describe_version
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
+from emotion.text import is_writable_text
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor

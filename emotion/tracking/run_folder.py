@@ -16,10 +16,12 @@ import numpy as np
 import yaml
 
 from emotion.config import Config, load_config, to_dict
-from emotion.errors import ConfigError, DataError, ModelError, mask_secrets
+from emotion.errors import ConfigError, DataError, ModelError
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
+from emotion.secrets import mask_secrets
+from emotion.text import print_message
 
 GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
@@ -168,7 +170,7 @@ class RunFolder:
                 frame = pd.read_parquet(path, page_checksum_verification=True)
                 return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
         except DataError as error:
-            print(error, file=sys.stderr)
+            print_message(str(error))
             return None
 
     def read_predictions(self, split: str) -> tuple[list[str], LabelSet, np.ndarray, np.ndarray]:
@@ -193,7 +195,7 @@ def _translate_damage(path: Path) -> Iterator[None]:
     """Raise a DataError in place of what a library raises for a damaged file."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
+    except Exception as error:  # of many types
         raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); restore it, or predict the split again") from None
 
 

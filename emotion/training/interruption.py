@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANG_UP = getattr(signal, "SIGHUP", None)
+"""Not on Windows."""
+SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None)
 
 
 class Interruption:
@@ -22,8 +24,8 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
-        is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        numbers = [number for number in SIGNALS if number != signal.SIGHUP or not is_nohup]
+        # Under nohup, SIGHUP is ignored and stays so.
+        numbers = [number for number in SIGNALS if number != HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
@@ -41,7 +43,7 @@ class Interruption:
         return self.signal is not None, is_save_due
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == HANG_UP:
             self._leave_terminal()
         elif number == self.signal:  # another one can be the launcher's answer to the first
             raise KeyboardInterrupt

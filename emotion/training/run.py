@@ -32,23 +32,21 @@ from emotion.inference.model_folder import save_model
 from emotion.inference.sidecar import Sidecar
 from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking, start_tracking
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
 from emotion.training.distillation import build_targets, check_teachers, list_stages, sum_teacher_seconds
+from emotion.training.fingerprint import check_unchanged, fingerprint_run, fingerprint_settings
 from emotion.training.interruption import Interruption
 from emotion.training.state import (
     Autosave,
     Progress,
     TrainState,
     capture_loss_scale,
-    check_unchanged,
     find_state,
-    fingerprint_run,
-    fingerprint_settings,
     write_state,
 )
 

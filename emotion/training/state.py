@@ -4,7 +4,6 @@ A state is captured between two steps. Together with config and data it determin
 function of (seed, epoch), so the number of steps tells which batch comes next.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -19,15 +18,15 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from emotion.config import INERT_SECTIONS, Config, TrainingConfig, to_dict
+from emotion.config import TrainingConfig
 from emotion.cpu.fast_path import flush_stored_updates
-from emotion.data.batching import BUCKET_BATCHES
 from emotion.distributed.sharding import gather, shard_like
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import atomic_write, compute_checksum, restore_name, write_json
 from emotion.inference.sidecar import SIDECAR
 from emotion.tracking.history import check_position
 from emotion.tracking.run_folder import RunFolder
+from emotion.training.fingerprint import check_unchanged
 
 PREFIX = "step-"
 PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
@@ -40,22 +39,6 @@ PROGRESS, WEIGHTS, OPTIMIZER, RANDOM, BEST = (
 CHECKSUMS = "checksums.json"
 FILES = {PROGRESS, WEIGHTS, OPTIMIZER, RANDOM}
 """Files that every state has, beside `CHECKSUMS`; with `BEST`, those of a state after the first validation."""
-FREE_KEYS = (
-    {
-        f"training.{name}"
-        for name in (
-            "per_device_batch_size",
-            "gradient_accumulation_steps",
-            "save_every_minutes",
-            "save_every_steps",
-            "num_states",
-            "timeout_minutes",
-        )
-    }
-    | {f"data.{name}" for name in ("source", "train", "validation", "test")}
-    | {"distillation.num_teachers"}
-)
-"""Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
 RENAMED = {"window_size": "batch_size", "windows of a bucket": "batches of a bucket"}
 """Keys of progress.json in states of older versions."""
 
@@ -215,46 +198,6 @@ def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accel
         )
     accelerator.print(f"{run.path}: resumed after step {state.progress.step:,}")
     return state
-
-
-def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one before: its settings, the layout of batches, and a SHA-256 of
-    (ids, texts, labels) by split."""
-    digests = {}
-    for split, (ids, texts, labels) in examples.items():
-        digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
-        digest.update(np.packbits(labels).tobytes())
-        digests[f"rows of {split}"] = digest.hexdigest()[:16]
-    return {**fingerprint_settings(config), "batches of a bucket": BUCKET_BATCHES, **digests}
-
-
-def fingerprint_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that change the result of training, by `section.key`."""
-    return {
-        f"{section}.{key}": value
-        for section, values in to_dict(config).items()
-        for key, value in values.items()
-        if f"{section}.{key}" not in FREE_KEYS and section not in INERT_SECTIONS
-    }
-
-
-def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> None:
-    """Compare the fingerprint of a run with the one it had; where it has changed, print the changes if that is forced.
-
-    A setting that the version of `before` did not have counts as its default.
-
-    Raises: ConfigError naming each change, unless forced.
-    """
-    defaults = {key: value for key, value in fingerprint_settings(Config()).items() if key in after}
-    if changes := describe_changes(defaults | before, after):
-        if not is_forced:
-            raise ConfigError(f"{run}: cannot resume: these settings changed: {'; '.join(changes)}: give the old ones, or --resume-anyway")
-        accelerator.print(f"resuming although these settings changed: {'; '.join(changes)}")
-
-
-def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return `key: before -> after` for each difference between two fingerprints."""
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
 def list_states(folder: Path) -> list[Path]:

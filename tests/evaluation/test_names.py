@@ -21,7 +21,7 @@ from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.labels import LabelSet
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 
 NAMES = (
     r"$\frac{$",

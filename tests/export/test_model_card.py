@@ -8,7 +8,7 @@ from emotion.config import Config, DataConfig, DistillationConfig, LoraConfig, M
 from emotion.export.model_card import add_verification, complete_card, write_card
 from emotion.files import write_json
 from emotion.labels import LabelSet
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
 
 LABELS = LabelSet(("anger", "joy"))

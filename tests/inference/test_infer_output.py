@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 from tests.conftest import run_script
 from tests.inference.test_numpy import LABELS, save
 

@@ -12,15 +12,14 @@ import torch
 
 from emotion.config import load_config
 from emotion.errors import ConfigError
+from emotion.training.fingerprint import describe_changes, fingerprint_run
 from emotion.training.state import (
     BEST,
     CHECKSUMS,
     FILES,
     Progress,
     TrainState,
-    describe_changes,
     find_state,
-    fingerprint_run,
     list_states,
     read_newest_state,
     write_state,
@@ -141,7 +140,7 @@ def test_batches_laid_out_differently_are_another_run(monkeypatch):
     """A state tells how many batches were taken: in another layout those would be other rows."""
     config = load_config(str(ROOT / "configs" / "quickstart.yaml"), [])
     before = fingerprint_run(config, {})
-    monkeypatch.setattr("emotion.training.state.BUCKET_BATCHES", 7)
+    monkeypatch.setattr("emotion.training.fingerprint.BUCKET_BATCHES", 7)
     assert describe_changes(before, fingerprint_run(config, {})) == ["batches of a bucket: 128 -> 7"]
 
 

@@ -68,8 +68,3 @@ def check_unique(where: str, columns: list[str]) -> None:
     """Raise DataError if two columns have the same name."""
     if len(set(columns)) < len(columns):
         raise DataError(f"{where}: the column names {columns} are not unique; rename the duplicates")
-
-
-def is_writable_text(value: Any) -> bool:
-    """Return whether UTF-8 can encode a value; bytes that are not UTF-8 were decoded to lone surrogates, which it cannot."""
-    return not isinstance(value, str) or value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -7,8 +7,9 @@ from typing import Any
 
 from emotion.config import DataConfig
 from emotion.data.reading.opening import open_rows
-from emotion.data.reading.rows import BadRow, is_writable_text
+from emotion.data.reading.rows import BadRow
 from emotion.errors import DataError
+from emotion.text import is_writable_text
 
 
 @dataclass

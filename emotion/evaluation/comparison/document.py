@@ -10,7 +10,7 @@ from itertools import cycle
 from pathlib import Path
 
 from emotion.files import atomic_write
-from emotion.terminal import escape_controls
+from emotion.text import escape_controls
 
 FIGURE_SCALE_PERCENT = 72
 """Width of a figure on the page, in percent of its pixels. 9-point text in a figure is then as large as the text of a table."""

@@ -1,4 +1,4 @@
-"""Show text that others wrote, such as a data row, a label or a file's name: no character of it controls the terminal or starts a line."""
+"""Text that others wrote, such as a data row, a label or a file's name: whether UTF-8 can hold it, and how it is shown on a terminal."""
 
 import json
 import re
@@ -7,6 +7,11 @@ from typing import Any, TextIO
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1; line and paragraph separators; overrides of the direction; lone surrogates, which no stream can encode."""
+
+
+def is_writable_text(value: Any) -> bool:
+    """Return whether UTF-8 can encode a value; bytes that are not UTF-8 were decoded to lone surrogates, which it cannot."""
+    return not isinstance(value, str) or value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def escape_controls(text: str) -> str:
@@ -20,5 +25,6 @@ def print_message(message: str, stream: TextIO | None = None) -> None:
 
 
 def format_json(value: Any) -> str:
-    r"""Return the value as JSON on one line; control characters, which `json` escapes up to U+001F only, are `\uXXXX`."""
+    r"""Return the value as JSON on one line, with each control character as a `\uXXXX` escape."""
+    # `json` escapes them up to U+001F only.
     return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

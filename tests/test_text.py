@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from emotion.terminal import escape_controls, format_json
+from emotion.text import escape_controls, format_json
 
 HARMLESS = "Grüße, 你好, مرحبا, שלום, हिन्दी 👩‍👩‍👧‍👦 e\u0301 \\n $x$ \u200f\u00a0"
 """Letters of all scripts, joined emoji, combining characters, a written backslash, a right-to-left mark."""

@@ -1,0 +1,70 @@
+"""What a resumed run must have in common with the run before: settings that change the result, and data."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from emotion.config import INERT_SECTIONS, Config, to_dict
+from emotion.data.batching import BUCKET_BATCHES
+from emotion.errors import ConfigError
+
+FREE_KEYS = (
+    {
+        f"training.{name}"
+        for name in (
+            "per_device_batch_size",
+            "gradient_accumulation_steps",
+            "save_every_minutes",
+            "save_every_steps",
+            "num_states",
+            "timeout_minutes",
+        )
+    }
+    | {f"data.{name}" for name in ("source", "train", "validation", "test")}
+    | {"distillation.num_teachers"}
+)
+"""Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
+
+
+def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
+    """Return what a resumed run must have in common with the one before: its settings, the layout of batches, and a SHA-256 of
+    (ids, texts, labels) by split."""
+    digests = {}
+    for split, (ids, texts, labels) in examples.items():
+        digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
+        digest.update(np.packbits(labels).tobytes())
+        digests[f"rows of {split}"] = digest.hexdigest()[:16]
+    return {**fingerprint_settings(config), "batches of a bucket": BUCKET_BATCHES, **digests}
+
+
+def fingerprint_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that change the result of training, by `section.key`."""
+    return {
+        f"{section}.{key}": value
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if f"{section}.{key}" not in FREE_KEYS and section not in INERT_SECTIONS
+    }
+
+
+def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> None:
+    """Compare the fingerprint of a run with the one it had; where it has changed, print the changes if that is forced.
+
+    A setting that the version of `before` did not have counts as its default.
+
+    Raises: ConfigError naming each change, unless forced.
+    """
+    defaults = {key: value for key, value in fingerprint_settings(Config()).items() if key in after}
+    if changes := describe_changes(defaults | before, after):
+        if not is_forced:
+            raise ConfigError(f"{run}: cannot resume: these settings changed: {'; '.join(changes)}: give the old ones, or --resume-anyway")
+        accelerator.print(f"resuming although these settings changed: {'; '.join(changes)}")
+
+
+def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return `key: before -> after` for each difference between two fingerprints."""
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
