@@ -18,17 +18,12 @@ import tempfile
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from emotion.errors import ConfigError, exit_on_error
 from emotion.text import print_message
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.config import DataConfig, check_keys, load_config
-
-if TYPE_CHECKING:
-    from emotion.scoring.manifest import ScoringJob
-    from emotion.scoring.parts import Tally
 
 READING_KEYS = {f"data.{name}" for name in ("text_column", "label_column", "label_columns", "label_delimiter", "max_line_length")}
 """Settings that say how to read a file."""
@@ -95,7 +90,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
     from emotion.data.reading.streams import expand_patterns
     from emotion.inference.loading import load_predictor
     from emotion.scoring.manifest import PART_ROWS, ScoringJob
-    from emotion.scoring.scoring import score_files
+    from emotion.scoring.scoring import format_tally, score_files
 
     columns, is_stdout = load_config(None, arguments.overrides).data, arguments.output == "-"
     with tempfile.TemporaryDirectory() as tmp_dir:
@@ -117,19 +112,6 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
             with output.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
     return 0
-
-
-def format_tally(tally: "Tally", job: "ScoringJob", seconds: float) -> list[str]:
-    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
-    lines = []
-    if tally.scores is not None:
-        metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
-        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
-    if tally.num_non_finite:
-        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
-    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
-    lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
-    return lines
 
 
 def is_scored_file(output: str | None) -> bool:

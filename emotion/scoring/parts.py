@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another tally to this one."""
-        for name in ("num_rows", "num_bad", "num_repeats", "num_non_finite", "num_judged", "num_exact"):
+        for name in (field.name for field in fields(self) if field.name != "counts"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.counts is not None:
             self.counts = (np.array(other.counts) + (0 if self.counts is None else np.array(self.counts))).tolist()

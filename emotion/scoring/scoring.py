@@ -52,10 +52,9 @@ def score_files(
     DataError for an input that cannot be read.
     """
     is_main, description = job.process == 0, describe_job(predictor, rule, job)
-    check_format(job.output)
+    is_typed = check_format(job.output) == ".parquet"
     if job.output.exists() and not is_main:
         return None  # the first process had nobody to wait for
-    is_typed = check_format(job.output) == ".parquet"
     with open_source(job.inputs, job.columns, predictor.label_set, is_typed) as source, enter_folder(job, description) as is_open:
         if not is_open:
             return None
@@ -240,3 +239,16 @@ def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         write_json(job.folder / FINISHED, {"output": describe_version(partial)})
+
+
+def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
+    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
+    lines = []
+    if tally.scores is not None:
+        metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
+        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
+    if tally.num_non_finite:
+        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
+    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
+    lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    return lines

@@ -2,15 +2,9 @@
 
 import csv
 import gzip
-import hashlib
 import io
 import json
-import os
-import re
-import shutil
-import threading
 import time
-from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -20,62 +14,24 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from emotion.config import DataConfig, ModelConfig
+from emotion.config import DataConfig
 from emotion.data.reading import records
-from emotion.data.reading.rows import Row
-from emotion.errors import ConfigError, DataError, StorageError
-from emotion.evaluation.decision import default_rule
+from emotion.errors import ConfigError, DataError
 from emotion.evaluation.metrics import score_predictions
-from emotion.inference.sidecar import Sidecar
-from emotion.labels import LabelSet
-from emotion.locks import hold_lock
-from emotion.scoring import processes
 from emotion.scoring.formats import format_header, format_part
-from emotion.scoring.manifest import ScoringJob, describe_job, write_manifest
-from emotion.scoring.scoring import score_files, score_parts
 from tests.conftest import ROOT, SAMPLE, run_script, start_script
-
-NAMES = ("anger", "joy", "fear")
-
-
-class Oracle:
-    """A predictor whose probabilities are a function of the text."""
-
-    label_set, rule, backend_name = LabelSet(NAMES), default_rule(3), "oracle"
-    sidecar = Sidecar(NAMES, ModelConfig(), 64, "fp32", {})
-
-    def __init__(self):
-        self.texts = []
-
-    def predict(self, texts):
-        self.texts += texts
-        return np.array([hash_text(text) for text in texts])
-
-
-def hash_text(text):
-    """Return three probabilities."""
-    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:3]]
-
-
-def predict_labels(text):
-    return "|".join(name for name, value in zip(NAMES, hash_text(text), strict=True) if value >= 0.5)
-
-
-def score(*inputs, output, predictor=None, columns=None, log=lambda message: None, **options):
-    predictor = predictor or Oracle()
-    job = ScoringJob(tuple(inputs), output, columns or DataConfig(), **options)
-    return score_files(predictor, predictor.rule, job, log)
-
-
-def read_output(path):
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return list(csv.DictReader(stream))
-
+from tests.scoring.oracle import NAMES, Oracle, StopError, hash_text, make_texts, predict_labels, read_output, score
 
 LONG = "x" * 5_000_000
+
+
 LINES = ("y" * 999 + "\n") * 5_000
+
+
 EMPTY = None
 """A row that cannot be scored."""
+
+
 HOSTILE = {
     # csv: quotes
     "quoted comma": ("a.csv", b'id,text\n1,"a, b"\n2,c\n', ["a, b", "c"]),
@@ -282,28 +238,6 @@ def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path, monkeypatch):
     assert (tally.num_rows, tally.num_bad) == (101, 1)
 
 
-class StopError(Exception):
-    pass
-
-
-def start_and_fail(path, output, num_parts=0):
-    """Score `num_parts` parts of 10 rows, and fail in the next one."""
-    oracle = Oracle()
-
-    def predict(texts):
-        if len(oracle.texts) >= 10 * num_parts:
-            raise StopError
-        return Oracle.predict(oracle, texts)
-
-    oracle.predict = predict
-    with pytest.raises(StopError):
-        score(path, output=output, predictor=oracle, part_rows=10)
-
-
-def make_texts(path, num_rows=95):
-    path.write_text("text,id\n" + "".join(f"{'word ' * (i % 9 + 1)}{i % 40},{i}\n" for i in range(num_rows)) + ",empty\n")
-
-
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl.zst", "parquet"])
 def test_stopped_and_resumed_is_byte_identical(tmp_path, monkeypatch, ending):
     make_texts(tmp_path / "a.csv")
@@ -326,89 +260,6 @@ def test_stopped_and_resumed_is_byte_identical(tmp_path, monkeypatch, ending):
     assert resumed.read_bytes() == whole.read_bytes()
 
 
-def score_by_several(path, output, num_processes, predictors, **options):
-    """Score by several processes at once, which are threads here."""
-    threads = [
-        threading.Thread(
-            target=score,
-            args=[path],
-            kwargs={"output": output, "predictor": predictors[rank], "process": rank, "num_processes": num_processes, **options},
-            daemon=True,
-        )
-        for rank in range(num_processes)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-
-
-@pytest.mark.parametrize("num_processes", [2, 4])
-def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes):
-    make_texts(tmp_path / "a.csv")
-    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
-    everyone = threading.Barrier(num_processes)
-
-    class SteadyOracle(Oracle):
-        def predict(self, texts):
-            if not self.texts:
-                everyone.wait(60)  # so that no process is late, and its parts are not scored by the first one
-            return super().predict(texts)
-
-    oracles = [SteadyOracle() for _ in range(num_processes)]
-    score_by_several(tmp_path / "a.csv", tmp_path / "out.csv", num_processes, oracles, part_rows=10)
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    assert sum(len(oracle.texts) for oracle in oracles) == 95 and all(oracle.texts for oracle in oracles)
-
-
-@pytest.mark.parametrize("num_parts", [1, 2, 7])
-@pytest.mark.parametrize("num_processes", [2, 3, 5])
-def test_fewer_parts_than_processes_and_late_ones_end(tmp_path, num_processes, num_parts):
-    (tmp_path / "a.csv").write_text("text\n" + "".join(f"word {i}\n" for i in range(10 * num_parts)))
-    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
-    score_by_several(tmp_path / "a.csv", tmp_path / "out.csv", num_processes, [Oracle() for _ in range(num_processes)], part_rows=10)
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "one.csv", "out.csv"}
-
-
-def test_the_first_process_scores_the_parts_of_processes_that_do_not_run(tmp_path):
-    make_texts(tmp_path / "a.csv")
-    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
-    oracle, messages = Oracle(), []
-    score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=10, num_processes=3, log=messages.append)
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes() and len(oracle.texts) == 95
-    assert messages[-1].endswith("out.csv: 6 parts of other processes, which have ended or are late, are scored here")
-
-
-def test_a_process_that_runs_is_waited_for_by_name_and_not_for_ever(tmp_path, monkeypatch):
-    make_texts(tmp_path / "a.csv")
-    monkeypatch.setattr(processes, "REPORT_SECONDS", 0.2)
-    monkeypatch.setattr(processes, "MAX_SILENT_SECONDS", 1)
-    is_released, messages = threading.Event(), []
-
-    class StuckOracle(Oracle):
-        def predict(self, texts):
-            is_released.wait(60)
-            return super().predict(texts)
-
-    options = {"output": tmp_path / "out.csv", "part_rows": 10, "num_processes": 2}
-    stuck = threading.Thread(
-        target=score, args=[tmp_path / "a.csv"], kwargs=options | {"predictor": StuckOracle(), "process": 1}, daemon=True
-    )
-    stuck.start()
-    while not (tmp_path / ".out.csv.parts" / "process-1.lock").exists():
-        time.sleep(0.01)
-    oracle = Oracle()
-    score(tmp_path / "a.csv", predictor=oracle, log=messages.append, **options)
-    assert len(oracle.texts) == 95 and (tmp_path / "out.csv").is_file()
-    sign = rf"out.csv: waiting for the parts of process 1 \(process {os.getpid()} on .* since .*\) of 2 \(from 0\)"
-    assert any(re.search(sign, message) for message in messages)
-    is_released.set()
-    stuck.join(60)
-    assert not stuck.is_alive() and not (tmp_path / ".out.csv.parts").exists()
-
-
 def test_a_name_without_room_for_the_files_beside_it_is_refused_before_scoring(tmp_path):
     make_texts(tmp_path / "a.csv", 5)
     oracle = Oracle()
@@ -425,43 +276,6 @@ def test_an_error_of_the_output_does_not_blame_the_input(tmp_path, monkeypatch):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv")
 
 
-def test_a_process_without_a_first_one_ends_with_one_line(tmp_path, monkeypatch):
-    make_texts(tmp_path / "a.csv", 5)
-    monkeypatch.setattr(processes, "MAX_START_SECONDS", 0.1)
-    with pytest.raises(ConfigError, match=r"process 1 of 2 \(from 0\) has waited 0.1 s for process 0; start it too"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", process=1, num_processes=2)
-
-
-def test_a_second_scorer_of_one_output_is_told_of_the_first(tmp_path):
-    make_texts(tmp_path / "a.csv", 5)
-    parts = tmp_path / ".out.csv.parts"
-    parts.mkdir()
-    with hold_lock(parts / "process-0.lock", "", ""), pytest.raises(StorageError) as caught:
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
-    assert re.fullmatch(
-        rf"{tmp_path}/out.csv: is being scored by process {os.getpid()} on .* since .*; wait for it, or choose another --output",
-        str(caught.value),
-    )
-    score(tmp_path / "a.csv", output=tmp_path / "out.csv")  # the lock file that is left does not block the next start
-
-
-def test_parts_that_a_killed_process_left_beside_its_complete_output_are_removed(tmp_path, monkeypatch):
-    make_texts(tmp_path / "a.csv", 5)
-    parts = tmp_path / ".out.csv.parts"
-    with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
-    assert parts.is_dir()
-    with pytest.raises(ConfigError, match="exists already"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
-    assert not parts.exists()
-    start_and_fail(tmp_path / "a.csv", tmp_path / "other.csv")
-    (tmp_path / "out.csv").rename(tmp_path / "other.csv")  # not the output of these parts
-    with pytest.raises(ConfigError, match="exists already"):
-        score(tmp_path / "a.csv", output=tmp_path / "other.csv")
-    assert (tmp_path / ".other.csv.parts").is_dir()
-
-
 def test_numbers_that_json_lacks_are_counted(tmp_path):
     columns = {"text": ["a", "b", "c"], "x": [1.0, float("nan"), float("-inf")], "y": [[1.0], [float("inf"), 2.0], [2.0]]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
@@ -469,111 +283,6 @@ def test_numbers_that_json_lacks_are_counted(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert tally.num_non_finite == 3 and tally.num_bad == 0
     assert [(row["x"], row["y"]) for row in rows] == [(1.0, [1.0]), (None, [None, 2.0]), (None, [2.0])]
-
-
-def test_parts_of_another_job_and_an_existing_output_are_refused(tmp_path):
-    make_texts(tmp_path / "a.csv")
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match=r"\(probabilities: none -> all\)"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
-    make_texts(tmp_path / "a.csv", 94)
-    with pytest.raises(ConfigError, match=r"\(inputs: .* remove that folder"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
-    shutil.rmtree(tmp_path / ".out.csv.parts")
-    score(tmp_path / "a.csv", output=tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match="exists already"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv")
-
-
-def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):
-    make_texts(tmp_path / "a.csv")
-    score(tmp_path / "a.csv", output=tmp_path / "whole.csv", part_rows=10)
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
-    parts = tmp_path / ".out.csv.parts"
-    (parts / "manifest.json").rename(parts / "ledger.json")
-    with pytest.raises(ConfigError, match="probabilities: none -> all"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
-    manifest = json.loads((parts / "manifest.json").read_text())
-    described_less = {
-        key: value
-        for key, value in manifest.items()
-        if key not in ("versions of the inputs", "weights", "tokenizer and config", "Excel-safe")
-    }
-    described_less["columns"] = {key: value for key, value in manifest["columns"].items() if key != "max_line_length"}
-    (parts / "ledger.json").write_text(json.dumps(described_less))
-    (parts / "manifest.json").unlink()
-    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), part_rows=10)
-    write_manifest(job, manifest)
-    assert json.loads((parts / "manifest.json").read_text()) == manifest  # other processes wait for it
-    oracle = Oracle()
-    score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=10)
-    assert len(oracle.texts) == 95 - 30 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
-DAMAGES = {
-    "cut": lambda part: part.write_bytes(part.read_bytes()[:-9]),
-    "flipped byte": lambda part: part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:]),
-    "empty": lambda part: part.write_bytes(b""),
-    "lost": lambda part: part.unlink(),
-    "bad rows changed": lambda part: part.with_suffix(".bad").write_bytes(b"x"),
-    "empty marker": lambda part: part.with_suffix(".json").write_text(""),
-    "marker is a list": lambda part: part.with_suffix(".json").write_text("[]"),
-    "marker of an older version": lambda part: part.with_suffix(".json").write_text('{"num_rows": 10}'),
-    "counts changed": lambda part: part.with_suffix(".json").write_text(part.with_suffix(".json").read_text().replace("10", "11")),
-    "marker nested deep": lambda part: part.with_suffix(".json").write_text("[" * 100_000),
-    "marker without checksums": lambda part: part.with_suffix(".json").write_text('{"tally": {}, "checksums": {}}'),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_part_is_scored_again(damage, tmp_path):
-    make_texts(tmp_path / "a.csv")
-    score(tmp_path / "a.csv", output=tmp_path / "whole.csv", part_rows=10)
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
-    damage(tmp_path / ".out.csv.parts" / "part-000001")
-    oracle, messages = Oracle(), []
-    tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, log=messages.append, part_rows=10)
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes() and tally.num_rows == 96
-    assert len(oracle.texts) == 95 - 20 and sum("part-000001: is damaged" in message for message in messages) == 1
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000, None], ids=repr)
-def test_parts_without_a_readable_manifest_are_refused(content, tmp_path):
-    make_texts(tmp_path / "a.csv")
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
-    manifest = tmp_path / ".out.csv.parts" / "manifest.json"
-    manifest.unlink() if content is None else manifest.write_text(content)
-    with pytest.raises(ConfigError, match=r"manifest.json: is missing or damaged, so its parts cannot be reused; remove .* to start again"):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
-
-
-def test_an_input_written_again_within_a_second_is_another_job(tmp_path):
-    """At the same size: the time in seconds and the size are those of before."""
-    make_texts(tmp_path / "a.csv")
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
-    status, content = (tmp_path / "a.csv").stat(), (tmp_path / "a.csv").read_bytes()
-    (tmp_path / "a.csv").write_bytes(content[:-3] + content[-2:-1] + content[-3:-2] + content[-1:])
-    os.utime(tmp_path / "a.csv", ns=(status.st_atime_ns, status.st_mtime_ns + 1_000))
-    with pytest.raises(ConfigError, match=r"contains parts of another job \(versions of the inputs: "):
-        score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
-
-
-def test_other_weights_under_the_same_sidecar_are_another_job(tmp_path):
-    make_texts(tmp_path / "a.csv")
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "emotion.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(bytes(200_000))
-    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), model=str(folder))
-    before = describe_job(Oracle(), Oracle.rule, job)
-    assert describe_job(Oracle(), Oracle.rule, job) == before and before["weights"]
-    (folder / "model.safetensors").write_bytes(b"\1" * 200_000)
-    changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
-    assert changed == {"weights"}
-    (folder / "tokenizer.json").write_text("[]")
-    (folder / "README.md").write_text("written again by export.py --verify")
-    changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
-    assert changed == {"weights", "tokenizer and config"}
 
 
 CELL_CHARACTERS = [*map(chr, range(1, 32)), "\x7f", "\x85", "\u2028", '"', ",", "'", ";", "\t", "\r\n", "\n\r", "a", "ä", "🙃", " "]
@@ -615,52 +324,6 @@ def test_excel_safe_cells_are_no_formulas(tmp_path):
     assert [row["'=head"] for row in rows[:2]] == ["0", "1"] and 0 <= float(rows[0]["probability_joy"]) <= 1
     score(tmp_path / "a.csv", output=tmp_path / "plain.csv")
     assert [row["text"] for row in read_output(tmp_path / "plain.csv")] == [*texts, "\tx", "\ry"]
-
-
-def test_a_second_process_waits_for_the_manifest_of_its_job(tmp_path):
-    make_texts(tmp_path / "a.csv")
-    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv")
-    second, parts = Oracle(), tmp_path / ".out.csv.parts"
-    options = {"output": tmp_path / "out.csv", "part_rows": 20, "num_processes": 2}
-    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options | {"predictor": second, "process": 1}, daemon=True)
-    thread.start()
-    thread.join(1)
-    assert thread.is_alive() and not second.texts and not list(parts.glob("part-*"))
-    (parts / "manifest.json").unlink()
-    score(tmp_path / "a.csv", **options)
-    thread.join(60)
-    assert not thread.is_alive() and (tmp_path / "out.csv").is_file()
-
-
-def test_a_process_that_starts_after_the_end_has_nothing_to_do(tmp_path):
-    make_texts(tmp_path / "a.csv", 5)
-    options = {"output": tmp_path / "out.csv", "num_processes": 2}
-    score(tmp_path / "a.csv", **options)
-    thread = threading.Thread(target=score, args=[tmp_path / "a.csv"], kwargs=options | {"process": 1}, daemon=True)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive() and {path.name for path in tmp_path.iterdir()} == {"a.csv", "out.csv", "out.csv.quarantine.tsv"}
-
-
-def test_a_process_that_falls_behind_does_not_write_removed_parts_again(tmp_path):
-    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig(), part_rows=1, process=1, num_processes=2)
-    source = SimpleNamespace(entries=[Row("a.csv", line, ["text"]) for line in range(4)], measure=lambda: 0.0)
-
-    def score_own_parts(write):
-        return score_parts(SimpleNamespace(write=write, job=job), source, print, lambda number: number % 2 == 1)
-
-    def write_while_the_first_ends(path, part):
-        job.output.touch()
-        (path / "x").touch()  # raises: the folder is gone
-
-    job.folder.mkdir()
-    assert len(score_own_parts(lambda path, part: path.with_suffix(".json").write_text("{}"))) == 4
-    assert len(list(job.folder.iterdir())) == 2
-    shutil.rmtree(job.folder)
-    with pytest.raises(FileNotFoundError):
-        score_own_parts(lambda path, part: (path / "x").touch())
-    assert len(score_own_parts(write_while_the_first_ends)) == 2
-    assert len(score_own_parts(None)) == 1 and not job.folder.exists()
 
 
 def score_arguments(model, path, output, *options):
