@@ -16,7 +16,7 @@ from emotion.data.reading.streams import open_source
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 from emotion.scoring.formats import build_schema, find_unwritable, format_part
-from tests.scoring.test_scoring import score
+from tests.scoring.oracle import score
 
 LABELS = LabelSet(("anger", "joy"))
 
