@@ -19,6 +19,11 @@ def escape_controls(text: str) -> str:
     return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def describe_error(error: Exception, max_length: int = 200) -> str:
+    """Return the message of a library's error on one line, or its type if there is none."""
+    return " ".join(str(error).split())[:max_length] or type(error).__name__
+
+
 def print_message(message: str, stream: TextIO | None = None) -> None:
     """Print a message on one line of stderr, or of another stream, with its control characters escaped."""
     print(escape_controls(message), file=stream or sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 
 from emotion.errors import ModelError
 from emotion.export.model_card import complete_card
+from emotion.text import describe_error
 from emotion.tracking.run_folder import RunFolder
 
 
@@ -80,4 +81,4 @@ def _translate_hub_errors(name: str) -> Iterator[None]:
 
 
 def _shorten(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+    return f"{type(error).__name__}: {describe_error(error, 150)}"

@@ -15,8 +15,9 @@ from emotion.checks import check_values
 from emotion.cpu.encoder_family import FAMILIES, EncoderFamily, LayerNames, find_family
 from emotion.errors import ModelError
 from emotion.inference.sidecar import REMEDY, SIDECAR, find_model_folder, read_config, read_sidecar
-from emotion.inference.torch_free import PAD_TOKEN_ID, TOKENIZER, TorchFreePredictor, load_tokenizer, shorten
+from emotion.inference.torch_free import PAD_TOKEN_ID, TOKENIZER, TorchFreePredictor, load_tokenizer
 from emotion.labels import LabelSet
+from emotion.text import describe_error
 
 WEIGHTS = "model.safetensors"
 POOLER_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0)}
@@ -54,7 +55,7 @@ class NumpyPredictor(TorchFreePredictor):
         except ModelError:
             raise
         except Exception as error:  # safetensors and tokenizers raise their own types
-            raise ModelError(f"{folder}: cannot be read ({shorten(error)}); the folder is not complete, save it again") from None
+            raise ModelError(f"{folder}: cannot be read ({describe_error(error)}); the folder is not complete, save it again") from None
         return predictor
 
     def compute_logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

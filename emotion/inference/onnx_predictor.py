@@ -16,8 +16,9 @@ from emotion.checks import Rules, check_values, is_number, read_object
 from emotion.cpu.machine import count_cores, name_cpu
 from emotion.errors import ModelError
 from emotion.inference.sidecar import find_model_folder, fingerprint_weights, read_sidecar
-from emotion.inference.torch_free import PAD_TOKEN_ID, TorchFreePredictor, load_tokenizer, shorten
+from emotion.inference.torch_free import PAD_TOKEN_ID, TorchFreePredictor, load_tokenizer
 from emotion.labels import LabelSet
+from emotion.text import describe_error
 
 MAX_CONCURRENT_BATCHES = 2
 CHECK_TEXTS = (
@@ -96,7 +97,7 @@ class OnnxPredictor(TorchFreePredictor):
         except ModelError:
             raise
         except Exception as error:  # onnxruntime and tokenizers raise their own types
-            raise ModelError(f"{onnx_folder}: cannot be read ({shorten(error)}); export it again") from None
+            raise ModelError(f"{onnx_folder}: cannot be read ({describe_error(error)}); export it again") from None
         return cls(tokenizer, label_set, rule, sidecar, backend_name, pad_token_id, session)
 
     def check(self, about: dict[str, Any], location: str) -> None:
@@ -118,7 +119,7 @@ class OnnxPredictor(TorchFreePredictor):
             difference = compute_rms(self.predict_logits(list(stored["texts"])) - np.array(stored["logits"], dtype=np.float32))
             bound = float(stored["max_rms_difference"])
         except Exception as error:  # the graph of another model makes onnxruntime raise its own types
-            raise ModelError(f"{location}: its ONNX model fails its self-check ({shorten(error)}); {advice}") from None
+            raise ModelError(f"{location}: its ONNX model fails its self-check ({describe_error(error)}); {advice}") from None
         if not difference <= bound:
             raise ModelError(
                 f"{location}: its {self.backend_name} model fails its self-check: its logits are {difference:.4f} (root mean square) from "

@@ -73,11 +73,6 @@ class TorchFreePredictor(ABC):
         return logits
 
 
-def shorten(error: Exception) -> str:
-    """Return the message of a library's error on one line, or its type if there is none."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def load_tokenizer(folder: Path, max_length: int) -> Any:
     """Return the tokenizer of a model folder, which truncates to `max_length` tokens and does not pad.
 

@@ -19,6 +19,7 @@ from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.gguf import SUFFIX, locate_gguf
 from emotion.modeling.packaged import PREFIX, find_packaged, locate_packaged
+from emotion.text import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def translate_loading_errors(location: str) -> Iterator[None]:
     except EmotionError:
         raise
     except Exception as error:  # of many types: a config.json of the wrong structure, for example, is an AttributeError
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = describe_error(error, 300)
         raise ModelError(f"{location}: cannot be loaded: {_advise(error, is_local)} ({reason})") from None
     finally:
         transformers_logging.set_verbosity(verbosity)

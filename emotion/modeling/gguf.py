@@ -12,6 +12,7 @@ import torch
 from emotion.errors import ModelError
 from emotion.files import hash_samples
 from emotion.modeling.packaged import EXTRA, assemble
+from emotion.text import describe_error
 
 SUFFIX = ".gguf"
 SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -59,7 +60,7 @@ def write_model_folder(path: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**source, **NO_REMOTE_CODE)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, use_safetensors=True, **NO_REMOTE_CODE)
     except Exception as error:  # of many types
-        reason = _shorten(error)
+        reason = describe_error(error)
         raise ModelError(f"{path}: transformers cannot convert it ({reason}); give a file of a Llama, Mistral, Qwen or Gemma") from None
     weights = {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith("lm_head.")}
     config = model.config
@@ -77,10 +78,8 @@ def _choose_dtype(path: Path) -> torch.dtype:
     try:
         tensors = GGUFReader(path).tensors
     except Exception as error:  # of many types
-        raise ModelError(f"{path}: cannot be read ({_shorten(error)}); the file is damaged or incomplete, download it again") from None
+        raise ModelError(
+            f"{path}: cannot be read ({describe_error(error)}); the file is damaged or incomplete, download it again"
+        ) from None
     types = Counter(tensor.tensor_type.name for tensor in tensors if len(tensor.shape) > 1)
     return DTYPES.get(max(types, key=lambda name: types[name], default=""), torch.bfloat16)
-
-
-def _shorten(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,6 +14,7 @@ from emotion.config import LoraConfig
 from emotion.errors import ModelError
 from emotion.modeling.backbones import silence_deprecations, translate_loading_errors
 from emotion.modeling.quantization import count_weights, is_quantized
+from emotion.text import describe_error
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FINGERPRINT_ROWS = 256
@@ -44,7 +45,7 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
         with silence_deprecations():
             adapted = peft.get_peft_model(freeze_backbone(model), settings)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = describe_error(error)
         raise ModelError(
             f"lora.target_modules={config.target_modules}: {reason}; the backbone's linear layers are {linear_layers}"
         ) from None

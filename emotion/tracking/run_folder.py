@@ -21,7 +21,7 @@ from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
 from emotion.secrets import mask_secrets
-from emotion.text import print_message
+from emotion.text import describe_error, print_message
 
 GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
@@ -196,7 +196,7 @@ def _translate_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many types
-        raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); restore it, or predict the split again") from None
+        raise DataError(f"{path}: is damaged ({describe_error(error)}); restore it, or predict the split again") from None
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:

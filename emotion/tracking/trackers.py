@@ -17,6 +17,7 @@ from urllib.parse import urlparse
 
 from emotion.config import Config, TrackingConfig, to_dict
 from emotion.errors import ConfigError
+from emotion.text import describe_error
 from emotion.tracking.run_folder import RunFolder
 
 FOLDERS = {"wandb": "wandb", "tensorboard": "tensorboard"}
@@ -196,4 +197,4 @@ def _log_model(tracker: Any, run: RunFolder) -> None:
 
 
 def _shorten(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+    return f"{type(error).__name__}: {describe_error(error, 150)}"

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from emotion.data.reading.rows import BadRow, Row, Rows, check_unique
 from emotion.errors import DataError
+from emotion.text import describe_error
 
 BATCH_ROWS = 4_096
 """Number of rows that are read at a time."""
@@ -27,7 +28,7 @@ def read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_lenie
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         columns = schema.names
     except Exception as error:
-        raise DataError(f"{path}: is not a valid parquet file ({_describe(error)})") from None
+        raise DataError(f"{path}: is not a valid parquet file ({describe_error(error)})") from None
     check_unique(path, columns)
 
     def read() -> Iterator[Row | BadRow]:
@@ -38,7 +39,7 @@ def read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_lenie
                     line = entry.line
                     yield entry
         except Exception as error:
-            raise DataError(f"{path}:{line + 1}: cannot be read ({_describe(error)})") from None
+            raise DataError(f"{path}:{line + 1}: cannot be read ({describe_error(error)})") from None
         if line != num_rows:
             raise DataError(f"{path}: is damaged (it has {line:,} rows, and {num_rows:,} according to its footer)")
 
@@ -75,12 +76,8 @@ def _convert_column(name: str, array: Any, faults: dict[int, str]) -> list[Any]:
             if pa.types.is_time(array.type) and pa.scalar(value, array.type) != scalar:
                 value, reason = None, "Python has no such time of day"
         except Exception as error:
-            reason = _describe(error)
+            reason = describe_error(error)
         if reason:
             faults.setdefault(number, f"column {name!r} ({array.type}): the value cannot be read ({reason})")
         values.append(value)
     return values
-
-
-def _describe(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
