@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     arguments = parse_arguments()
+    from emotion.evaluation.comparison.document import format_plain
     from emotion.evaluation.comparison.report import write_comparison
     from emotion.evaluation.comparison.runs import check_comparable
     from emotion.tracking.finished_runs import read_finished_run
@@ -29,7 +30,7 @@ def main() -> int:
     texts = read_test_texts(runs[0], arguments.data)
     output = Path(arguments.output)
     for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, not arguments.no_texts):
-        print(sentence.replace("**", ""))
+        print(format_plain(sentence))
     print(f"\n{output}: report.html, report.md, tables as CSV, plots")
     return 0
 

@@ -1,5 +1,6 @@
 """Upload a run's model folder to a repository on the Hub. A push can be repeated until it is complete."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def push_finished(run: RunFolder, name: str, is_private: bool) -> None:
     try:
         print(f"pushed to {push_model(run, name, is_private)}")
     except ModelError as error:
-        command = f"python export.py --model {run.path} --push {name}"
+        command = shlex.join(["python", "export.py", "--model", str(run.path), "--push", name])
         print(f"{error}\nthe model is saved in {run.model}; repeat the push with: {command}", file=sys.stderr)
 
 

@@ -5,6 +5,7 @@ may be from those. The check fails on a CPU that computes int8 differently, with
 """
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,4 +182,4 @@ def has_onnx(folder: Path, precision: str | None = None) -> bool:
 
 
 def _export_command(location: str) -> str:
-    return f"python export.py --model {location} --onnx"
+    return f"python export.py --model {shlex.quote(location)} --onnx"

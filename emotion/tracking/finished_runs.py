@@ -1,6 +1,7 @@
 """A finished run folder -> the `Run` of a comparison. Works without torch."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         raise DataError(f"{path}: is not a run folder (no config.yaml); `ls runs` lists the runs")
     for needed in (folder.predictions(split), folder.report(split) / "metrics.json"):
         if not needed.is_file():
-            raise DataError(f"{path}: its {split} split is not evaluated yet; run `python evaluate.py --model {path} --split {split}`")
+            command = shlex.join(["python", "evaluate.py", "--model", path, "--split", split])
+            raise DataError(f"{path}: its {split} split is not evaluated yet; run `{command}`")
     try:
         ids, label_set, labels, probabilities = folder.read_predictions(split)
         decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]

@@ -5,6 +5,7 @@ states, stops for signals, keeps the best model and writes what is left behind. 
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 import time
@@ -307,7 +308,7 @@ class Run(AbstractContextManager["Run"]):
             f"\n{folder.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
             f"peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB\n"
             "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
-            f"  python evaluate.py --model {folder.path} --split test"
+            f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test"
         )
 
     def log_row(self, row: dict[str, Any]) -> None:

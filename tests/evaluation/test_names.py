@@ -15,7 +15,16 @@ from matplotlib.text import Text
 from emotion.config import Config, DataConfig
 from emotion.evaluation import plots
 from emotion.evaluation.comparison import figures
-from emotion.evaluation.comparison.document import Paragraph, Section, Table, escape_markdown, format_html, format_markdown, write_document
+from emotion.evaluation.comparison.document import (
+    Paragraph,
+    Section,
+    Table,
+    escape_markdown,
+    format_html,
+    format_markdown,
+    format_plain,
+    write_document,
+)
 from emotion.evaluation.comparison.report import write_comparison
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.decision import default_rule
@@ -123,6 +132,11 @@ def make_run(name, seed):
     config = Config(data=DataConfig(train_fraction=seed / 4))
     ids = [str(row) for row in range(len(GOLD))]
     return Run(name, config, LABELS, ids, GOLD, probabilities, probabilities >= 0.5, {"total_seconds": 10.0 * seed}, {})
+
+
+@pytest.mark.parametrize("name", [*NAMES, *RUN_NAMES])
+def test_plain_text_of_escaped_markdown_is_the_text(name):
+    assert format_plain(f"**{escape_markdown(name)}** is {escape_markdown(name)}") == f"{escape_controls(name)} is {escape_controls(name)}"
 
 
 def test_comparison_of_runs_and_labels_of_any_characters(drawn, tmp_path):

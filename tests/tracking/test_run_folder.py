@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -104,3 +105,13 @@ def test_all_files_of_a_run_have_the_permissions_of_the_umask(tiny_run):
     assert {"model.safetensors", "emotion.json", "metrics.jsonl", "config.yaml"} <= {path.name for path in paths}
     for path in paths:
         assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
+
+
+def test_a_command_in_a_message_can_be_typed_whatever_the_folder_is_called(tmp_path):
+    folder = RunFolder(tmp_path / "my run; $x$")
+    folder.path.mkdir()
+    folder.config.touch()
+    with pytest.raises(DataError) as caught:
+        read_finished_run(str(folder.path))
+    command = str(caught.value).split("`")[1]
+    assert shlex.split(command) == ["python", "evaluate.py", "--model", str(folder.path), "--split", "test"]

@@ -143,6 +143,11 @@ def _format_inline(text: str) -> str:
     return INLINE.sub(convert, html.escape(text))
 
 
+def format_plain(text: str) -> str:
+    """Return the Markdown of a paragraph as the plain text that it shows."""
+    return INLINE.sub(lambda match: match[1] or match[2] or "", text)
+
+
 def escape_markdown(text: str) -> str:
     """Return one line of Markdown that shows a text as it is: no emphasis, link, HTML, formula or end of a table's cell."""
     return MARKDOWN.sub(r"\\\g<0>", escape_controls(text))
