@@ -20,7 +20,7 @@ import numpy as np
 
 from emotion.errors import ConfigError, exit_on_error
 from emotion.evaluation.comparison.runs import Run
-from emotion.evaluation.uncertainty import draw_counts, percentile_interval, resample_several
+from emotion.evaluation.uncertainty import draw_counts, find_interval, resample_several
 from emotion.files import write_json
 from emotion.tracking.finished_runs import read_finished_run
 
@@ -102,7 +102,7 @@ def compare(runs: dict[str, list[Run]]) -> dict[str, dict[str, Any]]:
             "before": float(scores[0].mean()),
             "after": float(scores[1].mean()),
             "difference": float(scores[1].mean() - scores[0].mean()),
-            "interval_95": percentile_interval(draws[1] - draws[0]),
+            "interval_95": find_interval(draws[1] - draws[0], float(scores[1].mean() - scores[0].mean())),
             "by_seed": (scores[1] - scores[0]).tolist(),
         }
     rates = {side: [run.efficiency["examples_per_second"] for run in members] for side, members in runs.items()}

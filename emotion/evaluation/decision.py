@@ -1,6 +1,7 @@
 """Decision rules: thresholds, temperature and empty-set policy, fitted on validation rows only.
 
-scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
+`is_judged`, bool (n, L), says which labels were annotated, None if all were; the others do not count, and their gold labels have to be
+False. scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
 """
 
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
+from emotion.evaluation.metrics import list_judged_columns
 
 TEMPERATURE_BOUNDS = (0.2, 5.0)
 MAX_LOGIT_SHIFT = 30.0
@@ -42,13 +44,13 @@ class DecisionRule:
     fitted_on: str = "nothing: default 0.5"
     """Description of the rows that the rule was fitted on."""
 
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return predictions, bool (n, L), for calibrated probabilities, float (n, L)."""
+    def decide(self, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
+        """Return predictions, bool (n, L), for calibrated probabilities, float (n, L); False where `is_judged` is False."""
         predictions = probabilities >= np.array(self.thresholds)
         if self.empty_set == "top1":
             is_empty = ~predictions.any(axis=1)
             predictions[is_empty, probabilities[is_empty].argmax(axis=1)] = True
-        return predictions
+        return predictions if is_judged is None else predictions & is_judged
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as JSON types."""
@@ -85,13 +87,18 @@ def default_rule(num_labels: int) -> DecisionRule:
     return DecisionRule((0.5,) * num_labels)
 
 
-def fit_rule(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str) -> DecisionRule:
+def fit_rule(
+    labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str, is_judged: np.ndarray | None = None
+) -> DecisionRule:
     """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L)."""
-    temperature = fit_temperature(labels, logits) if config.fit_temperature else 1.0
-    return DecisionRule(fit_thresholds(labels, logits / temperature, config), config.empty_set, temperature, fitted_on)
+    temperature = fit_temperature(labels[is_judged], logits[is_judged]) if config.fit_temperature else 1.0
+    thresholds = fit_thresholds(labels, logits / temperature, config, is_judged)
+    return DecisionRule(thresholds, config.empty_set, temperature, fitted_on)
 
 
-def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule) -> DecisionRule:
+def refit_rule(
+    labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule, is_judged: np.ndarray | None = None
+) -> DecisionRule:
     """Return `rule` with thresholds fitted again under other settings, on the same validation rows.
 
     The temperature does not change because the saved head already contains it.
@@ -99,10 +106,12 @@ def refit_rule(labels: np.ndarray, probabilities: np.ndarray, config: DecisionCo
     from scipy.special import logit
 
     logits = logit(np.clip(probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
-    return replace(rule, thresholds=fit_thresholds(labels, logits, config), empty_set=config.empty_set)
+    return replace(rule, thresholds=fit_thresholds(labels, logits, config, is_judged), empty_set=config.empty_set)
 
 
-def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfig) -> tuple[float, ...]:
+def fit_thresholds(
+    labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, is_judged: np.ndarray | None = None
+) -> tuple[float, ...]:
     """Return one threshold per label for calibrated logits, float (n, L), and gold labels, bool (n, L).
 
     With `maximize=micro_f1` all labels share one threshold: micro-F1 weighs all row-label pairs equally, so a single threshold
@@ -116,17 +125,16 @@ def fit_thresholds(labels: np.ndarray, logits: np.ndarray, config: DecisionConfi
 
     probabilities = expit(logits)
     if config.maximize == "micro_f1":
-        threshold = _find_best_threshold(labels.ravel(), probabilities.ravel()) if labels.any() else 0.5
+        threshold = _find_best_threshold(labels[is_judged].ravel(), probabilities[is_judged].ravel()) if labels.any() else 0.5
         return (threshold,) * labels.shape[1]
     num_positives = labels.sum(axis=0)
     weights = np.divide(num_positives, num_positives + config.shrinkage, out=np.zeros(len(num_positives)), where=num_positives > 0)
-    tuned = np.array(
-        [_find_best_threshold(labels[:, column], probabilities[:, column]) if n else 0.0 for column, n in enumerate(num_positives)]
-    )
-    return tuple((weights * tuned + (1 - weights) * find_expected_thresholds(labels, logits)).tolist())
+    columns = list_judged_columns(labels, probabilities, is_judged)
+    tuned = np.array([_find_best_threshold(gold, scores) if gold.any() else 0.0 for gold, scores in columns])
+    return tuple((weights * tuned + (1 - weights) * find_expected_thresholds(labels, logits, is_judged)).tolist())
 
 
-def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
     """Return each label's threshold with the best expected F1, float (L,).
 
     The expectation takes the probabilities as correct, so it uses all rows, not only the few positives of a rare label. The
@@ -137,6 +145,9 @@ def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarr
     """
     from scipy.special import expit
 
+    if is_judged is not None:  # each label has rows of its own
+        columns = list_judged_columns(labels, logits, is_judged)
+        return np.array([find_expected_thresholds(gold[:, None], values[:, None])[0] if len(gold) else 0.5 for gold, values in columns])
     num_rows, num_labels = logits.shape
     target = labels.sum(axis=0) + 0.5
     low, high = np.full(num_labels, -MAX_LOGIT_SHIFT), np.full(num_labels, MAX_LOGIT_SHIFT)
@@ -148,9 +159,9 @@ def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray) -> np.ndarr
     expected_hits = expit(ranked).cumsum(axis=0)
     f1 = 2 * expected_hits / (np.arange(1, num_rows + 1)[:, None] + expected_hits[-1])
     best = f1.argmax(axis=0)  # the best + 1 highest rows are predicted
-    columns = np.arange(num_labels)
+    labels_of_best = np.arange(num_labels)
     ranked = np.vstack([ranked, ranked[-1:] - 1])  # if all rows are predicted, keep the threshold clear of the lowest logit
-    midpoint = (ranked[best, columns] + ranked[best + 1, columns]) / 2
+    midpoint = (ranked[best, labels_of_best] + ranked[best + 1, labels_of_best]) / 2
     return expit(midpoint - shift)
 
 

@@ -1,9 +1,13 @@
 """Metrics of multi-label predictions, computed by scikit-learn except for the calibration error.
 
-Shapes: `labels` and `predictions` are bool (n, L); `probabilities` are float (n, L) in [0, 1].
+Shapes: `labels` and `predictions` are bool (n, L); `probabilities` are float (n, L) in [0, 1]. `is_judged`, bool (n, L), says which labels
+were annotated, None if all were; where a label was not, `labels` and `predictions` have to be False. A label without a gold row is not
+measured: its scores are nan, and macro averages leave it out.
+
 scikit-learn is imported inside the functions because `score_counts` is used where its import time would matter.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +18,8 @@ NUM_CALIBRATION_BINS = 15
 def score_predictions(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """Return subset accuracy, Jaccard index, Hamming loss, and averaged precision, recall and F1.
 
-    Precision, recall and F1 are averaged in four ways: micro, macro, weighted and samples. A label without gold and predicted
-    rows has F1 0. A row without gold and predicted labels has Jaccard index 1.
+    Precision, recall and F1 are averaged in four ways: micro, macro, weighted and samples. A row without gold and predicted labels has
+    Jaccard index 1.
     """
     from sklearn import metrics as sk
 
@@ -25,8 +29,11 @@ def score_predictions(labels: np.ndarray, predictions: np.ndarray) -> dict[str, 
         "hamming_loss": float(sk.hamming_loss(labels, predictions)),
     }
     for average in ("micro", "macro", "weighted", "samples"):
-        precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, predictions, average=average, zero_division=0)
-        scores |= {f"{average}_precision": float(precision), f"{average}_recall": float(recall), f"{average}_f1": float(f1)}
+        is_used = labels.any(axis=0) if average == "macro" else np.ones(labels.shape[1], dtype=bool)
+        values: Any = (np.nan, np.nan, np.nan)
+        if is_used.any():
+            values = sk.precision_recall_fscore_support(labels[:, is_used], predictions[:, is_used], average=average, zero_division=0)
+        scores |= {f"{average}_{name}": float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=False)}
     return scores
 
 
@@ -40,6 +47,7 @@ def score_counts(counts: np.ndarray, num_exact: int, num_rows: int) -> dict[str,
         num_exact: number of rows with every label correct.
         num_rows: number of all rows.
     """
+    nan = float("nan")
     scores = {"subset_accuracy": num_exact / max(num_rows, 1)}
     per_label = counts.astype(float)
     for average, (true_positives, false_positives, false_negatives) in (
@@ -51,11 +59,12 @@ def score_counts(counts: np.ndarray, num_exact: int, num_rows: int) -> dict[str,
             "recall": _divide(true_positives, true_positives + false_negatives),
             "f1": _divide(2 * true_positives, 2 * true_positives + false_positives + false_negatives),
         }
-        scores |= {f"{average}_{name}": float(value.mean()) for name, value in values.items()}
+        is_used = true_positives + false_negatives > 0 if average == "macro" else np.array([True])
+        scores |= {f"{average}_{name}": float(value[is_used].mean()) if is_used.any() else nan for name, value in values.items()}
     return scores
 
 
-def score_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def score_probabilities(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> dict[str, float]:
     """Return macro and micro average precision, macro and micro AUROC, and the expected calibration error.
 
     Macro averages skip labels without a positive row and, for AUROC, labels without a negative row.
@@ -63,46 +72,63 @@ def score_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     """
     from sklearn import metrics as sk
 
-    has_positive = np.asarray(labels.any(axis=0))
-    has_both = np.asarray(has_positive & ~labels.all(axis=0))
+    columns = list(list_judged_columns(labels, probabilities, is_judged))
+    gold, scores = labels[is_judged].ravel(), probabilities[is_judged].ravel()
+    with_positive = [pair for pair in columns if pair[0].any()]
+    with_both = [pair for pair in with_positive if not pair[0].all()]
     nan = float("nan")
     return {
-        "macro_average_precision": _average_over_labels(sk.average_precision_score, labels, probabilities, has_positive),
-        "micro_average_precision": float(sk.average_precision_score(labels.ravel(), probabilities.ravel())) if labels.any() else nan,
-        "macro_auroc": _average_over_labels(sk.roc_auc_score, labels, probabilities, has_both),
-        "micro_auroc": float(sk.roc_auc_score(labels.ravel(), probabilities.ravel())) if has_both.any() else nan,
-        "expected_calibration_error": expected_calibration_error(labels, probabilities),
+        "macro_average_precision": _average(sk.average_precision_score, with_positive),
+        "micro_average_precision": float(sk.average_precision_score(gold, scores)) if gold.any() else nan,
+        "macro_auroc": _average(sk.roc_auc_score, with_both),
+        "micro_auroc": float(sk.roc_auc_score(gold, scores)) if with_both else nan,
+        "expected_calibration_error": expected_calibration_error(gold, scores),
     }
 
 
-def score_labels(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return one row per label: support, number of predictions, precision, recall, F1, average precision and AUROC."""
+def score_labels(
+    labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], is_judged: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Return one row per label: support, number of predictions, precision, recall, F1, average precision and AUROC.
+
+    With `is_judged`, a row also has the number of rows in which the label was annotated.
+    """
     from sklearn import metrics as sk
 
     precision, recall, f1, support = sk.precision_recall_fscore_support(labels, predictions, average=None, zero_division=0)
     rows = []
-    for column, name in enumerate(names):
-        gold, scores = labels[:, column], probabilities[:, column]
+    for column, (name, (gold, scores)) in enumerate(zip(names, list_judged_columns(labels, probabilities, is_judged), strict=True)):
+        is_measured = bool(gold.any())
+        values = {"precision": precision[column], "recall": recall[column], "f1": f1[column]}
         rows.append(
             {
                 "label": name,
                 "support": int(support[column]),
+                **({"judged": len(gold)} if is_judged is not None else {}),
                 "predicted": int(predictions[:, column].sum()),
-                "precision": float(precision[column]),
-                "recall": float(recall[column]),
-                "f1": float(f1[column]),
-                "average_precision": float(sk.average_precision_score(gold, scores)) if gold.any() else float("nan"),
+                **{key: float(value) if is_measured else float("nan") for key, value in values.items()},
+                "average_precision": float(sk.average_precision_score(gold, scores)) if is_measured else float("nan"),
                 "auroc": float(sk.roc_auc_score(gold, scores)) if 0 < gold.sum() < len(gold) else float("nan"),
             }
         )
     return rows
 
 
-def confusion_matrices(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Return int (L, 2, 2): for each label [[true negatives, false positives], [false negatives, true positives]]."""
-    from sklearn.metrics import multilabel_confusion_matrix
+def list_judged_columns(
+    labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield for each label gold, bool (m,), and probabilities, float (m,), of the m rows in which the label was annotated."""
+    for column in range(labels.shape[1]):
+        rows = slice(None) if is_judged is None else is_judged[:, column]
+        yield labels[rows, column], probabilities[rows, column]
 
-    return np.asarray(multilabel_confusion_matrix(labels, predictions))
+
+def confusion_matrices(labels: np.ndarray, predictions: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
+    """Return int (L, 2, 2): for each label [[true negatives, false positives], [false negatives, true positives]]."""
+    num_rows = len(labels) if is_judged is None else is_judged.sum(axis=0)
+    hits, gold, predicted = (array.sum(axis=0) for array in (labels & predictions, labels, predictions))
+    negatives = np.stack([num_rows - gold - predicted + hits, predicted - hits], axis=1)
+    return np.stack([negatives, np.stack([gold - hits, hits], axis=1)], axis=1)
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, num_bins: int = NUM_CALIBRATION_BINS) -> float:
@@ -118,8 +144,8 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, nu
     return float(np.abs(gaps).sum() / len(scores))
 
 
-def _average_over_labels(score: Any, labels: np.ndarray, probabilities: np.ndarray, is_used: np.ndarray) -> float:
-    values = [score(labels[:, column], probabilities[:, column]) for column in np.flatnonzero(is_used)]
+def _average(score: Any, columns: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    values = [score(gold, scores) for gold, scores in columns]
     return float(np.mean(values)) if values else float("nan")
 
 

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
+MAX_LABELS_SHOWN = 60
+"""Figures show the most frequent labels: more cannot be read, and a grid of a thousand does not fit into memory."""
 MAX_NAME_LENGTH = 40
 """Characters of a name in a figure; a figure as wide as a name of thousands is too large to draw."""
 NUM_RELIABILITY_BINS = 15
+Columns = list[tuple[np.ndarray, np.ndarray]]
+"""For each label gold, bool (m,), and probabilities, float (m,), of the m rows in which it was annotated."""
 UNIT_TICKS = {0.0: "0", 0.5: "0.5", 1.0: "1"}
 """Positions and labels of the ticks on a small axis from 0 to 1."""
 
@@ -49,30 +53,32 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_label_f1(rows: list[dict[str, Any]], path: Path) -> None:
+def plot_label_f1(rows: list[dict[str, Any]], macro_f1: float, path: Path, num_hidden: int = 0) -> None:
     """Draw the F1 of each label, best first, with its 95% interval and its support.
 
-    `rows` are those of `metrics.score_labels`, with `f1_low` and `f1_high` added.
+    `rows` are those of `metrics.score_labels`, with `f1_low` and `f1_high` added; a label without a gold row comes last, without a bar.
     """
-    rows = sorted(rows, key=lambda row: row["f1"])
+    rows = sorted(rows, key=lambda row: row["f1"] if row["support"] else -1)
     figure, axes = make_subplots(1, 1, (8, 1.2 + 0.26 * len(rows)))
-    axes.barh(range(len(rows)), [row["f1"] for row in rows], color=BLUE, height=0.72)
+    axes.barh(range(len(rows)), [row["f1"] if row["support"] else 0 for row in rows], color=BLUE, height=0.72)
     axes.set_yticks(range(len(rows)), [format_name(row["label"]) for row in rows])
     low, high = ([row[name] for row in rows] for name in ("f1_low", "f1_high"))
     axes.hlines(range(len(rows)), low, high, color="black", linewidth=1.2, label="95% interval over rows")
     for position, row in enumerate(rows):
-        axes.text(1.02, position, f"{row['f1']:.2f}  (n={row['support']:,})", va="center", fontsize=8)
-    axes.axvline(float(np.mean([row["f1"] for row in rows])), color=ORANGE, linestyle="--", label="mean (macro-F1)")
-    axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: support)")
+        text = f"{row['f1']:.2f}  (n={row['support']:,})" if row["support"] else "not measured"
+        axes.text(1.02, position, text, va="center", fontsize=8)
+    axes.axvline(macro_f1, color=ORANGE, linestyle="--", label="mean (macro-F1)")
+    axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: support)" + describe_hidden(num_hidden))
     axes.margins(y=0.01)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
-def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: Path) -> None:
+def plot_confusion_matrices(matrices: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
     """Draw the confusion matrix of each label, int (L, 2, 2), colored by the fraction of the gold row."""
     titles = list(map(format_name, names))
-    grid = LabelGrid(titles, 7, 1.35, "Confusion matrix per label (count and fraction of the gold row)", "predicted", "gold")
+    title = "Confusion matrix per label (count and fraction of the gold row)" + describe_hidden(num_hidden)
+    grid = LabelGrid(titles, 7, 1.35, title, "predicted", "gold")
     for matrix, (left, bottom) in zip(matrices, grid.corners, strict=True):
         fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         grid.axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1, extent=(left, left + 1, bottom, bottom + 1))
@@ -85,7 +91,7 @@ def plot_confusion_matrices(matrices: np.ndarray, names: tuple[str, ...], path: 
     _save(grid.figure, path)
 
 
-def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path) -> None:
+def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
     """Draw P(column label | row label) among gold labels and among predictions, both bool (n, L), side by side."""
     names = tuple(map(format_name, names))
     side, margin = 0.24 * len(names), 0.3 + 0.06 * max(map(len, names))  # inches; computed here because constrained layout takes 1 s
@@ -102,63 +108,60 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: tuple
         cell.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         cell.set_yticks(range(len(names)), names, fontsize=7)
     title = "Label co-occurrence: fraction of rows with the label\non the left that also have the label below"  # fits 8 labels
+    title += describe_hidden(num_hidden)
     figure.suptitle(title, fontsize=10)
     bar = figure.add_axes((1 - 0.9 / width, (margin + 0.1 * side) / height, 0.18 / width, 0.8 * side / height))
     figure.colorbar(images[0], cax=bar, extend="max", label="fraction of rows")
     _save(figure, path)
 
 
-def plot_precision_recall(
-    labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], path: Path
-) -> None:
-    """Draw the precision-recall curve of each label and its point at the decision rule."""
+def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
+    """Draw the precision-recall curve of each label and its point at the decision rule, which the confusion matrices, (L, 2, 2), give."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    pairs = list(zip(labels.T, probabilities.T, strict=True))
-    averages = [average_precision_score(gold, scores) if gold.any() else None for gold, scores in pairs]
+    averages = [average_precision_score(gold, scores) if gold.any() else None for gold, scores in columns]
     titles = [format_name(name) + ("" if average is None else f"  {average:.2f}") for name, average in zip(names, averages, strict=True)]
-    title = "Precision-recall curve per label, with average precision (dot: decision rule)"
+    title = "Precision-recall curve per label, with average precision (dot: decision rule)" + describe_hidden(num_hidden)
     grid = LabelGrid(titles, 6, 1.5, title, "recall", "precision")
-    for (left, bottom), (gold, scores), predicted in zip(grid.corners, pairs, predictions.T, strict=True):
-        if gold.any():
-            precision, recall, _ = precision_recall_curve(gold, scores)
-            grid.axes.step(left + recall, bottom + precision, where="post", color=BLUE, linewidth=1.2)
-        if gold.any() and predicted.any():
-            hits = (gold & predicted).sum()
-            grid.axes.plot(left + hits / gold.sum(), bottom + hits / predicted.sum(), "o", color=ORANGE, markersize=5)
+    for (left, bottom), (gold, scores), ((_, false_alarms), (_, hits)) in zip(grid.corners, columns, matrices, strict=True):
+        if not gold.any():
+            continue
+        precision, recall, _ = precision_recall_curve(gold, scores)
+        grid.axes.step(left + recall, bottom + precision, where="post", color=BLUE, linewidth=1.2)
+        if hits + false_alarms:
+            grid.axes.plot(left + hits / gold.sum(), bottom + hits / (hits + false_alarms), "o", color=ORANGE, markersize=5)
         grid.axes.plot([left, left + 1], 2 * [bottom + gold.mean()], color="grey", linewidth=0.8, linestyle=":")
     grid.draw_ticks(UNIT_TICKS, UNIT_TICKS)
     _save(grid.figure, path)
 
 
-def plot_thresholds(
-    labels: np.ndarray, probabilities: np.ndarray, thresholds: tuple[float, ...], names: tuple[str, ...], path: Path
-) -> None:
+def plot_thresholds(columns: Columns, thresholds: Sequence[float], names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
     """Draw F1, precision and recall of each label over thresholds, and the threshold of the decision rule."""
     tried = np.linspace(0.01, 0.99, 99)
     titles = [f"{format_name(name)}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
-    title = "F1, precision and recall by threshold (vertical line and number: decision rule)"
+    title = "F1, precision and recall by threshold (vertical line and number: decision rule)" + describe_hidden(num_hidden)
     grid = LabelGrid(titles, 6, 1.5, title, "threshold", "")
-    for column, (left, bottom) in enumerate(grid.corners):
-        all_scores = np.sort(probabilities[:, column])
-        positive_scores = np.sort(probabilities[labels[:, column], column])
+    for (left, bottom), (gold, scores), threshold in zip(grid.corners, columns, thresholds, strict=True):
+        all_scores, positive_scores = np.sort(scores), np.sort(scores[gold])
         num_positives = len(positive_scores)
-        hits, num_predicted = (len(scores) - np.searchsorted(scores, tried) for scores in (positive_scores, all_scores))
+        hits, num_predicted = (len(ranked) - np.searchsorted(ranked, tried) for ranked in (positive_scores, all_scores))
         precision, recall = hits / np.maximum(num_predicted, 1), hits / max(num_positives, 1)
         f1 = 2 * hits / np.maximum(num_predicted + num_positives, 1)
         grid.axes.plot(left + tried, bottom + precision, color=ORANGE, linewidth=0.9, linestyle="--", label="precision")
         grid.axes.plot(left + tried, bottom + recall, color=GREEN, linewidth=0.9, linestyle=":", label="recall")
         grid.axes.plot(left + tried, bottom + f1, color=BLUE, linewidth=1.6, label="F1")
-        grid.axes.plot(2 * [left + thresholds[column]], [bottom, bottom + 1], color="black", linewidth=0.8)
+        grid.axes.plot(2 * [left + threshold], [bottom, bottom + 1], color="black", linewidth=0.8)
     grid.draw_ticks(UNIT_TICKS, UNIT_TICKS)
     handles, legend_labels = grid.axes.get_legend_handles_labels()
     grid.figure.legend(handles[:3], legend_labels[:3], loc="lower right", ncols=3, frameon=False, fontsize=9)
     _save(grid.figure, path)
 
 
-def plot_reliability(labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
-    """Draw the observed frequency against the predicted probability over all row-label pairs, and the number of pairs per bin."""
-    gold, scores = labels.ravel().astype(float), probabilities.ravel().astype(float)
+def plot_reliability(gold: np.ndarray, scores: np.ndarray, path: Path) -> None:
+    """Draw the observed frequency against the predicted probability, and the number of pairs per bin.
+
+    `gold`, bool (m,), and `scores`, float (m,), are those of all row-label pairs.
+    """
     bins = np.minimum((scores * NUM_RELIABILITY_BINS).astype(int), NUM_RELIABILITY_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_RELIABILITY_BINS)
     is_used = counts > 0
@@ -226,6 +229,11 @@ class LabelGrid:
         self.axes.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.5, zorder=-1))
         self.axes.add_collection(LineCollection(frames, colors="black", linewidths=0.8))
         self.axes.set(xlim=self._limits[0], ylim=self._limits[1], aspect="auto")
+
+
+def describe_hidden(num_hidden: int) -> str:
+    """Return the end of a title where a figure leaves out labels, otherwise an empty string."""
+    return f"; {num_hidden:,} rarer labels are not drawn" if num_hidden else ""
 
 
 def format_name(name: str) -> str:

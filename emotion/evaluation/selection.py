@@ -26,17 +26,20 @@ class Candidate:
         return other is None or self.scores[select_by] > other.scores[select_by]
 
 
-def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config) -> Candidate:
-    """Fit the decision rule on validation logits, float (n, L), and return the candidate with its scores."""
+def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None = None) -> Candidate:
+    """Fit the decision rule on validation logits, float (n, L), and return the candidate with its scores.
+
+    `labels` and `is_judged` are bool (n, L), as in `metrics`.
+    """
     from scipy.special import expit
 
-    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows")
+    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows", is_judged)
     probabilities = expit(logits / rule.temperature)
-    at_rule = score_predictions(labels, rule.decide(probabilities))
-    at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities))
-    ranking = score_probabilities(labels, probabilities)
+    at_rule = score_predictions(labels, rule.decide(probabilities, is_judged))
+    at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities, is_judged))
+    ranking = score_probabilities(labels, probabilities, is_judged)
     scores = {
-        "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits)),  # without the temperature, like the training loss
+        "loss": float(np.mean((np.logaddexp(0, logits) - labels * logits)[is_judged])),  # without the temperature, like the training loss
         "macro_average_precision": ranking["macro_average_precision"],
         "macro_f1_tuned": at_rule["macro_f1"],
         "micro_f1_tuned": at_rule["micro_f1"],

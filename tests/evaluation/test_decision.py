@@ -129,3 +129,26 @@ def test_overrides_replace_only_what_is_given():
     rule = default_rule(3).with_overrides(threshold=0.3, empty_set="top1")
     assert rule.thresholds == (0.3,) * 3 and rule.empty_set == "top1" and "by hand" in rule.fitted_on
     assert fit().with_overrides() == fit()
+
+
+@pytest.mark.parametrize("maximize", ["macro_f1", "micro_f1"])
+def test_labels_that_were_not_annotated_have_no_part_in_the_rule(maximize):
+    is_judged = np.random.default_rng(1).random(LABELS.shape) < 0.5
+    config = DecisionConfig(maximize=maximize)
+    rules = []
+    for filler in (-9.0, 9.0):  # logits of the labels that nobody annotated
+        logits = np.where(is_judged, LOGITS, filler)
+        rules.append(fit_rule(LABELS & is_judged, logits, config, "some rows", is_judged))
+    assert rules[0] == rules[1] and rules[0].thresholds != fit(maximize=maximize).thresholds
+    predictions = rules[0].decide(expit(LOGITS), is_judged)
+    assert not predictions[~is_judged].any() and predictions[:, :3].any(axis=0).all()
+
+
+def test_each_label_is_fitted_on_the_rows_in_which_it_was_annotated():
+    is_judged = np.ones(LABELS.shape, dtype=bool)
+    is_judged[::2, 1] = False
+    config = DecisionConfig(fit_temperature=False)
+    rule = fit_rule(LABELS & is_judged, LOGITS, config, "some rows", is_judged)
+    odd_rows = fit_rule(LABELS[1::2], LOGITS[1::2], config, "odd rows")
+    assert rule.thresholds[1] == pytest.approx(odd_rows.thresholds[1])
+    assert rule.thresholds[0] == pytest.approx(fit(fit_temperature=False).thresholds[0])

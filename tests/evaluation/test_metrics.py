@@ -28,7 +28,7 @@ def test_scores_equal_values_computed_by_hand():
     assert scores["hamming_loss"] == pytest.approx(4 / 12)
     assert scores["micro_precision"] == pytest.approx(2 / 4)
     assert scores["micro_recall"] == pytest.approx(2 / 4)
-    assert scores["macro_f1"] == pytest.approx((2 * 2 / 5 + 0 + 0) / 3)
+    assert scores["macro_f1"] == pytest.approx((2 * 2 / 5 + 0) / 2)  # the third label has no gold row
 
 
 def test_scores_equal_scikit_learn():
@@ -59,14 +59,47 @@ def test_mean_of_the_label_rows_is_the_macro_score():
     assert [row["support"] for row in rows] == LABELS.sum(axis=0).tolist()
 
 
-def test_label_without_positives_counts_in_macro_f1_but_not_in_macro_auroc():
+def test_a_label_without_gold_rows_is_not_measured_and_leaves_macro_scores_unchanged():
     labels = np.column_stack([LABELS, np.zeros(300, dtype=bool)])
     probabilities = np.column_stack([PROBABILITIES, GENERATOR.random(300)])
-    assert score_probabilities(labels, probabilities)["macro_auroc"] == score_probabilities(LABELS, PROBABILITIES)["macro_auroc"]
     predictions = probabilities > 0.5
-    assert score_predictions(labels, predictions)["macro_f1"] == pytest.approx(score_predictions(LABELS, PREDICTIONS)["macro_f1"] * 5 / 6)
+    assert score_probabilities(labels, probabilities)["macro_auroc"] == score_probabilities(LABELS, PROBABILITIES)["macro_auroc"]
+    scores, measured = score_predictions(labels, predictions), score_predictions(LABELS, PREDICTIONS)
+    assert [scores[f"macro_{name}"] for name in ("precision", "recall", "f1")] == [
+        measured[f"macro_{name}"] for name in ("precision", "recall", "f1")
+    ]
+    assert scores["micro_precision"] < measured["micro_precision"]  # its false alarms are errors of the model
     row = score_labels(labels, probabilities, predictions, tuple("abcdef"))[-1]
-    assert row["support"] == 0 and row["f1"] == 0 and np.isnan(row["average_precision"])
+    assert row["support"] == 0 and row["predicted"] == predictions[:, 5].sum() > 0
+    assert np.isnan([row[name] for name in ("precision", "recall", "f1", "average_precision")]).all()
+
+
+def test_scores_without_any_gold_label_are_nan():
+    scores = score_predictions(np.zeros((4, 2), dtype=bool), np.ones((4, 2), dtype=bool))
+    assert np.isnan(scores["macro_f1"]) and scores["micro_f1"] == 0
+    assert np.isnan(score_counts(np.array([[0, 0], [4, 4], [0, 0]]), 0, 4)["macro_f1"])
+
+
+def test_labels_that_were_not_annotated_do_not_count():
+    """Every score of a label equals scikit-learn's on the rows in which it was annotated."""
+    is_judged = GENERATOR.random(LABELS.shape) < 0.7
+    gold, predicted = LABELS & is_judged, PREDICTIONS & is_judged
+    rows = score_labels(gold, PROBABILITIES, predicted, tuple("abcde"), is_judged)
+    for column, row in enumerate(rows):
+        judged = is_judged[:, column]
+        pair = LABELS[judged, column], PREDICTIONS[judged, column]
+        assert row["judged"] == judged.sum() and row["support"] == pair[0].sum()
+        assert [row["precision"], row["recall"], row["f1"]] == pytest.approx(
+            [score(*pair, zero_division=0) for score in (sk.precision_score, sk.recall_score, sk.f1_score)]
+        )
+        assert row["average_precision"] == pytest.approx(sk.average_precision_score(pair[0], PROBABILITIES[judged, column]))
+        np.testing.assert_array_equal(confusion_matrices(gold, predicted, is_judged)[column], sk.confusion_matrix(*pair))
+    assert score_predictions(gold, predicted)["macro_f1"] == pytest.approx(np.mean([row["f1"] for row in rows]))
+    scores = score_probabilities(gold, PROBABILITIES, is_judged)
+    assert scores["macro_average_precision"] == pytest.approx(np.mean([row["average_precision"] for row in rows]))
+    assert scores["micro_auroc"] == pytest.approx(sk.roc_auc_score(LABELS[is_judged], PROBABILITIES[is_judged]))
+    everything = np.ones_like(LABELS)
+    assert score_probabilities(LABELS, PROBABILITIES, everything) == pytest.approx(score_probabilities(LABELS, PROBABILITIES))
 
 
 def test_confusion_matrices_count_every_row_once():

@@ -10,12 +10,10 @@ from emotion.evaluation.metrics import score_probabilities
 from emotion.evaluation.uncertainty import (
     adjust_p_values,
     draw_counts,
+    find_interval,
     paired_p_value,
-    percentile_interval,
-    resample_average_precision,
     resample_several,
-    score_totals,
-    tabulate_rows,
+    score_rows,
 )
 
 METRICS = (
@@ -27,15 +25,15 @@ METRICS = (
     "macro_recall",
     "micro_precision",
     "micro_recall",
-    "macro_average_precision",
 )
+"""Scores at the decision rule."""
+RANKING_METRICS = ("macro_average_precision", "expected_calibration_error")
+"""Scores of the probabilities. They have no interval: with few gold rows both are biased, and no bootstrap interval holds its level."""
 MAIN_METRIC = "macro_f1"
 """The metric that models are ranked by."""
 PAIRED_METRICS = ("macro_f1", "micro_f1", "jaccard_samples", "subset_accuracy")
 NUM_PAIRED_RESAMPLES = 10_000
 """The smallest possible p-value is then 0.0002. For 20 models, which make 190 pairs, Holm's largest factor raises it to 0.04."""
-NUM_AVERAGE_PRECISION_RESAMPLES = 1_000
-"""Average precision has to sort rows, which takes a hundred times as long, and is not tested, so it needs no small p-values."""
 SIGNIFICANCE_LEVEL = 0.05
 
 
@@ -49,9 +47,7 @@ class ModelScores:
     resampled: dict[str, np.ndarray]
     """Mean over seeds of each score, float (B,), and of `label_f1`, float (B, L)."""
     label_f1: np.ndarray
-    """Mean over seeds of each label's F1, float (L,)."""
-    calibration_error: float
-    """Mean over seeds of the expected calibration error."""
+    """Mean over seeds of each label's F1, float (L,); nan for a label without a gold row."""
 
     @property
     def name(self) -> str:
@@ -68,7 +64,7 @@ class ModelScores:
 
     def interval(self, metric: str) -> tuple[float, float]:
         """Return the 95% interval over test rows."""
-        return percentile_interval(self.resampled[metric])
+        return find_interval(self.resampled[metric], self.score(metric))
 
 
 @dataclass(frozen=True)
@@ -120,28 +116,32 @@ def compare_pairs(models: list[ModelScores], metric: str) -> list[Difference]:
     pairs = list(combinations(models, 2))
     gaps = [first.resampled[metric] - second.resampled[metric] for first, second in pairs]
     p_values = adjust_p_values(np.array([paired_p_value(gap) for gap in gaps]))
+    values = [first.score(metric) - second.score(metric) for first, second in pairs]
     return [
-        Difference(first, second, metric, first.score(metric) - second.score(metric), percentile_interval(gap), float(p_value))
-        for (first, second), gap, p_value in zip(pairs, gaps, p_values, strict=True)
+        Difference(first, second, metric, value, find_interval(gap, value), float(p_value))
+        for (first, second), value, gap, p_value in zip(pairs, values, gaps, p_values, strict=True)
     ]
 
 
 def compare_labels(model: ModelScores, reference: ModelScores) -> tuple[np.ndarray, np.ndarray]:
-    """Return each label's F1 minus that of the reference, float (L,), and its p-value, adjusted by Holm's method over labels."""
+    """Return each label's F1 minus that of the reference, float (L,), and its p-value, adjusted by Holm's method over labels.
+
+    Both are nan for a label without a gold row.
+    """
+    differences = model.label_f1 - reference.label_f1
+    is_measured = ~np.isnan(differences)
     gaps = model.resampled["label_f1"] - reference.resampled["label_f1"]
-    return model.label_f1 - reference.label_f1, adjust_p_values(np.array([paired_p_value(gap) for gap in gaps.T]))
+    p_values = np.full(len(differences), np.nan)
+    p_values[is_measured] = adjust_p_values(np.array([paired_p_value(gap) for gap in gaps.T[is_measured]]))
+    return differences, p_values
 
 
 def _score_group(group: SeedGroup, resampled: list[dict[str, np.ndarray]]) -> ModelScores:
-    by_seed, label_f1, average_precisions = [], [], []
+    by_seed, label_f1 = [], []
     for run in group.runs:
-        num_rows = len(run.labels)
-        scores = score_totals(tabulate_rows(run.labels, run.predictions).sum(axis=0, keepdims=True, dtype=np.float64), num_rows)
-        label_f1.append(scores.pop("label_f1")[0])
-        by_seed.append({name: float(value[0]) for name, value in scores.items()} | score_probabilities(run.labels, run.probabilities))
-        counts = draw_counts(num_rows, NUM_AVERAGE_PRECISION_RESAMPLES)
-        average_precisions.append(resample_average_precision(run.labels, run.probabilities, counts))
+        scores = score_rows(run.labels, run.predictions)
+        label_f1.append(np.where(run.labels.any(axis=0), scores.pop("label_f1"), np.nan))
+        ranking = score_probabilities(run.labels, run.probabilities, run.is_judged)
+        by_seed.append({name: float(value) for name, value in scores.items()} | ranking)
     mean = {name: np.mean([scores[name] for scores in resampled], axis=0) for name in resampled[0]}
-    mean["macro_average_precision"] = np.mean(average_precisions, axis=0)
-    calibration_error = float(np.mean([scores["expected_calibration_error"] for scores in by_seed]))
-    return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0), calibration_error)
+    return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0))

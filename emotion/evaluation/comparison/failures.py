@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emotion.evaluation.comparison.runs import Run
-from emotion.evaluation.uncertainty import draw_counts, percentile_interval, resample_scores, score_totals, tabulate_rows
+from emotion.evaluation.uncertainty import draw_counts, find_interval, resample_scores, score_rows
 
 NUM_SHOWN = 10
 MIN_SLICE_SIZE = 30
@@ -83,6 +83,5 @@ def make_slices(labels: np.ndarray, texts: Sequence[str] | None) -> list[Slice]:
 def score_slice(run: Run, part: Slice, metric: str) -> tuple[float, tuple[float, float]]:
     """Return a score on the rows of a slice and its 95% interval."""
     labels, predictions = run.labels[part.rows], run.predictions[part.rows]
-    totals = tabulate_rows(labels, predictions).sum(axis=0, keepdims=True, dtype=np.float64)
-    resampled = resample_scores(labels, predictions, draw_counts(len(labels)))
-    return float(score_totals(totals, len(labels))[metric][0]), percentile_interval(resampled[metric])
+    score = float(score_rows(labels, predictions)[metric])
+    return score, find_interval(resample_scores(labels, predictions, draw_counts(len(labels)))[metric], score)

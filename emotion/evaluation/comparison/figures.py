@@ -10,7 +10,7 @@ import numpy as np
 from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, compare_labels
 from emotion.evaluation.comparison.costs import find_pareto_front
 from emotion.evaluation.comparison.document import Figure
-from emotion.evaluation.plots import BLUE, GREEN, ORANGE, format_name, make_subplots, save_png
+from emotion.evaluation.plots import BLUE, GREEN, MAX_LABELS_SHOWN, ORANGE, describe_hidden, format_name, make_subplots, save_png
 from emotion.files import atomic_write
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def plot_scores(models: list[ModelScores]) -> "MatplotlibFigure":
     heights = np.arange(len(models))[::-1]
     for cell, (metric, title) in zip(axes, metrics.items(), strict=True):
         for y, model in zip(heights, models, strict=True):
-            cell.plot(model.interval(metric), [y, y], color=BLUE, linewidth=2)
+            if metric in model.resampled:
+                cell.plot(model.interval(metric), [y, y], color=BLUE, linewidth=2)
             cell.plot(model.score(metric), y, "o", color=BLUE, markersize=6)
             if len(model.by_seed) > 1:
                 cell.plot([scores[metric] for scores in model.by_seed], [y - 0.22] * len(model.by_seed), ".", color=ORANGE)
@@ -91,10 +92,10 @@ def plot_label_differences(models: list[ModelScores], reference: ModelScores) ->
     """Draw a heatmap of each label's F1 minus that of the reference; a dot marks significant differences."""
     names = reference.group.runs[0].label_set.names
     support = reference.group.runs[0].labels.sum(axis=0)
-    order = np.argsort(-support, kind="stable")
+    order = np.argsort(-support, kind="stable")[: min(MAX_LABELS_SHOWN, int((support > 0).sum()))]
     others = [model for model in models if model is not reference]
     width = max(WIDTH * 0.62, 3.2 + 0.95 * len(others))
-    figure, axes = make_subplots(1, 1, (width, 1.3 + 0.25 * len(names)))
+    figure, axes = make_subplots(1, 1, (width, 1.3 + 0.25 * len(order)))
     comparisons = [compare_labels(model, reference) for model in others]
     gaps = np.array([gap[order] for gap, _ in comparisons]).T
     p_values = np.array([p_value[order] for _, p_value in comparisons]).T
@@ -105,9 +106,9 @@ def plot_label_differences(models: list[ModelScores], reference: ModelScores) ->
         color = "white" if abs(gap) > 0.75 * bound else "black"
         axes.text(column, row, f"{gap:+.2f}{mark}", ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(others)), [format_name(model.name) for model in others], rotation=15, ha="right")
-    axes.set_yticks(range(len(names)), [f"{format_name(names[label])} ({support[label]:,})" for label in order], fontsize=8)
+    axes.set_yticks(range(len(order)), [f"{format_name(names[label])} ({support[label]:,})" for label in order], fontsize=8)
     axes.tick_params(length=0)
-    axes.set_title(f"F1 minus F1 of {format_name(reference.name)}", fontsize=10)
+    axes.set_title(f"F1 minus F1 of {format_name(reference.name)}{describe_hidden(len(names) - len(order))}", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.6, label="difference in F1")
     return figure
 

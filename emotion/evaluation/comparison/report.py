@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from emotion.config import BASELINE
 from emotion.evaluation.comparison import figures
 from emotion.evaluation.comparison.accuracy import (
@@ -10,6 +12,7 @@ from emotion.evaluation.comparison.accuracy import (
     METRICS,
     NUM_PAIRED_RESAMPLES,
     PAIRED_METRICS,
+    RANKING_METRICS,
     SIGNIFICANCE_LEVEL,
     Difference,
     ModelScores,
@@ -72,15 +75,17 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
         for metric in METRICS:
             std = model.std(metric)
             cells.append(_format_score(model.score(metric), model.interval(metric)) + (f" ± {std:.3f}" if std is not None else ""))
-        rows.append([model.name, *cells, f"{model.calibration_error:.3f}", str(len(model.by_seed))])
+        cells += [f"{model.score(metric):.3f}" for metric in RANKING_METRICS]
+        rows.append([model.name, *cells, str(len(model.by_seed))])
     note = (
-        "Scores at the decision rule of each model, which was fitted on the validation split; macro_average_precision and "
-        "calibration_error do not depend on thresholds. In parentheses: 95% percentile bootstrap interval over test rows. "
+        "Scores at the decision rule of each model, which was fitted on the validation split; macro averages leave out labels without a "
+        "gold row. In parentheses: 95% bootstrap interval over test rows. macro_average_precision and expected_calibration_error do not "
+        "depend on thresholds; both are biased where labels have few gold rows, so they have no interval. "
         "For a model with several seeds, the score is the mean over seeds and ± is followed by the standard deviation over seeds."
     )
     has_seeds = any(len(model.by_seed) > 1 for model in ranked)
     caption = "Scores with 95% bootstrap intervals over test rows" + ("; small dots are single seeds." if has_seeds else ".")
-    table = Table("accuracy", ["model", *METRICS, "calibration_error", "seeds"], rows, note)
+    table = Table("accuracy", ["model", *METRICS, *RANKING_METRICS, "seeds"], rows, note)
     return Section("Accuracy", [figures.save_figure(folder / "accuracy.png", caption, figures.plot_scores, ranked), table])
 
 
@@ -108,6 +113,9 @@ def _report_differences(folder: Path, ranked: list[ModelScores], differences: di
     comparisons = [compare_labels(model, best) for model in others]
     label_rows = []
     for column, label in enumerate(best.group.runs[0].label_set.names):
+        if np.isnan(best.label_f1[column]):
+            label_rows.append([label, UNKNOWN, *("" for _ in comparisons)])
+            continue
         cells = [f"{gaps[column]:+.3f}" + (" ●" if p_values[column] < SIGNIFICANCE_LEVEL else "") for gaps, p_values in comparisons]
         label_rows.append([label, f"{best.label_f1[column]:.3f}", *cells])
     labels_note = (

@@ -30,6 +30,8 @@ class Run:
     """Content of efficiency.json; empty if the file is missing."""
     speed: dict[str, Any]
     """Prediction speed, measured when the test split was scored; empty if it was not measured."""
+    is_judged: np.ndarray | None = None
+    """Which labels were annotated; None if all were. Elsewhere `labels` and `predictions` are False."""
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import f1_score
 
 from emotion.config import load_config
 from emotion.errors import DataError
@@ -12,7 +12,7 @@ from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import compute_cost, find_pareto_front, find_scaling_curves
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
-from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, paired_p_value, resample_average_precision, resample_scores
+from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, paired_p_value, resample_scores
 from emotion.labels import LabelSet
 
 NUM_LABELS = 4
@@ -81,25 +81,15 @@ def test_false_positive_rate_is_near_the_significance_level():
     assert 1 <= num_significant <= 22
 
 
-def test_intervals_of_average_precision_cover_the_population_value():
-    whole = make_run("whole", num_rows=100_000, label_draw=5, draw=5)
-    population_value = average_precision_score(whole.labels, whole.probabilities, average="macro")
-    num_covered = 0
-    for draw in range(100):
-        run = make_run("part", num_rows=300, label_draw=draw, draw=draw)
-        low, high = np.percentile(resample_average_precision(run.labels, run.probabilities, draw_counts(300, 100)), [2.5, 97.5])
-        num_covered += low <= population_value <= high
-    assert 87 <= num_covered <= 100
-
-
-@pytest.mark.parametrize("digits", [1, 7])
-def test_resampled_average_precision_equals_scikit_learn_on_the_resampled_rows(digits):
-    run = make_run("run", num_rows=60)
-    probabilities = run.probabilities.round(digits)  # with one digit, nearly every probability occurs several times
-    counts = next(draw_counts(60, 1, seed=3))
-    rows = np.repeat(np.arange(60), counts[0].astype(int))
-    expected = average_precision_score(run.labels[rows], probabilities[rows], average="macro")
-    assert resample_average_precision(run.labels, probabilities, iter([counts])) == pytest.approx(expected)
+def test_a_label_without_gold_rows_is_neither_compared_nor_counted():
+    runs = [make_run("good", 0.1), make_run("bad", 0.2, draw=1)]
+    labels = runs[0].labels.copy()
+    labels[:, 3] = False
+    models, (difference,) = compare(*(replace(run, labels=labels) for run in runs))
+    gaps, p_values = compare_labels(models[1], models[0])
+    assert np.isnan([gaps[3], p_values[3]]).all() and not np.isnan([gaps[:3], p_values[:3]]).any()
+    expected = [f1_score(labels[:, :3], run.predictions[:, :3], average="macro") for run in runs]
+    assert difference.value == pytest.approx(expected[0] - expected[1])
 
 
 def test_runs_that_differ_in_their_seed_are_one_model_with_their_mean_score():
