@@ -59,33 +59,34 @@ def main() -> int:
 
 def train(run: Run) -> None:
     """Train one model, from its data to its finished run folder."""
-    config, settings, device = run.config, run.config.training, run.accelerator.device
-
     # Data and model.
     dataset = run.read_data()
+    config, settings, device = run.config, run.config.training, run.accelerator.device
     train_rows, validation_rows = dataset["train"], dataset["validation"]
     set_seed(settings.seed)  # the same new head on every process
     # The labels' frequencies are the head's first biases.
-    model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.labels.mean(axis=0), run.precision)
+    model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.frequencies, run.precision)
     set_seed(settings.seed, device_specific=True)  # other dropout on every process
     model = run.setup_model(model)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
-    targets = run.build_targets(train_rows)  # (n, L): gold labels, mixed with the teachers' probabilities if there are teachers
+    targets = run.build_targets(train_rows)  # (n, L): gold labels or, with teachers, their probabilities; nan where nobody annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
     validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation")
+    run.check_lengths(tokenizer, {"train": train_tokens, "validation": validation_tokens})  # prints how many texts are cut
 
     # Order of the rows, optimizer, schedule, loss.
     sampler = LengthBucketSampler(train_tokens.lengths, run.batch_size, settings.seed)
     optimizer = build_optimizer(model, settings, run.is_single_cpu)  # AdamW
-    scheduler = build_scheduler(optimizer, sampler.num_batches * settings.epochs, settings.warmup_ratio)
-    loss_function = build_loss(compute_pos_weight(train_rows.labels, settings), device)  # BCE-with-logits, summed
+    scheduler = build_scheduler(optimizer, sampler.num_batches * settings.num_epochs, settings.warmup_ratio)
+    loss_function = build_loss(compute_pos_weight(train_rows.labels, settings, train_rows.is_judged), device)  # BCE-with-logits, summed
     model, optimizer, scheduler = run.prepare(model, optimizer, scheduler)  # for this launch; restores the state of a resumed run
 
     for rows in run.steps(sampler):  # the row numbers of one optimizer step's batch, over all processes
         model.train()
+        num_targets = int(np.isfinite(targets[rows]).sum())
         for micro_batch in run.micro_batches(rows, train_tokens, targets):  # of this process
             with run.accumulate():  # where memory runs out, `micro_batches` starts the batch again with smaller ones
-                run.backward(compute_loss(model, micro_batch, loss_function, len(rows)))
+                run.backward(compute_loss(model, micro_batch, loss_function, num_targets))
         step_result = run.clip_gradients(settings.max_grad_norm)
         optimizer.step()
         scheduler.step()
@@ -103,13 +104,13 @@ def train(run: Run) -> None:
     run.finish()
 
 
-def compute_loss(model: Any, micro_batch: Batch, loss_function: Callable[..., torch.Tensor], num_rows: int) -> torch.Tensor:
-    """Return what a micro-batch adds to the loss of its batch: the sum of its losses, divided by `num_rows` x L of the whole batch.
+def compute_loss(model: Any, micro_batch: Batch, loss_function: Callable[..., torch.Tensor], num_targets: int) -> torch.Tensor:
+    """Return what a micro-batch adds to the loss of its batch: the sum of its losses, divided by the number of targets of the whole batch.
 
     So the gradients of all micro-batches, on all processes, add up to that of the batch's mean loss, however it is split.
     """
     logits = model(**micro_batch.inputs).logits  # (b, L)
-    return loss_function(logits, micro_batch.labels) / (num_rows * logits.shape[1])
+    return loss_function(logits, micro_batch.labels) / num_targets
 
 
 def validate_and_keep_best(run: Run, tokenizer: Any, tokens: TokenizedTexts, labels: np.ndarray) -> None:

@@ -27,11 +27,11 @@ class TrainingLoop:
 
     def train_batch(self, micro_batches: list[Batch], step: int) -> StepResult:
         """Take one optimizer step on the rows of the micro-batches."""
-        num_rows = sum(len(part.row_index) for part in micro_batches)
+        num_targets = sum(part.labels.numel() for part in micro_batches if part.labels is not None)
         self.model.train()
         for micro_batch in self.accumulator.micro_batches(micro_batches, step):
             with self.accumulator.accumulate():
-                self.accumulator.backward(compute_loss(self.model, micro_batch, self.loss_function, num_rows))
+                self.accumulator.backward(compute_loss(self.model, micro_batch, self.loss_function, num_targets))
         result = self.accumulator.clip_gradients(self.settings.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()

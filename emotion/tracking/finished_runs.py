@@ -24,14 +24,24 @@ def read_finished_run(path: str, split: str = "test") -> Run:
             command = shlex.join(["python", "evaluate.py", "--model", path, "--split", split])
             raise DataError(f"{path}: its {split} split is not evaluated yet; run `{command}`")
     try:
-        ids, label_set, labels, probabilities = folder.read_predictions(split)
+        rows = folder.read_predictions(split)
         decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]
         efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); evaluate its {split} split again") from None
-    rule = DecisionRule.from_dict(decision, len(label_set), str(folder.report(split) / "metrics.json"))
-    predictions = rule.decide(probabilities)
-    return Run(folder.path.resolve().name, folder.read_config(), label_set, ids, labels, probabilities, predictions, efficiency, speed)
+    rule = DecisionRule.from_dict(decision, len(rows.label_set), str(folder.report(split) / "metrics.json"))
+    return Run(
+        name=folder.path.resolve().name,
+        config=folder.read_config(),
+        label_set=rows.label_set,
+        ids=rows.ids,
+        labels=rows.labels,
+        probabilities=rows.probabilities,
+        predictions=rule.decide(rows.probabilities, rows.is_judged),
+        efficiency=efficiency,
+        speed=speed,
+        is_judged=rows.is_judged,
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -71,6 +71,11 @@ class RunFolder:
         return self.path / "quarantine.tsv"
 
     @property
+    def rows(self) -> Path:
+        """The rows of each split, as ids and hashes; runs of earlier versions do not have it."""
+        return self.path / "rows.parquet"
+
+    @property
     def teachers(self) -> Path:
         """The folder of the teachers that the run trained; each is a run of its own."""
         return self.path / "teachers"
@@ -148,12 +153,27 @@ class RunFolder:
         """Return the rows of metrics.jsonl."""
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
 
-    def write_predictions(self, split: str, ids: list[str], labels: np.ndarray, probabilities: np.ndarray, label_set: LabelSet) -> None:
-        """Write ids, gold labels (columns `gold:NAME`, bool) and probabilities (columns `NAME`, float32) of a split as parquet."""
+    def write_predictions(
+        self,
+        split: str,
+        ids: list[str],
+        labels: np.ndarray,
+        probabilities: np.ndarray,
+        label_set: LabelSet,
+        is_judged: np.ndarray | None = None,
+    ) -> None:
+        """Write ids, gold labels (columns `gold:NAME`, bool) and probabilities (columns `NAME`, float32) of a split as parquet.
+
+        A gold label that was not annotated, by `is_judged`, bool (n, L), is null.
+        """
         import pandas as pd
 
+        gold: Any = labels
+        if is_judged is not None:
+            gold = labels.astype(object)
+            gold[~is_judged] = None
         columns: dict[str, Any] = {"id": ids}
-        columns |= {f"{GOLD}{name}": labels[:, column] for column, name in enumerate(label_set.names)}
+        columns |= {f"{GOLD}{name}": gold[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with atomic_write(self.predictions(split)) as partial:
             pd.DataFrame(columns).to_parquet(partial, index=False, write_page_checksum=True)
@@ -166,37 +186,54 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            with _translate_damage(path):
+            with translate_damage(path):
                 frame = pd.read_parquet(path, page_checksum_verification=True)
                 return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
         except DataError as error:
             print_message(str(error))
             return None
 
-    def read_predictions(self, split: str) -> tuple[list[str], LabelSet, np.ndarray, np.ndarray]:
-        """Return the stored ids, label names, gold labels, bool (n, L), and probabilities, float32 (n, L), of a split.
+    def read_predictions(self, split: str) -> "StoredPredictions":
+        """Return what is stored of a split.
 
         Raises: DataError if the file is damaged.
         """
         import pandas as pd
 
-        with _translate_damage(self.predictions(split)):
+        with translate_damage(self.predictions(split)):
             frame = pd.read_parquet(self.predictions(split), page_checksum_verification=True)
             names = tuple(column.removeprefix(GOLD) for column in map(str, frame) if column.startswith(GOLD))
-            labels, probabilities = frame[[GOLD + name for name in names]].to_numpy(bool), frame[list(names)].to_numpy()
-            return frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities
+            gold, probabilities = frame[[GOLD + name for name in names]], frame[list(names)].to_numpy()
+            is_judged = gold.notna().to_numpy()
+            labels = np.where(is_judged, gold.to_numpy(), False).astype(bool)
+            mask = None if is_judged.all() else is_judged
+            return StoredPredictions(frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities, mask)
 
     def _describe_taken(self) -> str:
         return f"{self.path}: exists already; resume it with --resume, choose another run.name=NAME, or remove it"
 
 
+@dataclass(frozen=True)
+class StoredPredictions:
+    """The rows of a split as `write_predictions` stored them."""
+
+    ids: list[str]
+    label_set: LabelSet
+    labels: np.ndarray
+    """Gold labels, bool (n, L)."""
+    probabilities: np.ndarray
+    """Calibrated probabilities, float32 (n, L)."""
+    is_judged: np.ndarray | None
+    """Whether the label was annotated, bool (n, L); None if all were."""
+
+
 @contextmanager
-def _translate_damage(path: Path) -> Iterator[None]:
+def translate_damage(path: Path, remedy: str = "restore it, or predict the split again") -> Iterator[None]:
     """Raise a DataError in place of what a library raises for a damaged file."""
     try:
         yield
     except Exception as error:  # of many types
-        raise DataError(f"{path}: is damaged ({describe_error(error)}); restore it, or predict the split again") from None
+        raise DataError(f"{path}: is damaged ({describe_error(error)}); {remedy}") from None
 
 
 def find_newest_run(folder: Path = Path("runs")) -> RunFolder:

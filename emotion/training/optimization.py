@@ -50,20 +50,28 @@ def build_scheduler(optimizer: torch.optim.Optimizer, num_steps: int, warmup_rat
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
 
 
-def compute_pos_weight(labels: np.ndarray, config: TrainingConfig) -> torch.Tensor | None:
-    """Return negatives / positives of each label, float32 (L,), within [1, cap]; None without weighting."""
+def compute_pos_weight(labels: np.ndarray, config: TrainingConfig, is_judged: np.ndarray | None = None) -> torch.Tensor | None:
+    """Return negatives / positives of each label, float32 (L,), within [1, cap]; None without weighting.
+
+    `labels` are bool (n, L), and so is `is_judged`, which says which of them were annotated; None if all were.
+    """
     if config.pos_weight == "none":
         return None
     positives = labels.sum(axis=0)
-    ratio = (len(labels) - positives) / np.maximum(positives, 1)
+    num_rows = len(labels) if is_judged is None else is_judged.sum(axis=0)
+    ratio = (num_rows - positives) / np.maximum(positives, 1)
     return torch.tensor(np.clip(ratio, 1, config.pos_weight_cap), dtype=torch.float32)
 
 
 def build_loss(pos_weight: torch.Tensor | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return BCE-with-logits summed over rows and labels, so that a batch's loss is exact however it is split."""
+    """Return BCE-with-logits summed over rows and labels, so that a batch's loss is exact however it is split.
+
+    A target of nan, of a label that was not annotated, adds nothing.
+    """
     weight = None if pos_weight is None else pos_weight.to(device)
 
     def sum_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=weight, reduction="sum")
+        is_known, targets = labels.isfinite(), labels.nan_to_num()
+        return binary_cross_entropy_with_logits(logits.float(), targets, weight=is_known, pos_weight=weight, reduction="sum")
 
     return sum_loss

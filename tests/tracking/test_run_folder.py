@@ -53,7 +53,7 @@ def test_damaged_predictions_are_not_used(run, capsys):
     expected = run.read_probabilities("test", ids, LABELS)
     assert expected.shape == (500, 2) and capsys.readouterr().err == ""
     pd.read_parquet(run.predictions("test")).to_parquet(run.predictions("test"))  # as older versions wrote it, without checksums
-    assert np.array_equal(run.read_predictions("test")[3], expected)
+    assert np.array_equal(run.read_predictions("test").probabilities, expected)
     positions = rng.integers(0, len(content), size=60)
     num_found = 0
     for position in positions:
@@ -61,7 +61,7 @@ def test_damaged_predictions_are_not_used(run, capsys):
         damaged[position] ^= 1 << rng.integers(8)
         run.predictions("test").write_bytes(damaged)
         try:
-            assert np.array_equal(run.read_predictions("test")[3], expected)
+            assert np.array_equal(run.read_predictions("test").probabilities, expected)
         except DataError as error:
             num_found += 1
             assert str(error).startswith(f"{run.predictions('test')}: is damaged (") and "\n" not in str(error)
@@ -115,3 +115,16 @@ def test_a_command_in_a_message_can_be_typed_whatever_the_folder_is_called(tmp_p
         read_finished_run(str(folder.path))
     command = str(caught.value).split("`")[1]
     assert shlex.split(command) == ["python", "evaluate.py", "--model", str(folder.path), "--split", "test"]
+
+
+def test_labels_that_were_not_annotated_are_stored_as_such(run):
+    labels, probabilities = np.array([[True, False], [False, True]]), np.array([[0.9, 0.1], [0.2, 0.6]], np.float32)
+    is_judged = np.array([[True, True], [False, True]])
+    run.write_predictions("test", ["1", "2"], labels, probabilities, LABELS, is_judged)
+    stored = run.read_predictions("test")
+    assert stored.ids == ["1", "2"] and stored.label_set == LABELS
+    for found, expected in ((stored.labels, labels), (stored.probabilities, probabilities), (stored.is_judged, is_judged)):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    run.write_predictions("test", ["1", "2"], labels, probabilities, LABELS)
+    assert run.read_predictions("test").is_judged is None

@@ -44,10 +44,10 @@ def take_step(model, splits, max_rows=NUM_ROWS, backoff=None):
 
     accumulator = GradientAccumulator(model.train(), optimizer, accelerator, backoff)
     parts = [TOKENS.collate(np.array(rows), LABELS) for rows in splits]
-    num_rows = sum(map(len, splits))
+    num_targets = sum(map(len, splits)) * LABELS.shape[1]
     for micro_batch in accumulator.micro_batches(parts, step=1):
         with accumulator.accumulate():
-            accumulator.backward(compute_loss(model, micro_batch, loss_with_little_memory, num_rows))
+            accumulator.backward(compute_loss(model, micro_batch, loss_with_little_memory, num_targets))
     result = accumulator.clip_gradients(settings.max_grad_norm)
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
     optimizer.step()

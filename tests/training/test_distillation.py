@@ -36,7 +36,10 @@ def test_soft_labels_are_the_mean_of_the_teachers_in_the_columns_of_the_student(
 
 def test_targets_mix_gold_and_teachers():
     labels = np.array([[True, False], [False, False]])
-    np.testing.assert_allclose(mix_targets(labels, np.array([[0.5, 0.25], [1.0, 0.0]]), 0.4), [[0.8, 0.1], [0.4, 0.0]], rtol=1e-6)
+    soft_labels = np.array([[0.5, 0.25], [1.0, 0.0]])
+    np.testing.assert_allclose(mix_targets(labels, soft_labels, 0.4), [[0.8, 0.1], [0.4, 0.0]], rtol=1e-6)
+    is_judged = np.array([[True, False], [False, True]])  # where nobody annotated, the teachers alone decide
+    np.testing.assert_allclose(mix_targets(labels, soft_labels, 0.4, is_judged), [[0.8, 0.25], [1.0, 0.0]], rtol=1e-6)
 
 
 def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset):

@@ -47,3 +47,19 @@ def test_pos_weight_is_capped_and_used():
     assert compute_pos_weight(labels, TrainingConfig()) is None
     logits, gold = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(build_loss(weight, torch.device("cpu"))(logits, gold)) == pytest.approx(15 * np.log(2))
+
+
+def test_a_label_that_was_not_annotated_adds_nothing_to_the_loss_and_its_gradient():
+    logits = torch.tensor([[1.5, -2.0, 0.3]], requires_grad=True)
+    loss_function = build_loss(torch.tensor([1.0, 2.0, 3.0]), torch.device("cpu"))
+    loss = loss_function(logits, torch.tensor([[1.0, float("nan"), 0.0]]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(np.log1p(np.exp(-1.5)) + np.log1p(np.exp(0.3)))
+    assert logits.grad[0, 1] == 0 and (logits.grad[0, [0, 2]] != 0).all()
+
+
+def test_pos_weight_counts_annotated_rows_only():
+    labels, is_judged = np.zeros((2, 40, 2), dtype=bool)
+    labels[:10, 0] = labels[:5, 1] = True
+    is_judged[:, 0] = is_judged[:15, 1] = True
+    assert compute_pos_weight(labels, TrainingConfig(pos_weight="auto"), is_judged).tolist() == [3, 2]
