@@ -176,10 +176,26 @@ def test_a_value_that_yaml_cannot_read_is_text_or_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-TYPED = {"#": "#", " ": " ", "\n": "\n", " and ": "and", "|": "|", "null": None, "~": None, "": None, "'": "'"}
+TYPED = {"#": "#", " ": " ", "\n": "\n", " and ": " and ", "|": "|", "null": None, "~": None, "": None, "'": "'"}
 """By what is typed, the value of a string setting."""
 
 
 @pytest.mark.parametrize(("text", "value"), TYPED.items())
 def test_a_string_is_read_as_it_was_typed(text, value):
     assert load_config(None, [f"data.label_delimiter={text}"]).data.label_delimiter == value
+
+
+@pytest.mark.parametrize(("num_rows", "num_epochs"), [(1, 20), (160, 20), (520, 20), (1_040, 10), (1_300, 8), (3_000, 3), (43_410, 3)])
+def test_automatic_epochs_read_a_number_of_rows(num_rows, num_epochs):
+    training = load_config(ROOT / "configs" / "quickstart.yaml").training
+    assert training.epochs == "auto" and training.resolve_epochs(num_rows).num_epochs == num_epochs
+    fixed = load_config(None, ["training.epochs=5"]).training
+    assert fixed.resolve_epochs(num_rows) is fixed and fixed.num_epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("many", "must be an integer or auto"), ("1.5", "must be an integer or auto"), ("0", "must be at least 1, or")]
+)
+def test_other_epochs_are_refused(value, expected):
+    with pytest.raises(ConfigError, match=rf"training\.epochs=.*{value}.*: {expected}"):
+        load_config(None, [f"training.epochs={value}"])

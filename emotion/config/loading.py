@@ -12,10 +12,14 @@ from typing import Any, Literal
 
 import yaml
 
+from emotion.config.effects import find_ineffective
 from emotion.config.settings import BASELINE, BOUNDS, Config
 from emotion.errors import ConfigError
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
+
+VERBATIM_NAMES = ("label_delimiter",)
+"""Settings in which blanks count: ` and ` is not `and`."""
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
@@ -32,7 +36,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     config = _build(Config, values, "", problems)
     if not problems:
         problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
-        problems += [] if is_of_run else _find_secrets(config)
+        problems += [] if is_of_run else [*_find_secrets(config), *find_ineffective(config, overrides)]
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
@@ -106,14 +110,17 @@ def _apply_override(values: dict[str, Any], override: str, problems: list[str]) 
         values[section] = {}
     target = values[section]
     if isinstance(target, dict):
-        target[name] = _read_string(text) if _is_string_setting(section, name) else value
+        target[name] = _read_string(text, name in VERBATIM_NAMES) if _is_string_setting(section, name) else value
 
 
-def _read_string(text: str) -> str | None:
-    """Return the value of a string setting as it was typed: `#` is no comment and a blank is a blank. `null` or nothing is None."""
+def _read_string(text: str, is_verbatim: bool) -> str | None:
+    """Return the value of a string setting as it was typed: `#` is no comment and a blank is a blank. `null` or nothing is None.
+
+    Blanks around another value are kept if `is_verbatim`.
+    """
     if text and not text.strip():
         return text
-    return None if text.strip() in ("", "~", "null", "Null", "NULL") else text.strip()
+    return None if text.strip() in ("", "~", "null", "Null", "NULL") else text if is_verbatim else text.strip()
 
 
 def _is_string_setting(section: str, name: str) -> bool:
@@ -149,7 +156,10 @@ def _convert(value: Any, hint: Any) -> Any:
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(value, next(a for a in arguments if a is not type(None)))
+        if value is None and type(None) in arguments:
+            return None
+        choice = next((a for a in arguments if typing.get_origin(a) is Literal and value in typing.get_args(a)), None)
+        return value if choice is not None else _convert(value, arguments[0])
     if origin is Literal:
         text = "none" if value is None and "none" in arguments else value
         if text not in arguments:
@@ -174,7 +184,7 @@ def _describe_type(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return "a list of names"
     if arguments:
-        return f"{_describe_type(next(a for a in arguments if a is not type(None)))} or null"
+        return " or ".join("null" if argument is type(None) else _describe_type(argument) for argument in arguments)
     return {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[hint]
 
 

@@ -1,0 +1,75 @@
+"""Which settings have an effect only beside others: one that is given on the command line takes effect or is refused.
+
+A YAML file may hold settings that have no effect, as the `config.yaml` of a run folder holds all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emotion.config.settings import BASELINE, Config
+
+Need = tuple[str, Callable[[Config], bool]]
+"""What a setting needs, for the message, and a function that says whether a config has it."""
+
+_ADAPTERS: Need = ("lora.r above 0", lambda config: config.lora.r > 0)
+_TRANSFORMER: Need = (f"a transformer, not model.backbone={BASELINE}", lambda config: config.model.backbone != BASELINE)
+_SOURCE: Need = ("data.train=null: with a training file, the source is not read", lambda config: config.data.train is None)
+
+NEEDS: dict[str, Need] = {
+    "data.source": _SOURCE,
+    "data.hub_config": _SOURCE,
+    "model.revision": _TRANSFORMER,
+    "model.double_quantization": ("model.quantization=nf4", lambda config: config.model.quantization == "nf4"),
+    "model.attention": _TRANSFORMER,
+    "model.gradient_checkpointing": _TRANSFORMER,
+    "model.random_weights": _TRANSFORMER,
+    "lora.alpha": _ADAPTERS,
+    "lora.dropout": _ADAPTERS,
+    "lora.target_modules": _ADAPTERS,
+    "training.pos_weight_cap": ("training.pos_weight=auto", lambda config: config.training.pos_weight == "auto"),
+    "distillation.weight": (
+        "distillation.teachers or distillation.num_teachers",
+        lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
+    ),
+    "decision.shrinkage": ("decision.maximize=macro_f1", lambda config: config.decision.maximize == "macro_f1"),
+    "tracking.project": ("a tracker, not tracking.backend=none", lambda config: config.tracking.backend != "none"),
+    "tracking.log_model": ("Weights & Biases: tracking.backend=wandb", lambda config: config.tracking.backend in ("auto", "wandb")),
+    **{
+        f"training.{name}": _TRANSFORMER
+        for name in (
+            "epochs",
+            "gradient_accumulation_steps",
+            "learning_rate",
+            "head_learning_rate",
+            "weight_decay",
+            "warmup_ratio",
+            "max_grad_norm",
+            "pos_weight",
+            "precision",
+            "validations_per_epoch",
+            "select_by",
+            "patience",
+            "save_every_minutes",
+            "save_every_steps",
+            "num_states",
+            "log_every",
+        )
+    },
+}
+
+
+def find_ineffective(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Return a problem for each `key=value` override that changes a default and has no effect beside the other settings."""
+    problems, defaults = [], Config()
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in NEEDS and _get(config, key) != _get(defaults, key):
+            needed, is_met = NEEDS[key]
+            if not is_met(config):
+                problems.append(f"{override}: has no effect; it needs {needed}")
+    return problems
+
+
+def _get(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,84 @@
+"""A setting that is given takes effect or is refused: held for every setting."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from emotion.config import Config, describe_keys, load_config
+from emotion.config.effects import NEEDS
+from emotion.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+KEYS = [key for key, _, _ in describe_keys()]
+VALUES = {
+    "model.revision": "main",
+    "model.double_quantization": "false",
+    "model.attention": "eager",
+    "training.learning_rate": "0.01",
+    "training.warmup_ratio": "0.5",
+    "training.weight_decay": "0.5",
+    "training.precision": "fp32",
+    "training.pos_weight": "auto",
+    "training.select_by": "macro_f1_tuned",
+    "training.head_learning_rate": "0.01",
+    "lora.dropout": "0.5",
+    "distillation.weight": "0.25",
+}
+"""A value that changes the default, where it is not a number plus 1, a string or `true`."""
+UNMET = {"data": ["data.train=rows.csv"], "model": ["model.backbone=tfidf"], "training": ["model.backbone=tfidf"], "tracking": []}
+MET = ["lora.r=8", "model.quantization=nf4", "training.pos_weight=auto", "distillation.num_teachers=1"]
+
+
+def change(key):
+    """Return an override that changes the default of a setting."""
+    section, _, name = key.partition(".")
+    default = getattr(getattr(Config(), section), name)
+    if key in VALUES:
+        return f"{key}={VALUES[key]}"
+    if isinstance(default, bool):
+        return f"{key}={str(not default).lower()}"
+    return f"{key}={default + 1 if isinstance(default, int | float) else 'other'}"
+
+
+def test_every_setting_is_known_here():
+    assert len(KEYS) > 60 and set(NEEDS) <= set(KEYS) and len(NEEDS) > 25
+
+
+def test_every_setting_is_read_outside_the_config():
+    """A setting that nothing reads has no effect: its name must be an attribute somewhere in the code."""
+    files = [path for path in (*ROOT.glob("*.py"), *(ROOT / "emotion").rglob("*.py")) if path.parent.name != "config"]
+    assert len(files) > 60
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    code += (ROOT / "emotion" / "config" / "settings.py").read_text(encoding="utf-8").partition("class Config:")[0]  # its properties
+    unread = {key for key in KEYS if not re.search(rf"\.{key.partition('.')[2]}\b", code)}
+    assert unread <= {"data.validation", "data.test"} and "getattr(config, split)" in code  # these two are read by their split's name
+
+
+@pytest.mark.parametrize("key", sorted(NEEDS))
+def test_a_setting_without_effect_is_refused_on_the_command_line(key):
+    section = key.partition(".")[0]
+    unmet = list(UNMET.get(section, []))
+    if key == "decision.shrinkage":
+        unmet = ["decision.maximize=micro_f1"]
+    if section == "tracking":
+        unmet = ["tracking.backend=none"]
+    if NEEDS[key][1](load_config(None, unmet)):
+        unmet = []
+    override = change(key)
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [*unmet, override])
+    assert f"{override}: has no effect; it needs {NEEDS[key][0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", sorted(NEEDS))
+def test_a_setting_is_accepted_where_it_has_an_effect(key):
+    config = load_config(None, [*MET, change(key)])
+    section, _, name = key.partition(".")
+    assert getattr(getattr(config, section), name) != getattr(getattr(Config(), section), name)
+
+
+def test_a_file_may_hold_settings_without_effect(tmp_path):
+    (tmp_path / "config.yaml").write_text("lora: {alpha: 64}\n")
+    assert load_config(tmp_path / "config.yaml").lora.alpha == 64
+    assert load_config(None, ["lora.alpha=16"]).lora.r == 0  # the default
