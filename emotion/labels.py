@@ -1,6 +1,8 @@
 """`LabelSet`: label names, their columns, and the conversion to and from multi-hot arrays."""
 
 import difflib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +11,15 @@ import numpy as np
 
 from emotion.errors import DataError, ModelError
 from emotion.text import is_writable_text
+
+INVISIBLE = dict.fromkeys([0x200B, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF])
+"""Characters without a shape of their own: zero-width space and joiner, variation selectors, byte order mark."""
+
+
+def fold_name(name: str) -> str:
+    """Return the key of a label name; names that differ in case, blanks, Unicode form or invisible characters only have the same."""
+    name = unicodedata.normalize("NFC", name.translate(INVISIBLE)).casefold()
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,18 @@ class LabelSet:
         """Column of each label name."""
         return {name: column for column, name in enumerate(self.names)}
 
+    @cached_property
+    def _folded_columns(self) -> dict[str, int]:
+        """Column of each folded name that only one label has."""
+        keys = [fold_name(name) for name in self.names]
+        counts = Counter(keys)
+        return {key: column for column, key in enumerate(keys) if counts[key] == 1}
+
+    @cached_property
+    def _has_ids(self) -> bool:
+        """Whether a number can be the id of a label: not if names are numbers, because 3 may then be the label of this name."""
+        return not any(name.isdecimal() for name in self.names)
+
     @property
     def id2label(self) -> dict[int, str]:
         """The mapping from column to name that a Hugging Face config stores."""
@@ -41,17 +64,20 @@ class LabelSet:
     def column(self, label: str | int) -> int:
         """Return the column of a label, given by name, by id, or by an id written as digits.
 
+        A name matches exactly, or else as `fold_name` compares names. If names are numbers, a number is a name and not an id.
+
         Raises: DataError if the label is not in the set.
         """
-        if isinstance(label, str):
-            name = label.strip()
-            if name in self.columns:
-                return self.columns[name]
-            if name.isdecimal():
-                label = int(name)
-        if isinstance(label, int) and 0 <= label < len(self):
-            return label
-        near = difflib.get_close_matches(str(label), self.names, n=1)
+        name = label if isinstance(label, str) and label in self.columns else str(label).strip()
+        if name in self.columns:
+            return self.columns[name]
+        if (column := self._folded_columns.get(fold_name(name))) is not None:
+            return column
+        if name.isdecimal() and str(int(name)) in self.columns:
+            return self.columns[str(int(name))]
+        if self._has_ids and name.isdecimal() and int(name) < len(self):
+            return int(name)
+        near = difflib.get_close_matches(name, self.names, n=1)
         raise DataError(f"unknown label {label!r}" + (f", did you mean {near[0]!r}?" if near else ""))
 
     def check_outputs(self, num_outputs: int, location: str) -> None:
@@ -67,9 +93,13 @@ class LabelSet:
 
     def encode(self, rows: Sequence[Iterable[str | int]]) -> np.ndarray:
         """Return the multi-hot array, bool (n, L), of rows of label names or ids."""
+        return self.encode_columns([[self.column(label) for label in labels] for labels in rows])
+
+    def encode_columns(self, rows: Sequence[list[int]]) -> np.ndarray:
+        """Return the array, bool (n, L), that is True in the given columns of each row."""
         encoded = np.zeros((len(rows), len(self)), dtype=bool)
-        for row, labels in enumerate(rows):
-            encoded[row, [self.column(label) for label in labels]] = True
+        for row, columns in enumerate(rows):
+            encoded[row, columns] = True
         return encoded
 
     def decode(self, row: np.ndarray) -> list[str]:

@@ -21,6 +21,26 @@ def test_name_takes_precedence_over_an_id():
     assert LabelSet(("1", "0")).column("1") == 0
 
 
+def test_a_number_is_a_name_where_names_are_numbers():
+    numbers = LabelSet(("1", "2", "3"))
+    assert [numbers.column(label) for label in (1, "1", "03", 3)] == [0, 0, 2, 2]
+    assert numbers.encode_columns([[1]]).tolist() == [[False, True, False]]
+    with pytest.raises(DataError, match="unknown label '0'"):
+        numbers.column("0")
+
+
+@pytest.mark.parametrize("name", ["Joy", " JOY ", "jo\u200by", "\ufeffjoy"])
+def test_names_that_look_the_same_match(name):
+    assert LABELS.column(name) == 1
+
+
+def test_an_exact_name_wins_and_an_ambiguous_one_is_unknown():
+    labels = LabelSet(("Joy", "joy", "no  emotion", "e\u0301"))
+    assert [labels.column(name) for name in ("Joy", "joy", "No emotion", "\xe9")] == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="unknown label 'JOY'"):
+        labels.column("JOY")
+
+
 @pytest.mark.parametrize("label", ["joi", "3", -1, 3])
 def test_unknown_label_raises(label):
     with pytest.raises(DataError, match="unknown label"):

@@ -3,22 +3,29 @@
 What the config does not name is detected in the training rows and reported in one sentence; the same layout is then used for all splits.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
+from emotion.data.reading.emotion_names import find_rater_column, is_unclear_column
+from emotion.data.reading.label_columns import (
+    check_label_columns,
+    find_label_column,
+    find_label_columns,
+    find_unused_flags,
+)
+from emotion.data.reading.label_formats import DETECTION_ROWS, detect_format
+from emotion.data.reading.label_values import CellFormat, RowLabels, find_choices, parse_cell, read_flag
+from emotion.data.reading.nested import suggest_text_path
+from emotion.data.reading.rows import ID_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
-from emotion.labels import LabelSet
+from emotion.labels import LabelSet, fold_name
 
-DETECTION_ROWS = 500
-"""Number of rows from which columns and delimiter are detected."""
-DELIMITERS = ("|", ";", ",", " ")
-"""Separators between labels that are detected, in order of preference."""
-BINARY_VALUES = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}
-"""Values of a 0/1 column; False and True equal 0 and 1 as keys."""
+MAX_SHOWN = 10
+"""Number of names that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,14 @@ class Layout:
     id_column: str | None
     label_column: str | None
     label_columns: tuple[str, ...]
-    delimiter: str | None
+    cells: CellFormat
+    """How `label_column` is read; its threshold is also that of `label_columns`."""
+    rater_column: str | None = None
+    """Column of the person who labelled the row; the rows of one text are then merged."""
+    unclear_column: str | None = None
+    """Column that marks rows whose rater could not judge the text."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about the columns, without the file's name."""
 
     def describe(self) -> str:
         """Return the layout as one sentence for the user."""
@@ -38,28 +52,35 @@ class Layout:
 
     def describe_labels(self) -> str:
         """Return the part of the sentence that is about the labels."""
+        threshold = f" from {self.cells.threshold:g} on" if self.cells.threshold is not None else ""
         if self.label_columns:
-            return f"labels from the {len(self.label_columns)} 0/1 columns {self.label_columns[0]!r} to {self.label_columns[-1]!r}"
-        return f"labels from column {self.label_column!r}" + (f" split at {self.delimiter!r}" if self.delimiter else "")
+            first, last, number = self.label_columns[0], self.label_columns[-1], len(self.label_columns)
+            columns = f"columns {first!r} to {last!r}" if number > 1 else f"column {first!r}"
+            return f"labels from the {f'{number} ' if number > 1 else ''}{'' if threshold else '0/1 '}{columns}{threshold}"
+        description = self.cells.description
+        separator = " " if description.startswith("split") else ", "
+        return f"labels from column {self.label_column!r}" + (f"{separator}{description}" if description else "") + threshold
 
-    def read_labels(self, row: dict[str, Any]) -> list[str | int]:
-        """Return the labels of a row as names or ids.
+    def read_labels(self, row: dict[str, Any]) -> RowLabels:
+        """Return the labels of a row as names or ids, and those that nobody judged.
 
         Raises: DataError with the reason if they cannot be read.
         """
-        if self.label_columns:
-            return [column for column in self.label_columns if _read_binary(column, row[column])]
-        assert self.label_column is not None
-        return split_labels(row[self.label_column], self.delimiter)
+        if self.label_column is not None:
+            return self.cells.read(row[self.label_column])
+        flags = [(column, read_flag(column, row[column], self.cells.threshold)) for column in self.label_columns]
+        not_judged: list[str | int] = [column for column, flag in flags if flag is None]
+        return RowLabels([column for column, flag in flags if flag], not_judged, len(not_judged) < len(flags))
 
 
 def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | None) -> Layout:
     """Return the layout of a table: the columns that the config names, and detected ones for the rest.
 
-    `known_names` are label names known before the rows are read, if there are any.
+    `known_names` are label names known before the rows are read, if there are any, in the order of their ids.
 
-    Raises: DataError if a named column is missing or a column cannot be detected.
+    Raises: DataError if a named column is missing, a column cannot be detected, or two readings are possible.
     """
+    names = config.label_names or tuple(known_names or ())
     text_column = find_text_column(table, config)
     for key in ("id_column", "label_column"):
         _check_column(table, key, getattr(config, key))
@@ -67,24 +88,25 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
         _check_column(table, "label_columns", column)
     if config.label_column and config.label_columns:
         raise DataError("data.label_column and data.label_columns are both set; set only the one that fits the file")
-    label_columns = config.label_columns or ()
-    label_column = config.label_column
+    label_columns, label_column, notes = config.label_columns or (), config.label_column, []
     if not label_columns and label_column is None:
-        label_columns = _detect_binary_columns(table, exclude=text_column)
-        if not label_columns:
-            label_column = _detect_label_column(table, text_column, set(known_names or ()))
-    delimiter = None
-    if label_column is not None:
-        delimiter = config.label_delimiter or _detect_delimiter(_head(table, label_column), set(known_names or ()))
+        label_columns = find_label_columns(table, text_column, config, names)
+        label_column = None if label_columns else find_label_column(table, text_column, names)
+        if unused := find_unused_flags(table, text_column, set(label_columns) or {str(label_column)}):
+            notes.append(f"not used are the 0/1 columns {format_names(unused)}; data.label_columns names the columns of labels")
+    if label_columns:
+        check_label_columns(table, label_columns, config)
+        cells = CellFormat(threshold=config.intensity_threshold)
+    else:
+        assert label_column is not None
+        declared = () if config.label_names else tuple(table.class_names.get(label_column, ()))
+        cells = detect_format(
+            f"{table.path}: column {label_column!r}", table.values(label_column), config, declared or names, is_declared=bool(declared)
+        )
     id_column = config.id_column or _detect_id_column(table, {text_column, label_column, *label_columns})
-    return Layout(text_column, id_column, label_column, label_columns, delimiter)
-
-
-def name_label_columns(table: Table, config: DataConfig, names: tuple[str, ...]) -> DataConfig:
-    """Return the config with a model's label names as `label_columns`, if the table has these columns and the config names none."""
-    if config.label_column is None and config.label_columns is None and set(names) <= set(table.columns):
-        return replace(config, label_columns=names)
-    return config
+    rater_column = find_rater_column([column for column in table.columns if column not in (text_column, label_column, *label_columns)])
+    unclear_column = next(filter(is_unclear_column, table.columns), None) if rater_column else None
+    return Layout(text_column, id_column, label_column, label_columns, cells, rater_column, unclear_column, notes)
 
 
 def find_text_column(table: Table, config: DataConfig) -> str:
@@ -96,50 +118,68 @@ def find_text_column(table: Table, config: DataConfig) -> str:
     return config.text_column or _detect_text_column(table)
 
 
-def find_label_set(table: Table, layout: Layout, config: DataConfig, names_beside_data: tuple[str, ...] | None) -> LabelSet:
-    """Return the label set of a table.
+def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tuple[str, ...] | None) -> tuple[LabelSet, list[str]]:
+    """Return the label set of a table, and messages about its names.
 
-    It comes from the 0/1 columns, or else from the first of these: the config, the dataset's class names, `labels.txt`, the values.
+    It comes from the 0/1 columns, or else from the first of these: the config, the names that the data declares, `names`, the values.
     """
     if layout.label_columns:
-        if config.label_names and set(config.label_names) != set(layout.label_columns):
+        if config.label_names and set(map(fold_name, config.label_names)) != set(map(fold_name, layout.label_columns)):
             raise DataError(
                 f"data.label_names={','.join(config.label_names)}: has no effect beside the 0/1 columns {', '.join(layout.label_columns)}, "
                 "whose names are the labels; rename the columns, or leave data.label_names out"
             )
-        return LabelSet(layout.label_columns)
+        is_number = all(column.isdecimal() for column in layout.label_columns)
+        return LabelSet(layout.label_columns), ["the labels are numbers, as the names of their columns are"] if is_number else []
     assert layout.label_column is not None
-    names = config.label_names or tuple(table.class_names.get(layout.label_column, ())) or names_beside_data
+    names = config.label_names or tuple(table.class_names.get(layout.label_column, ())) or names
     if names:
-        return LabelSet(tuple(names))
-    found: set[str] = set()
-    for value in table.values(layout.label_column):
-        found.update(str(label) for label in split_labels(value, layout.delimiter))
-    if found and all(name.isdecimal() for name in found):
-        return LabelSet(tuple(str(label) for label in range(max(map(int, found)) + 1)))
-    return LabelSet(tuple(sorted(found)))
+        _check_different(names)
+        return LabelSet(names), []
+    spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for name, number in _count_names(table.values(layout.label_column), layout.cells).items():
+        spellings[fold_name(name)][name] += number
+    if spellings and all(name.isdecimal() for name in spellings):
+        numbers = {int(name) for name in spellings}
+        message = f"the labels are the numbers {min(numbers)} to {max(numbers)}; data.label_names or a labels.txt names them"
+        return LabelSet(_list_numbers(numbers)), [message]
+    chosen = {key: _choose_spelling(key, found) for key, found in spellings.items()}
+    folded = [f"{', '.join(map(repr, sorted(found)))} are {chosen[key]!r}" for key, found in spellings.items() if len(found) > 1]
+    return LabelSet(tuple(sorted(chosen.values()))), [f"names that look the same are one label: {'; '.join(folded)}"] if folded else []
 
 
-def split_labels(value: Any, delimiter: str | None) -> list[str | int]:
-    """Return the labels of one cell, which is a list, a number, or a delimited string; an empty string has no labels."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, int):
-        return [value]
-    parts = str(value).split(delimiter) if delimiter else [str(value)]
-    return [part.strip() for part in parts if part.strip()]
+def _choose_spelling(key: str, found: Counter[str]) -> str:
+    """Return the most frequent spelling of a name; the folded one, or the first, of several."""
+    return min(found, key=lambda name: (-found[name], name != key, name))
 
 
-def _read_binary(column: str, value: Any) -> bool:
-    key = value.strip() if isinstance(value, str) else value
-    if key == "NONE":  # the test file of SemEval-2018 E-c as released during the competition
-        raise DataError(f"column {column!r} is 'NONE': this file was published without labels; use the file with gold labels")
-    try:
-        return BINARY_VALUES[key]
-    except (KeyError, TypeError):
-        raise DataError(f"column {column!r} is {value!r}, must be 0 or 1") from None
+def _count_names(values: list[Any], cells: CellFormat) -> Counter[str]:
+    """Return how often each label is written; the keys of an object are labels even if all its flags are 0."""
+    counts: Counter[str] = Counter()
+    for value in values:
+        try:
+            labels = cells.read(value)
+            parsed = parse_cell(value, cells.delimiter)
+        except DataError:  # reported when the row is read
+            continue
+        counts.update(map(str, labels.labels))
+        if isinstance(parsed, dict) and find_choices(parsed) is None:
+            counts.update({str(key).strip(): 0 for key in parsed})
+    return counts
+
+
+def _list_numbers(found: set[int]) -> tuple[str, ...]:
+    """Return the names of numeric labels: 0 or 1 up to the last one, or those that occur if most numbers between do not."""
+    numbers = range(min(1, min(found)), max(found) + 1)
+    return tuple(map(str, numbers if len(numbers) <= 2 * len(found) else sorted(found)))
+
+
+def _check_different(names: tuple[str, ...]) -> None:
+    """Raise DataError if two label names look the same."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(fold_name(name), name)) != name:
+            raise DataError(f"labels: the names {other!r} and {name!r} look the same; rename one of them in data.label_names or labels.txt")
 
 
 def _check_column(table: Table, key: str, column: str | None) -> None:
@@ -158,7 +198,8 @@ def _detect_text_column(table: Table) -> str:
     lengths = {column: _mean_length(_head(table, column)) for column in table.columns}
     best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or lengths[best] == 0:
-        raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column")
+        hint = suggest_text_path(table.columns, table.rows)
+        raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column{hint}")
     return best
 
 
@@ -171,48 +212,6 @@ def _mean_length(values: list[Any]) -> float:
     return sum(len(value) for value in values if isinstance(value, str)) / max(len(values), 1)
 
 
-def _detect_binary_columns(table: Table, exclude: str) -> tuple[str, ...]:
-    """Return the columns that contain only 0 and 1, if there are at least two and the file has a header."""
-    columns = [
-        column
-        for column in table.columns
-        if column != exclude and column.lower() not in ID_COLUMN_NAMES and all(_is_binary(value) for value in _head(table, column))
-    ]
-    return tuple(columns) if len(columns) > 1 and table.has_header else ()
-
-
-def _is_binary(value: Any) -> bool:
-    try:
-        return (value.strip() if isinstance(value, str) else value) in BINARY_VALUES
-    except TypeError:
-        return False
-
-
-def _detect_label_column(table: Table, text_column: str, known_names: set[str]) -> str:
-    """Return the column with a known name for labels, otherwise the first one that contains only known label names or their ids."""
-    others = [column for column in table.columns if column != text_column]
-    if (known := _find_by_name(others, LABEL_COLUMN_NAMES)) is not None:
-        return known
-    for column in others:
-        values = _head(table, column)
-        delimiter = _detect_delimiter(values, known_names)
-        parts = [str(part) for value in values for part in split_labels(value, delimiter)]
-        if parts and (set(parts) <= known_names or (known_names and all(part.isdecimal() for part in parts))):
-            return column
-    raise DataError(f"{table.path}: no column looks like labels among {table.columns}; set data.label_column or data.label_columns")
-
-
-def _detect_delimiter(values: list[Any], known_names: set[str]) -> str | None:
-    """Return the first delimiter that occurs in the values; a space counts only if it separates ids or known names."""
-    texts = [value for value in values if isinstance(value, str)]
-    for delimiter in DELIMITERS:
-        if any(delimiter in text.strip() for text in texts):
-            parts = [part.strip() for text in texts for part in text.split(delimiter) if part.strip()]
-            if delimiter != " " or all(part.isdecimal() or part in known_names for part in parts):
-                return delimiter
-    return None
-
-
 def _detect_id_column(table: Table, taken: set[str | None]) -> str | None:
     """Return the first column with a known name for ids; in a file without a header, the first one whose values are unique."""
     others = [column for column in table.columns if column not in taken]
@@ -223,3 +222,9 @@ def _detect_id_column(table: Table, taken: set[str | None]) -> str | None:
         return None
     unique = [column for column in others if len(set(map(str, table.values(column)))) == len(table.rows)]
     return unique[0] if unique else None
+
+
+def format_names(names: Iterable[str]) -> str:
+    """Return the first names as a part of a sentence, and how many more there are."""
+    names = list(names)
+    return ", ".join(map(repr, names[:MAX_SHOWN])) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
