@@ -1,7 +1,8 @@
-"""Formats of a scored file (csv, jsonl, parquet), and the columns that scoring adds to those of the input.
+"""Formats of a scored file (csv, jsonl, parquet, xlsx), and the columns that scoring adds to those of the input.
 
 A file is written in parts that are joined at the end. A part of a csv or jsonl file is the bytes that it adds to the whole file; gzip
-members and zstd frames can be concatenated too. A part of a parquet file is a parquet file, which becomes row groups of the whole.
+members and zstd frames can be concatenated too. A part of a parquet file is a parquet file, which becomes row groups of the whole. A part
+of an Excel file is its cells as JSON.
 """
 
 import csv
@@ -20,14 +21,15 @@ from emotion.data.reading.rows import BadRow, Row
 from emotion.errors import ConfigError, DataError
 from emotion.files import replace_nan
 from emotion.labels import LabelSet
+from emotion.scoring.excel import MAX_CELL_CHARACTERS, count_cell_characters, cut_cell, write_excel
 from emotion.text import is_writable_text
 
-FORMATS = (".csv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".jsonl", ".parquet", ".xlsx")
 PREDICTED = "predicted_labels"
 DIGITS = 4
 """Decimals of a probability."""
 LABEL_SEPARATOR = "|"
-"""Between the labels of a csv cell."""
+"""Between the labels of a cell; if the name of a label holds it, the cell is a JSON list instead."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins with one of these for a formula. Source: OWASP, "CSV Injection"."""
 JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
@@ -36,10 +38,10 @@ JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False
 def check_format(output: Path) -> str:
     """Return the suffix that names an output's format, one of `FORMATS`.
 
-    Raises: DataError for another format, and for a compressed parquet file.
+    Raises: DataError for another format, and for a compressed parquet or Excel file.
     """
     suffix = find_format(output)
-    if suffix not in FORMATS or (suffix == ".parquet" and output.suffix.lower() != suffix):
+    if suffix not in FORMATS or (suffix in (".parquet", ".xlsx") and output.suffix.lower() != suffix):
         raise DataError(f"--output {output}: unknown format; allowed are {', '.join(FORMATS)}; .csv and .jsonl also with .gz or .zst")
     return suffix
 
@@ -56,12 +58,16 @@ def format_part(
         return _format_parquet(columns, rows, schema, entries)
     if suffix == ".csv":
         return _compress(_format_csv(rows), output)
+    if suffix == ".xlsx":
+        return b"".join(_encode_json([_to_excel_cell(value) for value in row]) + b"\n" for row in rows)
     lines = (_encode_json(dict(zip(columns, row, strict=True))) + b"\n" for row in rows)
     return _compress(b"".join(lines), output)
 
 
 def format_header(columns: list[str], output: Path) -> bytes:
-    """Return the bytes that precede the first part."""
+    """Return the bytes that precede the first part, or the names of the columns as JSON for an Excel file."""
+    if check_format(output) == ".xlsx":
+        return _encode_json([cut_cell(column) for column in columns])
     return _compress(_format_csv([columns]), output) if check_format(output) == ".csv" else b""
 
 
@@ -76,8 +82,12 @@ def escape_formulas(row: Sequence[Any]) -> list[Any]:
 
 
 def join_parts(parts: list[Path], header: bytes, output: Path, target: Path) -> None:
-    """Concatenate the parts of `output` in `target`."""
-    if check_format(output) != ".parquet":
+    """Write the parts of `output` to `target`; `header` is that of `format_header`."""
+    suffix = check_format(output)
+    if suffix == ".xlsx":
+        write_excel(json.loads(header), parts, target)
+        return
+    if suffix != ".parquet":
         join_bytes(parts, header, target)
         return
     import pyarrow.parquet as pq
@@ -119,7 +129,7 @@ def format_scores(row: np.ndarray, predictions: np.ndarray, probabilities: str, 
     `row` is its probabilities, float (L,), `predictions` is bool (L,), and `probabilities` is the setting of `ScoringJob`.
     """
     labels = label_set.decode(predictions)
-    values: list[Any] = [LABEL_SEPARATOR.join(labels) if check_format(output) == ".csv" else labels]
+    values: list[Any] = [_join_labels(labels, label_set) if check_format(output) in (".csv", ".xlsx") else labels]
     if probabilities == "all":
         values += [round(float(value), DIGITS) for value in row]
     elif probabilities != "none":
@@ -128,16 +138,24 @@ def format_scores(row: np.ndarray, predictions: np.ndarray, probabilities: str, 
     return values
 
 
+def _join_labels(labels: list[str], label_set: LabelSet) -> str:
+    is_ambiguous = any(LABEL_SEPARATOR in name for name in label_set.names)
+    return _encode_json(labels).decode() if is_ambiguous else LABEL_SEPARATOR.join(labels)
+
+
 def find_unwritable(columns: list[str], values: list[Any], output: Path) -> str | None:
     """Return why the output cannot hold a row of the input unchanged, or None.
 
     Bytes that are not UTF-8 and halves of surrogate pairs were read as lone surrogates. A csv file holds the former as the same bytes,
-    a jsonl file both as escapes, a parquet file neither.
+    a jsonl file both as escapes, the others neither. A cell of Excel has a limit.
     """
     for column, value in zip(columns, values, strict=True):
+        is_long = isinstance(value, str) and 2 * len(value) > MAX_CELL_CHARACTERS and check_format(output) == ".xlsx"
+        if is_long and (length := count_cell_characters(value)) > MAX_CELL_CHARACTERS:
+            return f"column {column!r} has {length:,} characters, and a cell of .xlsx holds {MAX_CELL_CHARACTERS:,}"
         if not is_writable_text(value):
             suffix = check_format(output)
-            if suffix == ".parquet" or (suffix == ".csv" and not _is_escaped_bytes(value)):
+            if suffix in (".parquet", ".xlsx") or (suffix == ".csv" and not _is_escaped_bytes(value)):
                 return f"column {column!r} is not valid UTF-8, and {suffix} cannot hold it"
     return None
 
@@ -203,6 +221,14 @@ def _is_escaped_bytes(text: str) -> bool:
 
 def _to_cell(value: Any) -> Any:
     return _encode_json(value).decode() if isinstance(value, (list, dict, bool)) else value
+
+
+def _to_excel_cell(value: Any) -> Any:
+    """Return a value that a cell of Excel holds; longer text is cut, and listed as a bad row by `find_unwritable`."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else str(_to_cell(value))
+    return cut_cell(text if is_writable_text(text) else text.encode("utf-8", "replace").decode())
 
 
 def _encode_json(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import write_json
-from emotion.inference.sidecar import fingerprint_files, fingerprint_weights
+from emotion.inference.sidecar import OPTIONAL, fingerprint_files, fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class ScoringJob:
 
 def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, as JSON values; parts are reused only if it is unchanged."""
-    model = json.dumps([asdict(predictor.sidecar), rule.to_dict(), predictor.backend_name], sort_keys=True, default=list)
+    sidecar = {key: value for key, value in asdict(predictor.sidecar).items() if key not in OPTIONAL}  # no answer depends on these
+    model = json.dumps([sidecar, rule.to_dict(), predictor.backend_name], sort_keys=True, default=list)
     return {
         "inputs": [describe_input(path) for path in job.inputs],
         "versions of the inputs": [describe_version(path) for path in job.inputs],

@@ -12,6 +12,7 @@ import numpy as np
 from emotion.data.reading.rows import BadRow, Row
 from emotion.evaluation.metrics import score_counts
 from emotion.files import atomic_write, compute_checksum, write_json
+from emotion.inference.text_checks import TextChecks
 
 PART_CHARACTERS = 2**25
 """A part ends at about this many characters of text, which bounds the memory of its rows."""
@@ -32,6 +33,14 @@ class Tally:
     """Rows whose gold labels could be read."""
     num_exact: int = 0
     """Rows whose predicted labels are exactly the gold labels."""
+    num_cut: int = 0
+    """Texts that are longer than the model reads."""
+    num_unknown: int = 0
+    """Texts that are mostly of words that the model does not know."""
+    num_foreign: int = 0
+    """Texts that are mostly in a script that the training texts do not have."""
+    num_trained: int = 0
+    """Scored texts that are in the model's training data; counted where there are gold labels."""
     counts: list[list[int]] | None = None
     """True positives, false positives and false negatives of each label, (3, L)."""
 
@@ -41,6 +50,26 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.counts is not None:
             self.counts = (np.array(other.counts) + (0 if self.counts is None else np.array(self.counts))).tolist()
+
+    def count_checks(self, checks: TextChecks, positions: list[int]) -> None:
+        """Count what was found in the texts of rows; `positions` has the position of each row's text in `checks`."""
+        for name, values in vars(checks).items():
+            setattr(self, name.replace("is_", "num_"), int(values[positions].sum()))
+
+    @property
+    def text_checks(self) -> dict[str, int]:
+        """The number of texts by what was found in them, as `TextChecks.counts`."""
+        return {"cut": self.num_cut, "unknown": self.num_unknown, "foreign": self.num_foreign}
+
+    @property
+    def known_texts(self) -> dict[str, int]:
+        """The number of texts that are in the training data of the model's run."""
+        return {"train": self.num_trained}
+
+    @property
+    def num_scored(self) -> int:
+        """Number of rows that have labels in the output."""
+        return self.num_rows - self.num_bad
 
     @property
     def scores(self) -> dict[str, float] | None:

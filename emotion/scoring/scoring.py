@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from emotion.data.reading.rows import BadRow, Row, format_bad_rows
 from emotion.data.reading.streams import Source, open_source
-from emotion.errors import DataError, StorageError
+from emotion.errors import StorageError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
+from emotion.inference.text_checks import TextChecks, describe_counts
 from emotion.inference.torch_free import TorchFreePredictor
-from emotion.labels import LabelSet
+from emotion.scoring.excel import check_excel_output
 from emotion.scoring.formats import (
     build_schema,
     check_format,
@@ -38,6 +39,8 @@ from emotion.scoring.manifest import FINISHED, ScoringJob, describe_job, describ
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
 from emotion.text import is_writable_text
+from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.run_rows import describe_known, read_rows
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -59,15 +62,18 @@ def score_files(
         if not is_open:
             return None
         if is_main:
-            gold = f"; {source.gold.describe_labels()}, scored against them" if source.gold else ""
-            log(f"data: text from column {source.text_column!r}{gold}")
-        scorer = PartScorer(predictor, rule, job, source)
+            gold = f"; {source.gold.reader.layout.describe_labels()}, scored against them" if source.gold else ""
+            for message in (f"text from column {source.text_column!r}{gold}", *source.notes, *source.gold_notes):
+                log(f"data: {message}")
+        scorer, num_notes = PartScorer(predictor, rule, job, source), len(source.notes)
         num_done = sum(1 for _ in job.folder.glob("part-*.json"))
         if num_done and is_main:
             log(f"{job.output}: resuming; {num_done:,} parts of {job.part_rows:,} rows are done")
         parts = score_parts(scorer, source, log, lambda number: number % job.num_processes == job.process)
         if not is_main:
             return None
+        for note in source.notes[num_notes:]:  # of the other files
+            log(f"data: {note}")
         tally = collect_parts(scorer, parts, log)
         write_output(scorer, parts, tally)
     return tally
@@ -78,21 +84,29 @@ class PartScorer:
 
     def __init__(self, predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob, source: Source) -> None:
         self.job, self.label_set, self._predictor, self._rule, self._source = job, predictor.label_set, predictor, rule, source
+        self._input_columns = source.columns[: len(source.columns) - source.num_nested]
         self._added_columns = name_columns(job.probabilities, predictor.label_set, source.columns, str(job.inputs[0]))
-        self.columns = source.columns + self._added_columns
+        self.columns = self._input_columns + self._added_columns
         """Columns of the output."""
+        if check_format(job.output) == ".xlsx":
+            check_excel_output(job.output, len(self.columns))
         is_parquet = check_format(job.output) == ".parquet"
-        self._schema = build_schema(self.columns, source.columns, source.schema) if is_parquet else None
+        self._schema = build_schema(self.columns, self._input_columns, source.schema) if is_parquet else None
+        run = find_run_of_model(job.model) if source.gold is not None and job.model is not None else None
+        self._remembered = read_rows(run)
 
     def write(self, path: Path, part: Part) -> None:
         """Write a part's rows to `path`, its bad rows beside it, and last the marker that both are complete."""
         texts, bad_rows = self._select_texts(part)
         unique = {text: position for position, text in enumerate(dict.fromkeys(texts.values()))}
         positions = {number: unique[text] for number, text in texts.items()}
-        probabilities, predictions = self._predict(list(unique))
+        probabilities, predictions, checks = self._predict(list(unique))
         tally = Tally(len(part), len(bad_rows), len(texts) - len(unique))
+        tally.count_checks(checks, list(positions.values()))
         if self._source.gold is not None:
             self._count_agreement(part, positions, predictions, tally)
+        if self._remembered is not None:
+            tally.num_trained = self._remembered.count_known(list(texts.values()), ("train",))["train"]
         rows = self._build_rows(part, positions, probabilities, predictions)
         if check_format(self.job.output) == ".jsonl":
             tally.num_non_finite = count_non_finite(rows)
@@ -117,10 +131,13 @@ class PartScorer:
                 texts[number] = entry.values[column]
         return texts, bad_rows
 
-    def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return probabilities, float32 (n, L), and predictions, bool (n, L)."""
-        probabilities = self._predictor.predict(texts) if texts else np.zeros((0, len(self._predictor.label_set)), np.float32)
-        return probabilities, self._rule.decide(probabilities)
+    def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, TextChecks]:
+        """Return probabilities, float32 (n, L), predictions, bool (n, L), and what was found in the texts."""
+        if texts:
+            probabilities, checks = self._predictor.predict_checked(texts)
+        else:
+            probabilities, checks = np.zeros((0, len(self._predictor.label_set)), np.float32), TextChecks.of_none(0)
+        return probabilities, self._rule.decide(probabilities), checks
 
     def _build_rows(self, part: Part, positions: dict[int, int], probabilities: np.ndarray, predictions: np.ndarray) -> list[list[Any]]:
         """Return the output's rows; `positions` maps a row of the part to its prediction, and rows without one get empty cells."""
@@ -132,17 +149,19 @@ class PartScorer:
         empty: list[Any] = [None] * len(self._added_columns)
         rows = []
         for number, entry in enumerate(part):
-            values = entry.values if isinstance(entry, Row) else [None] * len(self._source.columns)
+            num_columns = len(self._input_columns)
+            values = entry.values[:num_columns] if isinstance(entry, Row) else [None] * num_columns
             rows.append([*values, *(added[positions[number]] if number in positions else empty)])
         return rows
 
     def _count_agreement(self, part: Part, positions: dict[int, int], predictions: np.ndarray, tally: Tally) -> None:
         """Compare predictions with the gold labels of the rows where these can be read."""
         label_set = self._predictor.label_set
-        gold = [(read_gold(part[number], self._source, label_set), position) for number, position in positions.items()]
+        gold = [(read_gold(part[number], self._source), position) for number, position in positions.items()]
         known = [(columns, position) for columns, position in gold if columns is not None]
-        labels = label_set.encode([columns for columns, _ in known])
-        predicted = predictions[[position for _, position in known]]
+        labels = label_set.encode_columns([columns for (columns, _), _ in known])
+        is_judged = ~label_set.encode_columns([not_judged for (_, not_judged), _ in known])
+        labels, predicted = labels & is_judged, predictions[[position for _, position in known]] & is_judged
         tally.num_judged, tally.num_exact = len(labels), int((labels == predicted).all(axis=1).sum())
         tally.counts = [pair.sum(axis=0).tolist() for pair in (labels & predicted, ~labels & predicted, labels & ~predicted)]
 
@@ -214,13 +233,10 @@ def find_fault(text: Any) -> str | None:
     return None if is_writable_text(text) else "not valid UTF-8"
 
 
-def read_gold(entry: Row | BadRow, source: Source, label_set: LabelSet) -> list[int] | None:
-    """Return the columns of a row's gold labels, or None if they cannot be read; such a row is scored but not counted as judged."""
+def read_gold(entry: Row | BadRow, source: Source) -> tuple[list[int], list[int]] | None:
+    """Return the columns of a row's gold labels and of labels that nobody judged; None for a row that is scored but not judged."""
     assert isinstance(entry, Row) and source.gold is not None
-    try:
-        return [label_set.column(label) for label in source.gold.read_labels(dict(zip(source.columns, entry.values, strict=True)))]
-    except DataError:
-        return None
+    return source.gold.read(dict(zip(source.columns, entry.values, strict=True)))
 
 
 def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
@@ -232,7 +248,8 @@ def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
     else:
         job.quarantine.unlink(missing_ok=True)
     if tally.scores is not None:
-        write_json(job.metrics, {"num_rows": tally.num_judged, **tally.scores})
+        known = {"known_texts": tally.known_texts} if tally.num_trained else {}
+        write_json(job.metrics, {"num_rows": tally.num_judged, **tally.scores, **known})
     with atomic_write(job.output) as partial:
         columns = escape_formulas(scorer.columns) if job.is_excel_safe else scorer.columns
         join_parts(parts, format_header(columns, job.output), job.output, partial)
@@ -249,6 +266,11 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
         lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
     if tally.num_non_finite:
         lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
+    num_texts = tally.num_rows - tally.num_bad
+    known = describe_known(tally.known_texts, num_texts)
+    lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, num_texts)]
     bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
+    if tally.num_rows and not tally.num_scored:
+        bad = f"no row could be scored; {job.quarantine} has the reasons"
     lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
     return lines

@@ -210,7 +210,7 @@ def test_single_file_is_split_without_losing_rows(tmp_path):
     [
         (["data.source=missing.csv"], "no such file or folder"),
         (["data.source=./missing/folder"], "no such file or folder"),
-        (["data.train=x.xlsx"], "unknown format '.xlsx'"),
+        (["data.train=x.docx"], "unknown format '.docx'"),
         (["data.train=missing.csv"], "cannot be read"),
     ],
 )

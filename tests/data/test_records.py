@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emotion.config import DataConfig, load_config
-from emotion.data.reading import formats, read_dataset, records
+from emotion.data.reading import json_rows, read_dataset, records
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import BadRow, Row
 from emotion.data.reading.streams import open_source
@@ -24,7 +24,7 @@ LIMIT = 100
 def parse(text, max_length=10_000_000):
     """Return line and cells of each record; None for those that cannot be parsed."""
     stream = io.BufferedReader(io.BytesIO(text.encode()))
-    entries = records.parse_csv("a.csv", records.read_lines("a.csv", stream, max_length), ",", max_length)
+    entries = records.parse_csv("a.csv", records.read_lines(stream, max_length), ",", max_length)
     return [(entry.line, entry.values if isinstance(entry, Row) else None) for entry in entries]
 
 
@@ -89,7 +89,7 @@ def test_json_lines_without_an_object_are_each_looked_at_once(tmp_path, monkeypa
         num_checks += 1
         return isinstance(entry, types)
 
-    monkeypatch.setattr(formats, "isinstance", count, raising=False)
+    monkeypatch.setattr(json_rows, "isinstance", count, raising=False)
     with open_rows(tmp_path / "a.jsonl") as rows:
         assert rows.columns == ["text"] and sum(1 for _ in rows.entries) == 3_001
     assert num_checks <= 3 * 3_001
@@ -110,7 +110,7 @@ def test_a_line_that_is_too_long_is_one_bad_row(ending, end, tmp_path):
     sizes = [30, *range(LIMIT - 3, LIMIT + 4), 2 * LIMIT, 2 * LIMIT + 2 - len(end), 30, 3 * LIMIT + 2, 30]
     lines = [*([header] if header else []), *map(make, sizes)]
     (tmp_path / f"a.{ending}").write_text(end.join(lines) + end, newline="")
-    with open_rows(tmp_path / f"a.{ending}", is_lenient=True, max_length=LIMIT) as rows:
+    with open_rows(tmp_path / f"a.{ending}", DataConfig(max_line_length=LIMIT), is_lenient=True) as rows:
         entries = list(rows.entries)
     assert [entry.line for entry in entries] == list(range(1 + bool(header), len(lines) + 1))
     assert [isinstance(entry, Row) for entry in entries] == [size + len(end) <= LIMIT for size in sizes]
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_a_line_or_a_quote(ending, filler, tmp_path):
     header, make = LONG_LINES[ending]
     content = f'{header}\n{make(30)}\n"' if header else f"{make(30)}\n"
     (tmp_path / f"a.{ending}.gz").write_bytes(gzip.compress((content + filler * 8_000).encode(), compresslevel=1))
-    with open_rows(tmp_path / f"a.{ending}.gz", is_lenient=True, max_length=20_000) as rows:
+    with open_rows(tmp_path / f"a.{ending}.gz", DataConfig(max_line_length=20_000), is_lenient=True) as rows:
         tracemalloc.start()
         assert sum(1 for _ in rows.entries) >= 2
         _, peak = tracemalloc.get_traced_memory()
@@ -162,7 +162,7 @@ def test_a_first_line_that_is_too_long_is_one_line_for_the_user(tmp_path):
     (tmp_path / "a.csv").write_text("text," + "c," * 500 + "\na\n")
     with (
         pytest.raises(DataError, match=r"a\.csv:1: the header cannot be read \(line of more than 100 characters"),
-        open_rows(tmp_path / "a.csv", max_length=LIMIT),
+        open_rows(tmp_path / "a.csv", DataConfig(max_line_length=LIMIT)),
     ):
         pass
 

@@ -46,6 +46,24 @@ def test_too_few_distinct_texts_raise():
         split_rows(["a", "A"], np.ones((2, 2), dtype=bool), 0.5, seed=0)
 
 
+@pytest.mark.parametrize("labels", [np.zeros((50, 3), bool), np.ones((50, 1), bool), np.ones((50, 3), bool)])
+def test_rows_that_all_have_the_same_labels_are_split(labels):
+    kept, taken = split_rows([f"text {i}" for i in range(50)], labels, 0.1, seed=0)
+    assert len(taken) == 5 and sorted([*kept, *taken]) == list(range(50))
+
+
+@pytest.mark.parametrize("num_labels, median", [(120, 2), (200, 1)])
+def test_too_few_texts_of_each_label_raise_with_the_numbers(num_labels, median):
+    labels = np.zeros((200, num_labels), bool)
+    labels[np.arange(200), np.arange(200) % num_labels] = True
+    with pytest.raises(DataError) as caught:
+        split_rows([f"text {i}" for i in range(200)], labels, 0.1, seed=0)
+    assert str(caught.value) == (
+        f"200 distinct texts with {num_labels} different labels (the median label is in {median}) are too few to split off "
+        "a fraction of 0.1, which needs 10 texts of a label; give the split as a file, or merge rare labels"
+    )
+
+
 def test_train_fraction_keeps_every_label():
     full = read_dataset(load_config(None).data)
     part = read_dataset(load_config(None, ["data.train_fraction=0.25"]).data)

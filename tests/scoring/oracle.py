@@ -9,6 +9,7 @@ import pytest
 from emotion.config import DataConfig, ModelConfig
 from emotion.evaluation.decision import default_rule
 from emotion.inference.sidecar import Sidecar
+from emotion.inference.text_checks import TextChecks
 from emotion.labels import LabelSet
 from emotion.scoring.manifest import ScoringJob
 from emotion.scoring.scoring import score_files
@@ -28,6 +29,9 @@ class Oracle:
     def predict(self, texts):
         self.texts += texts
         return np.array([hash_text(text) for text in texts])
+
+    def predict_checked(self, texts):
+        return self.predict(texts), TextChecks.of_none(len(texts))
 
 
 def hash_text(text):

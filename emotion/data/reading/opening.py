@@ -3,47 +3,47 @@
 import gzip
 import io
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from emotion.config import DataConfig
-from emotion.data.reading.formats import READERS
-from emotion.data.reading.rows import BadRow, Row, Rows
+from emotion.data.reading.encodings import HEAD_BYTES
+from emotion.data.reading.formats import READERS, check_settings
+from emotion.data.reading.nested import add_nested_columns
+from emotion.data.reading.rows import BadRow, ReadOptions, Row, Rows
 from emotion.errors import DataError
 
 COMPRESSIONS = (".gz", ".zst")
+ARCHIVE = ".zip"
+RESOURCE_FORKS = "__MACOSX/"
+"""Folder that macOS adds to an archive."""
 
 
 @contextmanager
-def open_rows(
-    path: Path, named_columns: Set[str] = frozenset(), is_lenient: bool = False, max_length: int = DataConfig.max_line_length
-) -> Iterator[Rows]:
+def open_rows(path: Path, config: DataConfig | None = None, names: Set[str] = frozenset(), is_lenient: bool = False) -> Iterator[Rows]:
     """Open a file and yield its rows; its name determines the format. The path `-` is stdin, read as csv.
 
-    `named_columns` are the columns that the config names: a first row that contains one of them is a header. `is_lenient` is for files to
-    be scored: JSON objects may lack keys, and an empty line is a bad row instead of being ignored, so that the output has one row per line.
-    A line of more than `max_length` characters is a bad row.
+    `names` and `is_lenient` are those of `ReadOptions`. A line of more than `data.max_line_length` characters is a bad row.
 
     Raises: DataError if the file is missing or damaged, or if the format is unknown. Rows read before the damage are valid.
     """
-    reader = READERS[".csv"] if path == Path("-") else READERS.get(find_format(path))
-    if reader is None:
-        suffix = repr(find_format(path)) if find_format(path) else "(no file extension)"
-        allowed = f"{', '.join(READERS)}, each also compressed as {' or '.join(COMPRESSIONS)}"
-        raise DataError(f"{path}: unknown format {suffix}; allowed are {allowed}")
+    options = ReadOptions(config or DataConfig(), names, is_lenient)
     line = 0
 
     @contextmanager
     def translate_errors() -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeError) as error:
             position = f"{path}:{line + 1}" if line else str(path)
-            raise DataError(f"{position}: cannot be read ({' '.join(str(getattr(error, 'strerror', None) or error).split())})") from None
+            reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+            hint = "; set data.encoding" if isinstance(error, UnicodeError) else ""
+            raise DataError(f"{position}: cannot be read ({reason}){hint}") from None
 
     def track_line(entries: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         nonlocal line
@@ -54,8 +54,9 @@ def open_rows(
 
     with ExitStack() as opened:
         with translate_errors():  # around the reading only: an error of the caller's block is about another file
-            stream, measure = opened.enter_context(_open_bytes(path))
-            rows = reader(str(path), stream, set(named_columns), is_lenient, max_length)
+            suffix, stream, measure = opened.enter_context(_open_bytes(path))
+            check_settings(str(path), suffix, options)
+            rows = add_nested_columns(str(path), READERS[suffix](str(path), stream, options), options.config)
         yield replace(rows, entries=track_line(rows.entries), measure=measure)
 
 
@@ -68,24 +69,55 @@ def find_format(path: Path) -> str:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
-    """Yield the decompressed bytes of a file, and a function that returns the fraction of the file that has been read."""
+def _open_bytes(path: Path) -> Iterator[tuple[str, IO[bytes], Callable[[], float]]]:
+    """Yield the format of a file, its decompressed bytes, and a function that returns the fraction of the file that has been read.
+
+    Raises: DataError if the format is unknown, or if an archive does not hold exactly one file of a known format.
+    """
+    suffix = ".csv" if path == Path("-") else find_format(path)
+    if suffix not in (*READERS, ARCHIVE) or (suffix == ARCHIVE and path.suffix.lower() != ARCHIVE):
+        named = repr(suffix) if suffix else "(no file extension)"
+        allowed = f"{', '.join(READERS)}, each also compressed as {' or '.join(COMPRESSIONS)}, or as the only file of a {ARCHIVE}"
+        raise DataError(f"{path}: unknown format {named}; allowed are {allowed}")
     if path == Path("-"):
-        yield sys.stdin.buffer, lambda: 0.0
+        yield suffix, sys.stdin.buffer, lambda: 0.0
         return
     size = max(path.stat().st_size, 1)
-    with path.open("rb") as raw:
+    with path.open("rb", buffering=HEAD_BYTES) as raw:
 
         def measure() -> float:
             return 1.0 if raw.closed else raw.tell() / size
 
-        if path.suffix.lower() == ".gz":
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield stream, measure  # type: ignore[misc]
+        if suffix == ARCHIVE:
+            with zipfile.ZipFile(raw) as archive:
+                member = _find_member(path, archive)
+                with archive.open(member) as compressed:
+                    yield find_format(Path(member.filename)), io.BufferedReader(compressed, HEAD_BYTES), measure  # type: ignore[type-var]
+        elif path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=raw) as zipped:
+                yield suffix, io.BufferedReader(zipped, HEAD_BYTES), measure
         elif path.suffix.lower() == ".zst":
             import pyarrow as pa
 
-            with pa.CompressedInputStream(raw, "zstd") as stream:
-                yield io.BufferedReader(stream), measure
+            with pa.CompressedInputStream(raw, "zstd") as compressed:
+                yield suffix, io.BufferedReader(compressed, HEAD_BYTES), measure
         else:
-            yield raw, measure
+            yield suffix, raw, measure
+
+
+def _find_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the only file in an archive.
+
+    Raises: DataError if there are others, if its format is unknown, or if it needs a password.
+    """
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    members = [info for info in files if "/." not in f"/{info.filename}" and not info.filename.startswith(RESOURCE_FORKS)]
+    if len(members) != 1:
+        names = ", ".join(info.filename for info in members[:5]) or "nothing"
+        raise DataError(f"{path}: must hold exactly one file, but holds {len(members):,} ({names}); unpack it, and name the files")
+    (member,) = members
+    if member.flag_bits & 1:
+        raise DataError(f"{path}: is protected by a password; unpack it first")
+    if find_format(Path(PurePosixPath(member.filename).name)) not in READERS:
+        raise DataError(f"{path}: holds {member.filename}, whose format is unknown; allowed are {', '.join(READERS)}")
+    return member

@@ -5,12 +5,13 @@ row a `BadRow`.
 """
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from emotion.data.reading.rows import BadRow, Row, Rows, check_unique
+from emotion.data.reading.rows import BadRow, ReadOptions, Row, Rows, check_unique
 from emotion.errors import DataError
 from emotion.text import describe_error
 
@@ -18,12 +19,12 @@ BATCH_ROWS = 4_096
 """Number of rows that are read at a time."""
 
 
-def read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_lenient: bool, max_length: int) -> Rows:
-    """Return the columns and rows of a parquet file; a row's line is its number from 1."""
+def read_parquet(path: str, stream: IO[bytes], options: ReadOptions) -> Rows:
+    """Return the columns and rows of a parquet file; a row's line is its number from 1. No setting in `options` changes how it is read."""
     import pyarrow.parquet as pq
 
     try:
-        seekable = stream if stream.seekable() and Path(path).suffix.lower() != ".gz" else io.BytesIO(stream.read())
+        seekable = stream if stream.seekable() and Path(path).suffix.lower() not in (".gz", ".zip") else io.BytesIO(stream.read())
         file = pq.ParquetFile(seekable, page_checksum_verification=True)
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         columns = schema.names
@@ -43,7 +44,28 @@ def read_parquet(path: str, stream: IO[bytes], named_columns: set[str], is_lenie
         if line != num_rows:
             raise DataError(f"{path}: is damaged (it has {line:,} rows, and {num_rows:,} according to its footer)")
 
-    return Rows(columns, read(), schema=schema)
+    return Rows(columns, read(), schema=schema, class_names=_read_class_names(schema))
+
+
+def _find_class_names(feature: Any) -> list[str] | None:
+    """Return the label names of a feature as `datasets` writes it into metadata: of class labels, or of a list of them."""
+    if isinstance(feature, list):
+        return _find_class_names(feature[0]) if feature else None
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+        return [str(name) for name in feature["names"]]
+    return _find_class_names(feature.get("feature"))
+
+
+def _read_class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the label names of each column for which the metadata of `datasets` has them."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {column: _find_class_names(feature) for column, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # of another program, or of another version
+        return {}
+    return {column: names for column, names in found.items() if names}
 
 
 def _convert_rows(path: str, line: int, columns: list[str], batch: Any) -> Iterator[Row | BadRow]:

@@ -7,13 +7,14 @@ Time is linear in the size of the file, whatever its quotes are, and memory is b
 import csv
 import functools
 import io
+import re
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
+from emotion.data.reading.encodings import UTF_8
 from emotion.data.reading.rows import BadRow, Row
-from emotion.errors import DataError
 
 MAX_RECORD_LINES = 10_000
 """Maximum number of lines of a quoted csv row; a quote that is open for longer is unbalanced."""
@@ -21,22 +22,30 @@ OPEN_QUOTE = "unexpected end of data"
 """Message of the csv module for lines that end within quotes; it has no error class for this."""
 
 
-def read_lines(path: str, stream: IO[bytes], max_length: int) -> Iterator[str]:
-    """Yield lines with their line ends, without a byte-order mark; bytes that are not UTF-8 become lone surrogates.
+def read_lines(stream: IO[bytes], max_length: int, encoding: str = UTF_8, newline: str = "") -> Iterator[str]:
+    r"""Yield lines with their line ends, without a byte-order mark; bytes that cannot be decoded become lone surrogates.
 
-    Of a line that has more than `max_length` characters with its line end, the first `max_length + 1` are yielded.
-
-    Raises: DataError for UTF-16, which would otherwise be read as text full of NUL characters.
+    `newline` is that of `open`: "" ends a line at LF, CR LF or CR, and LF at LF only. Of a line that has more than `max_length` characters
+    with its line end, the first `max_length + 1` are yielded.
     """
-    if stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
-        raise DataError(f"{path}: is UTF-16; save it as UTF-8, for example with iconv -f UTF-16 -t UTF-8")
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+    ends = newline or "\r\n"
+    with io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline=newline) as lines:
         cut = ""  # the piece before, if the line went on after it
         for piece in iter(functools.partial(lines.readline, max_length + 1), ""):
-            is_rest = cut and (cut[-1] not in "\r\n" or (cut[-1] == "\r" and piece == "\n"))
+            is_rest = cut and (cut[-1] not in ends or (cut[-1] == "\r" and piece == "\n"))
             if not is_rest:
                 yield piece
             cut = piece if len(piece) > max_length else ""
+
+
+def unescape_quotes(lines: Iterable[str], escape: str) -> Iterator[str]:
+    r"""Yield lines in which quotes are doubled, as RFC 4180 has it, instead of escaped: `"a \"b\" c"` becomes `"a ""b"" c"`.
+
+    As Spark writes it, an escape character before an escaped or closing quote is doubled; elsewhere it is an ordinary character.
+    """
+    escaped = re.compile(f'({re.escape(escape)}+)"')
+    for line in lines:
+        yield escaped.sub(lambda match: match[1][: len(match[1]) // 2] + '"' * (1 + len(match[1]) % 2), line)
 
 
 def describe_long_line(path: str, number: int, line: str, max_length: int) -> BadRow:
@@ -44,11 +53,14 @@ def describe_long_line(path: str, number: int, line: str, max_length: int) -> Ba
     return BadRow.describe(path, number, f"line of {_describe_excess(max_length)}", line.rstrip("\r\n"))
 
 
-def parse_csv(path: str, lines: Iterator[str], separator: str, max_length: int) -> Iterator[Row | BadRow]:
-    """Yield the records of an RFC 4180 file; if the quotes of a record are unbalanced, only its first line is a bad row."""
+def parse_csv(path: str, lines: Iterator[str], separator: str, max_length: int, first_line: int = 1) -> Iterator[Row | BadRow]:
+    """Yield the records of an RFC 4180 file; if the quotes of a record are unbalanced, only its first line is a bad row.
+
+    `first_line` is the number of the first of the lines.
+    """
     csv.field_size_limit(sys.maxsize)
     reader = _RecordReader(lines, separator, max_length)
-    number = 1
+    number = first_line
     while (line := reader.pop_line()) is not None:
         num_lines = 1
         if len(line) > max_length:
@@ -58,12 +70,29 @@ def parse_csv(path: str, lines: Iterator[str], separator: str, max_length: int) 
             if values == OPEN_QUOTE:
                 values, num_lines = reader.complete_record(line)
             if isinstance(values, str):
-                reason = f"unbalanced quote in lines {number}-{number + num_lines - 1} ({values})"
+                hint = '; if its quotes are written \\", set data.escape=\\' if '\\"' in line else ""
+                reason = f"unbalanced quote in lines {number}-{number + num_lines - 1} ({values}){hint}"
                 yield BadRow.describe(path, number, reason, line.rstrip("\r\n"))
                 num_lines = 1
             else:
                 yield Row(path, number, values)
         number += num_lines
+
+
+def has_wrong_quote(line: str, separator: str) -> bool:
+    """Return whether text follows a quote that ends a cell, which is so whatever the next lines are."""
+    values = _parse_record([line], separator)
+    return isinstance(values, str) and values != OPEN_QUOTE
+
+
+def parse_plain(path: str, lines: Iterable[str], separator: str, max_length: int, first_line: int = 1) -> Iterator[Row | BadRow]:
+    """Yield a row for each line, in which a quote is an ordinary character; a row has no cells if the line is empty."""
+    for number, line in enumerate(lines, start=first_line):
+        if len(line) > max_length:
+            yield describe_long_line(path, number, line, max_length)
+        else:
+            values = line.rstrip("\r\n")
+            yield Row(path, number, values.split(separator) if values else [])
 
 
 class _RecordReader:

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, field
 from typing import Any
 
+from emotion.config import DataConfig
 from emotion.errors import DataError
 
 TEXT_COLUMN_NAMES = ("text", "tweet", "sentence", "comment", "comment_text", "content", "message", "review", "body", "utterance")
@@ -52,6 +53,28 @@ class Rows:
     """Arrow schema of a parquet file, otherwise None."""
     measure: Callable[[], float] = lambda: 0.0
     """Returns the fraction of the file that has been read, in [0, 1]; 0 if the size is unknown."""
+    notes: list[str] = field(default_factory=list)
+    """What was detected and is not the default, such as the encoding; messages for the user, without the file's name."""
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+    """Label names that the file declares, by column."""
+    num_nested: int = 0
+    """Number of columns at the end that are values within other columns, named by a path such as `post.text`."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a file."""
+
+    config: DataConfig = field(default_factory=DataConfig)
+    names: Set[str] = frozenset()
+    """Column names that are known beside those that the config names: a first row that contains one of them is a header."""
+    is_lenient: bool = False
+    """For files to be scored: JSON objects may lack keys, and an empty line is a bad row, so that the output has one row per line."""
+
+    @property
+    def header_names(self) -> Set[str]:
+        """Names of which one in the first row makes it a header."""
+        return self.config.named_columns | self.names
 
 
 def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:

@@ -1,34 +1,30 @@
 """Find and read the splits of a data source: `Dataset` contains `Examples` per split, bad rows, and messages for the user."""
 
 import itertools
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
-from emotion.data.reading.formats import READERS
-from emotion.data.reading.layout import Layout, find_label_set, find_layout, name_label_columns
-from emotion.data.reading.opening import COMPRESSIONS
+from emotion.data.reading.finding import find_tables
+from emotion.data.reading.gold import LabelReader, find_gold_layout
+from emotion.data.reading.layout import find_label_set, find_layout
+from emotion.data.reading.raters import merge_raters
 from emotion.data.reading.rows import BadRow, format_bad_rows
-from emotion.data.reading.tables import Table, read_table, table_from_columns
+from emotion.data.reading.tables import Table, read_table
+from emotion.data.reading.unlabelled import find_unlabelled
 from emotion.errors import DataError
 from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
-SAMPLE = Path(__file__).parents[1] / "sample"
-"""Folder of the bundled corpus."""
-SPLIT_FILES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
-"""Names of each split in file names and on the Hub, in order of preference."""
 LABEL_FILES = ("labels.txt", "emotions.txt")
 """Files with one label name per line, in the order of the ids; `emotions.txt` is the one of the GoEmotions release."""
 MAX_BAD_ROWS_SHOWN = 20
+MAJORITY = "each label that at least half of the raters gave"
 RARE_LABEL_ROWS = 10
 """Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
 
@@ -40,13 +36,22 @@ class Examples:
     ids: list[str]
     texts: list[str]
     labels: np.ndarray
+    is_judged: np.ndarray | None = None
+    """Whether somebody judged the label, bool (n, L); None if all were judged. `labels` is False where it is False."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def frequencies(self) -> np.ndarray:
+        """The fraction of its judged rows that have a label, float (L,); 0 for a label that was judged nowhere."""
+        num_judged = np.full(self.labels.shape[1], len(self)) if self.is_judged is None else self.is_judged.sum(axis=0)
+        return self.labels.sum(axis=0) / np.maximum(num_judged, 1)
+
     def take(self, rows: np.ndarray) -> "Examples":
         """Return the given rows, in the given order."""
-        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows])
+        is_judged = None if self.is_judged is None else self.is_judged[rows]
+        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows], is_judged)
 
 
 @dataclass
@@ -57,8 +62,14 @@ class Dataset:
     label_set: LabelSet
     messages: list[str] = field(default_factory=list)
     bad_rows: list[BadRow] = field(default_factory=list)
+    unused: Examples | None = None
+    """Training rows that `data.train_fraction` leaves out."""
+    unlabelled: dict[str, str] = field(default_factory=dict)
+    """Why a split of the source is not among the splits: it has no gold labels."""
 
     def __getitem__(self, split: str) -> Examples:
+        if split in self.unlabelled and split not in self.splits:
+            raise DataError(f"split {split!r}: {self.unlabelled[split]}, so it cannot be judged; set data.{split}=FILE to one with labels")
         if split not in self.splits:
             raise DataError(f"split {split!r}: not in the data, which has {', '.join(self.splits)}; set data.{split}=FILE")
         return self.splits[split]
@@ -69,29 +80,40 @@ class Dataset:
             stream.write(format_bad_rows(self.bad_rows, has_header=True))
 
 
-def read_dataset(config: DataConfig) -> Dataset:
+def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     """Read the splits of a source, and split off those that are missing as the config defines.
+
+    Without `is_split`, the rows stay in the splits that the source has: `train` has all rows of a single file.
 
     Raises: DataError if a source, column or label is missing, and for bad rows unless `on_bad_row` is `skip`.
     """
-    tables = _find_tables(config)
+    tables = find_tables(config)
     names_beside_data = _read_label_names(tables["train"].path)
-    known_names = config.label_names or names_beside_data
     try:
-        layout = find_layout(tables["train"], config, known_names)
-        label_set = find_label_set(tables["train"], layout, config, names_beside_data)
+        layout = find_layout(tables["train"], config, names_beside_data)
+        label_set, label_messages = find_label_set(tables["train"], layout, config, names_beside_data)
     except DataError:  # rows that could not be parsed are the more likely cause: report them first
         _check_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
         raise
-    dataset = Dataset({}, label_set)
+    dataset = Dataset({}, label_set, unlabelled=find_unlabelled(tables, layout))
     for split, table in tables.items():
-        dataset.splits[split] = _read_rows(table, layout, label_set, dataset.bad_rows)
+        if split in dataset.unlabelled:
+            continue
+        dataset.splits[split], rows_messages = _read_rows(table, LabelReader(layout, label_set), dataset.bad_rows)
+        label_messages += [f"{split}: {message}" for message in rows_messages]
     _check_bad_rows(dataset.bad_rows, config)
     dataset.messages.append(f"{tables['train'].path}: {layout.describe()}; {len(label_set)} labels")
+    dataset.messages += [note for table in tables.values() for note in table.notes]
+    dataset.messages += [*layout.notes, *label_messages]
+    dataset.messages += [f"{split}: {reason}; it cannot be judged" for split, reason in dataset.unlabelled.items()]
+    _check_labels_occur(dataset, tables["train"].path)
+    if not is_split:
+        return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
     if config.train_fraction < 1:
-        kept, _ = splitting.split_rows(dataset["train"].texts, dataset["train"].labels, 1 - config.train_fraction, config.split_seed)
-        dataset.splits["train"] = dataset["train"].take(kept)
+        rows = dataset["train"]
+        kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed)
+        dataset.splits["train"], dataset.unused = rows.take(kept), rows.take(left_out)
         dataset.messages.append(f"train: {len(kept):,} rows kept (data.train_fraction={config.train_fraction})")
     dataset.messages += [*_describe_rows(dataset.splits), *_describe_shared_texts(dataset.splits), *_describe_rare_labels(dataset)]
     return dataset
@@ -102,80 +124,14 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
 
     Raises: DataError for the same reasons as `read_dataset`.
     """
-    names = label_set.names
-    table = read_table(path, config.named_columns | set(names), config.max_line_length)
-    layout = find_layout(table, name_label_columns(table, replace(config, label_names=names), names), names)
+    table = read_table(path, config, set(label_set.names))
+    layout = find_gold_layout(table, config, label_set)
+    reader = LabelReader(layout, label_set, is_of_model=True)
     bad_rows: list[BadRow] = []
-    examples = _read_rows(table, layout, label_set, bad_rows)
+    examples, messages = _read_rows(table, reader, bad_rows)
     _check_bad_rows(bad_rows, config)
-    return examples, [f"{path}: {layout.describe()}"], bad_rows
-
-
-def _find_tables(config: DataConfig) -> dict[str, Table]:
-    """Return one table per split; `train` is always one of them."""
-    named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
-    read = partial(read_table, named_columns=config.named_columns, max_length=config.max_line_length)
-    if config.train:
-        return {split: read(Path(path)) for split, path in named.items()}
-    if named:
-        tables = _find_tables(replace(config, validation=None, test=None))
-        return tables | {split: read(Path(path)) for split, path in named.items()}
-    path = SAMPLE if config.source == "sample" else Path(config.source).expanduser()
-    if path.is_dir():
-        return _find_split_files(path, read)
-    if path.is_file():
-        return {"train": read(path)}
-    if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and path.suffix not in (*READERS, *COMPRESSIONS):
-        return _load_from_hub(config)
-    raise DataError(f"data.source={config.source!r}: no such file or folder, and not the id of a Hub dataset (USER/NAME)")
-
-
-def _find_split_files(folder: Path, read: Callable[[Path], Table]) -> dict[str, Table]:
-    tables = {}
-    for split, stems in SPLIT_FILES.items():
-        files = [f for f in sorted(folder.iterdir()) if f.name.split(".")[0].lower() in stems and READERS.keys() & set(f.suffixes)]
-        if len(files) > 1:
-            raise DataError(f"{folder}: several files for {split}: {[f.name for f in files]}; choose one with data.{split}=FILE")
-        if files:
-            tables[split] = read(files[0])
-    if "train" not in tables:
-        raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl or .parquet; set data.train=FILE")
-    return tables
-
-
-def _load_from_hub(config: DataConfig) -> dict[str, Table]:
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(config.source, config.hub_config)
-    except Exception as error:  # the library raises many types, from an unknown name to a broken connection
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise DataError(
-            f"data.source={config.source!r}: not a local file or folder, and cannot be loaded from the Hub{offline} ({reason}); "
-            "check the name, data.hub_config and the network, or set data.source=FOLDER to a local copy"
-        ) from None
-    tables = {}
-    for split, names in SPLIT_FILES.items():
-        name = next((name for name in names if name in loaded), None)
-        if name is not None:
-            tables[split] = table_from_columns(f"{config.source}/{name}", loaded[name].to_dict())
-            tables[split].class_names = _read_class_names(loaded[name].features)
-    if "train" not in tables:
-        raise DataError(
-            f"data.source={config.source!r}: has no split `train`, only {', '.join(loaded)}; choose another dataset or data.hub_config"
-        )
-    return tables
-
-
-def _read_class_names(features: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the label names of each column of class labels or of lists of class labels."""
-    found = {}
-    for column, feature in features.items():
-        names = getattr(getattr(feature, "feature", feature), "names", None)
-        if names:
-            found[column] = list(names)
-    return found
+    reader.check(str(path))
+    return examples, [f"{path}: {layout.describe()}", *table.notes, *layout.notes, *reader.describe(), *messages], bad_rows
 
 
 def _read_label_names(train_path: str) -> tuple[str, ...] | None:
@@ -183,33 +139,61 @@ def _read_label_names(train_path: str) -> tuple[str, ...] | None:
         path = Path(train_path).parent / name
         if path.is_file():
             try:
-                return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+                return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
             except (OSError, UnicodeDecodeError) as error:
                 raise DataError(f"{path}: cannot be read as a UTF-8 list of label names ({error})") from None
     return None
 
 
-def _read_rows(table: Table, layout: Layout, label_set: LabelSet, bad_rows: list[BadRow]) -> Examples:
-    """Return the valid rows of a table, and add the others to `bad_rows`."""
+def _read_rows(table: Table, reader: LabelReader, bad_rows: list[BadRow]) -> tuple[Examples, list[str]]:
+    """Return the valid rows of a table, with messages about their labels, and add the others to `bad_rows`."""
+    layout = reader.layout
     needed = {layout.text_column, *layout.label_columns, *([layout.label_column] if layout.label_column else [])}
     if not needed <= set(table.columns):
         missing = sorted(needed - set(table.columns))
         raise DataError(f"{table.path}: lacks the columns {missing} of the training rows; it has {table.columns}")
-    ids, texts, columns = [], [], []
+    ids, texts, found = [], [], []
     for line, values in zip(table.lines, table.rows, strict=True):
         row = dict(zip(table.columns, values, strict=True))
         text = row[layout.text_column]
         try:
             if not isinstance(text, str) or not text.strip():
                 raise DataError("empty text" if text is None or isinstance(text, str) else f"text is {text!r}, not a string")
-            columns.append([label_set.column(label) for label in layout.read_labels(row)])
+            found.append(reader.read(row))
         except DataError as error:
             table.reject(line, str(error), values)
             continue
         texts.append(text)
         ids.append(str(row[layout.id_column]) if layout.id_column in row else str(line))
     bad_rows += sorted(table.bad_rows, key=lambda bad: bad.line)
-    return Examples(ids, texts, label_set.encode(columns))
+    labels = reader.label_set.encode_columns([columns for columns, _ in found])
+    is_judged = ~reader.label_set.encode_columns([columns for _, columns in found])
+    is_judged[:, reader.missing] = False
+    labels &= is_judged
+    messages = [f"{reader.num_unclear:,} rows are marked as unclear by their rater, and not counted"] if reader.num_unclear else []
+    if layout.rater_column in table.columns and len(set(texts)) < len(texts):
+        first, labels, is_judged = merge_raters(texts, labels, is_judged)
+        messages.append(f"{len(texts):,} rows of several raters (column {layout.rater_column!r}) are {len(first):,} texts, with {MAJORITY}")
+        ids, texts = [ids[row] for row in first], [texts[row] for row in first]
+    examples = Examples(ids, texts, labels, None if is_judged.all() else is_judged)
+    return _drop_unjudged(examples, messages, reader)
+
+
+def _drop_unjudged(examples: Examples, messages: list[str], reader: LabelReader) -> tuple[Examples, list[str]]:
+    """Return the rows of which at least one label was judged, and messages with the number of the others and of labels not judged."""
+    if examples.is_judged is None:
+        return examples, messages
+    is_used = examples.is_judged.any(axis=1)
+    if not is_used.all() and is_used.any():
+        messages = [*messages, f"{(~is_used).sum():,} rows without a judged label are left out"]
+        examples = examples.take(np.flatnonzero(is_used))
+    assert examples.is_judged is not None
+    counts = dict(zip(reader.label_set.names, (~examples.is_judged).sum(axis=0).tolist(), strict=True))
+    absent = {reader.label_set.names[column] for column in reader.missing}
+    if partly := [f"{name} in {number:,}" for name, number in counts.items() if number and name not in absent]:
+        shown = ", ".join(partly[:10]) + (" and more" if len(partly) > 10 else "")
+        messages = [*messages, f"labels not judged (empty or -1) in some of {len(examples):,} rows: {shown}"]
+    return examples, messages
 
 
 def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
@@ -217,6 +201,16 @@ def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
         shown = [f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN]]
         more = [f"  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more"] if len(bad_rows) > MAX_BAD_ROWS_SHOWN else []
         raise DataError(f"{len(bad_rows)} bad rows:", *shown, *more, "correct them, or set data.on_bad_row=skip to ignore them")
+
+
+def _check_labels_occur(dataset: Dataset, path: str) -> None:
+    labels, names = dataset["train"].labels, dataset.label_set.names
+    if len(labels) and not labels.any():
+        shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
+        raise DataError(
+            f"{path}: none of its {len(labels):,} rows has one of the {len(names)} labels ({shown}), "
+            "so there is nothing to learn; check data.label_columns or data.label_column"
+        )
 
 
 def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from emotion.config import DataConfig
-from emotion.data.reading.layout import DETECTION_ROWS, Layout, find_layout, find_text_column, name_label_columns
+from emotion.data.reading.gold import Gold, find_gold
+from emotion.data.reading.label_formats import DETECTION_ROWS
+from emotion.data.reading.layout import find_text_column
 from emotion.data.reading.opening import open_rows
-from emotion.data.reading.rows import LABEL_COLUMN_NAMES, BadRow, Row, Rows
+from emotion.data.reading.rows import BadRow, Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
@@ -23,11 +25,17 @@ class Source:
 
     columns: list[str]
     text_column: str
-    gold: Layout | None
-    """Columns of the gold labels; None if the files have no labels of this model."""
+    gold: Gold | None
+    """How the gold labels are read; None if the files have no labels of this model."""
+    gold_notes: list[str]
+    """What matched the labels of the model and what did not, for the user."""
     schema: Any
     """Arrow schema of parquet files, otherwise None."""
     entries: Iterator[Row | BadRow]
+    notes: list[str]
+    """What was detected in the files read so far and is not the default; messages for the user."""
+    num_nested: int
+    """Number of columns at the end that are values within other columns, and are not written to an output."""
     measure: Callable[[], float]
     """Returns the fraction of all files that has been read, in [0, 1]; 0 if it is unknown."""
 
@@ -40,14 +48,14 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
 
     Raises: DataError if a file cannot be read, if its columns differ from those of the first file, or if the first file has no rows.
     """
-    named = config.named_columns
     sizes = [path.stat().st_size if path != Path("-") else 0 for path in paths]
     with ExitStack() as opened:
-        first: Rows = opened.enter_context(open_rows(paths[0], named, True, config.max_line_length))
+        first: Rows = opened.enter_context(open_rows(paths[0], config, is_lenient=True))
         head = list(itertools.islice(first.entries, DETECTION_ROWS))
         if not head:
             raise DataError(f"{paths[0]}: has no rows")
         position, current = 0, first
+        notes = [f"{paths[0]}: {note}" for note in first.notes]
 
         def read() -> Iterator[Row | BadRow]:
             nonlocal position, current
@@ -55,11 +63,12 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
             for path in paths[1:]:
                 position += 1
                 opened.close()
-                current = opened.enter_context(open_rows(path, named, True, config.max_line_length))
+                current = opened.enter_context(open_rows(path, config, is_lenient=True))
                 if current.columns != first.columns:
                     raise DataError(
                         f"{path}: has the columns {current.columns}, but {paths[0]} has {first.columns}; all files must have the same"
                     )
+                notes.extend(f"{path}: {note}" for note in current.notes)
                 if is_typed and first.schema is not None:
                     _check_types(path, current.schema, paths[0], first.schema)
                 yield from current.entries
@@ -76,8 +85,8 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
             if not good and isinstance(head[0], BadRow):  # the more likely cause
                 raise DataError(f"{head[0]}; no other row could be read") from None
             raise
-        gold = find_gold(table, config, label_set)
-        yield Source(first.columns, text_column, gold, first.schema, read(), measure)
+        gold, gold_notes = find_gold(table, config, label_set)
+        yield Source(first.columns, text_column, gold, gold_notes, first.schema, read(), notes, first.num_nested, measure)
 
 
 def _check_types(path: Path, schema: Any, first_path: Path, first_schema: Any) -> None:
@@ -106,29 +115,3 @@ def expand_patterns(names: list[str]) -> tuple[Path, ...]:
             raise DataError(f"--input {name}: no such file")
         paths += map(Path, found)
     return tuple(paths)
-
-
-def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> Layout | None:
-    """Return the layout of the gold labels, or None if the table has no labels of `label_set`.
-
-    Raises: DataError if the config names a column that does not exist.
-    """
-    names = label_set.names
-    has_named_columns = bool(config.label_column or config.label_columns)
-    try:
-        layout = find_layout(table, name_label_columns(table, config, names), names)
-    except DataError:
-        if has_named_columns:
-            raise
-        return None
-    if has_named_columns:
-        return layout
-    rows = [dict(zip(table.columns, values, strict=True)) for values in table.rows]
-    try:
-        found = [[label_set.column(label) for label in layout.read_labels(row)] for row in rows]
-    except DataError:
-        return None
-    column = layout.label_column
-    if column is not None and column.lower() not in LABEL_COLUMN_NAMES:  # numbers in any other column need not be label ids
-        found = [labels for labels, row in zip(found, rows, strict=True) if not str(row[column]).strip().isdecimal()]
-    return layout if any(found) else None

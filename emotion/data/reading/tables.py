@@ -1,6 +1,7 @@
-"""`Table`: one file in memory, as training data is read."""
+"""`Table`: one file, or several with the same columns, in memory, as training data is read."""
 
-from collections.abc import Set
+from bisect import bisect
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from emotion.text import is_writable_text
 
 @dataclass
 class Table:
-    """Rows of one file: `rows[i]` has one value per column and starts on line `lines[i]` (from 1)."""
+    """Rows of one file or of several: `rows[i]` has one value per column and starts on line `lines[i]` (from 1).
+
+    Lines of several files are counted on from one file to the next, so that each row has another line.
+    """
 
     path: str
     columns: list[str]
@@ -23,11 +27,16 @@ class Table:
     bad_rows: list[BadRow] = field(default_factory=list)
     has_header: bool = True
     class_names: dict[str, list[str]] = field(default_factory=dict)
-    """Label names that a Hub dataset declares, by column."""
+    """Label names that a parquet file or a Hub dataset declares, by column."""
+    notes: list[str] = field(default_factory=list)
+    """What was detected and is not the default, such as the encoding; messages for the user."""
+    parts: list[tuple[int, str]] = field(default_factory=list)
+    """Of several files, the number of lines before each, and its path."""
 
     def reject(self, line: int, reason: str, values: list[Any]) -> None:
         """Add a row to `bad_rows`."""
-        self.bad_rows.append(BadRow.describe(self.path, line, reason, values))
+        before, path = self.parts[bisect([start for start, _ in self.parts], line - 1) - 1] if self.parts else (0, self.path)
+        self.bad_rows.append(BadRow.describe(path, line - before, reason, values))
 
     def values(self, column: str) -> list[Any]:
         """Return the values of one column."""
@@ -35,13 +44,15 @@ class Table:
         return [row[position] for row in self.rows]
 
 
-def read_table(path: Path, named_columns: Set[str] = frozenset(), max_length: int = DataConfig.max_line_length) -> Table:
-    """Read a file into memory; its name determines the format, and `named_columns` and `max_length` are as in `open_rows`.
+def read_table(path: Path, config: DataConfig | None = None, names: Set[str] = frozenset()) -> Table:
+    """Read a file into memory; its name determines the format, and `names` are as in `open_rows`.
 
     Raises: DataError if the file is missing, empty or damaged, or if the format is unknown.
     """
-    with open_rows(path, named_columns, max_length=max_length) as opened:
-        table = Table(str(path), opened.columns, has_header=opened.has_header)
+    config = config or DataConfig()
+    with open_rows(path, config, names) as opened:
+        notes = [f"{path}: {'; '.join(opened.notes)}"] if opened.notes else []
+        table = Table(str(path), opened.columns, has_header=opened.has_header, class_names=opened.class_names, notes=notes)
         for entry in opened.entries:
             if isinstance(entry, BadRow):
                 table.bad_rows.append(entry)
@@ -49,10 +60,36 @@ def read_table(path: Path, named_columns: Set[str] = frozenset(), max_length: in
                 table.rows.append(entry.values)
                 table.lines.append(entry.line)
             else:
-                table.reject(entry.line, "not valid UTF-8", entry.values)
+                wrong = f"not valid {config.encoding}" if config.encoding else "not valid UTF-8; for another encoding, set data.encoding"
+                table.reject(entry.line, wrong, entry.values)
     if not table.rows and not table.bad_rows:
         raise DataError(f"{path}: has no rows")
     return table
+
+
+def read_tables(paths: Sequence[Path], config: DataConfig) -> Table:
+    """Read files that have the same columns as one table, in the given order.
+
+    Raises: DataError if their columns differ, or as `read_table` does.
+    """
+    tables = [read_table(path, config) for path in paths]
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    whole = Table(f"{first.path} and {len(tables) - 1} more", first.columns, has_header=first.has_header, class_names=first.class_names)
+    num_lines = 0
+    for table in tables:
+        if table.columns != first.columns or table.class_names != first.class_names:
+            what = "columns" if table.columns != first.columns else "label names"
+            found, expected = (table.columns, first.columns) if what == "columns" else (table.class_names, first.class_names)
+            raise DataError(f"{table.path}: has the {what} {found}, but {first.path} has {expected}; files of one split must have the same")
+        whole.parts.append((num_lines, table.path))
+        whole.rows += table.rows
+        whole.lines += [num_lines + line for line in table.lines]
+        whole.bad_rows += table.bad_rows
+        whole.notes += table.notes
+        num_lines += max([*table.lines, *(bad.line for bad in table.bad_rows)])
+    return whole
 
 
 def table_from_columns(name: str, columns: dict[str, list[Any]]) -> Table:
