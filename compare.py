@@ -27,7 +27,7 @@ def main() -> int:
 
     runs = [read_finished_run(path) for path in arguments.runs]
     check_comparable(runs)  # before anything slow
-    texts = read_test_texts(runs[0], arguments.data)
+    texts = read_test_texts(runs[0], arguments.runs[0], arguments.data)
     output = Path(arguments.output)
     for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, not arguments.no_texts):
         print(format_plain(sentence))
@@ -35,12 +35,15 @@ def main() -> int:
     return 0
 
 
-def read_test_texts(run: "Run", source: str | None) -> list[str] | None:
-    """Return the texts of the test rows. Return None and print the reason if the data is missing or has other rows.
+def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | None:
+    """Return the texts of the test rows, of a run in the folder `path`. Return None and print the reason if the data is missing or has
+    other rows.
 
     Raises: DataError for such data if the user named it with --data.
     """
-    from emotion.data.reading import read_dataset
+    from emotion.data.reading.labelled_rows import read_labelled_rows
+    from emotion.tracking.run_folder import RunFolder
+    from emotion.tracking.run_rows import read_rows
 
     config = replace(run.config.data, train_fraction=1.0)
     if source is not None:
@@ -48,7 +51,8 @@ def read_test_texts(run: "Run", source: str | None) -> list[str] | None:
     reason = f"{config.source} is not a local file or folder"
     if source is not None or config.train or config.source == "sample" or Path(config.source).exists():  # else it would be downloaded
         try:
-            examples = read_dataset(config)["test"]
+            remembered = read_rows(RunFolder(Path(path)))
+            examples = read_labelled_rows(replace(run.config, data=config), "test", None, (), run.label_set, remembered).examples
             if examples.ids == run.ids:
                 return examples.texts
             raise DataError(f"{config.name}: its test rows are not those that the runs were tested on")

@@ -25,13 +25,17 @@ from emotion.text import print_message
 with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.config import DataConfig, check_keys, load_config
 
-READING_KEYS = {f"data.{name}" for name in ("text_column", "label_column", "label_columns", "label_delimiter", "max_line_length")}
+READING_KEYS = {
+    *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
+    *("data.first_label_id", "data.intensity_threshold"),
+    *("data.encoding", "data.separator", "data.escape", "data.quoting", "data.has_header", "data.sheet", "data.max_line_length"),
+}
 """Settings that say how to read a file."""
 DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_length", "data.train_fraction"}
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xlsx", ".xls", ".zip", ".ndjson", ".feather")
+OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
 
@@ -52,36 +56,42 @@ def main() -> int:
 
 def evaluate(arguments: argparse.Namespace, model: str) -> int:
     """Write and print the report of a model on a split of its run's data, or on a labelled file."""
-    from emotion.data.reading.labelled_rows import read_labelled_rows
     from emotion.evaluation.reporting import format_report, write_report
     from emotion.files import write_json
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.inference.speed import predict_timed
     from emotion.labels import LabelSet
+    from emotion.tracking.findings import collect_findings, format_findings, write_findings
     from emotion.tracking.run_folder import RunFolder, find_run_of_model
+    from emotion.tracking.run_rows import read_rows_to_score
 
     folder = find_model_folder(model)
     run = find_run_of_model(folder)
     label_set = LabelSet(read_sidecar(folder)[0].labels)
     file = arguments.input[0] if arguments.input else None
     split = Path(file).stem if file else arguments.split or "test"
-    examples, messages = read_labelled_rows(run.config if run else None, split, file, arguments.overrides, label_set)
-    for message in messages:
+    rows = read_rows_to_score(run, split, file, arguments.overrides, label_set)
+    examples = rows.examples
+    for message in [*rows.messages, *rows.notes]:
         print_message(f"data: {message}")
     predictor = Predictor.load(model)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    probabilities, speed = predict_timed(predictor, examples.texts, "predict")
+    probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
     assert output is not None  # without a run there is --input, which requires --output
-    report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split)
+    config = run.read_config() if run is not None else None
+    findings = collect_findings(rows, None if file else split, rule.decide(probabilities), checks.counts, run, config)
+    report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split, examples.is_judged)
+    write_findings(output.report(split), findings)
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
-        output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set)
+        output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set, examples.is_judged)
         write_json(output.speed(split), speed)
     print(format_report(report))
     print()
     results = f"{output.report(split)}: metrics.json, per_label.csv and plots; probabilities are in {output.predictions(split)}"
-    print_message(results, sys.stdout)
+    for line in [results, *format_findings(findings)]:
+        print_message(line, sys.stdout)
     return 0
 
 
@@ -111,7 +121,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         if is_stdout:
             with output.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
-    return 0
+    return 0 if tally.num_scored else 1
 
 
 def is_scored_file(output: str | None) -> bool:
@@ -138,7 +148,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
     add("--split", choices=("validation", "test"), help="split of the run's data to evaluate on (default: test)")
     add("--input", metavar="FILE", nargs="+", help="a labelled file, or files to score; patterns such as 'texts/*.csv'; - for csv on stdin")
-    add("--output", metavar="PATH", help="a folder for the report, or a scored file, .csv or .jsonl (also .gz, .zst), .parquet, - (stdout)")
+    add("--output", metavar="PATH", help="a folder for the report, or a scored file: .csv, .jsonl (.gz, .zst), .parquet, .xlsx, - (stdout)")
     add("--probabilities", default="none", metavar="none|all|K", help="probabilities in a scored file: none, all, or the K highest")
     add("--excel-safe", action="store_true", help="in a scored csv, put ' before cells that a spreadsheet would take for formulas")
     add("--part-rows", type=int, metavar="N", help="rows of a scored file that are scored and saved together (default: 16,384)")
@@ -163,7 +173,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
-        raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl or .parquet")
+        raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
     if arguments.excel_safe and not (is_file and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
         raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
     if arguments.part_rows is not None and arguments.part_rows < 1:

@@ -5,9 +5,10 @@
     python export.py --model runs/NAME --onnx [--int8]
     python export.py --model runs/NAME --refit decision.maximize=micro_f1
     python export.py --model runs/NAME --push USER/NAME [--dry-run]
+    python export.py --model runs/NAME --push-space USER/NAME [--dry-run]
 
 model + labelled rows -> table of how closely its variants agree, a merged model, or an ONNX graph.
-run -> a model with another decision rule, or a repository on the Hub.
+run -> a model with another decision rule, or a repository or a Space on the Hub.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from emotion.errors import ConfigError, exit_on_error
 from emotion.text import print_message
 
 if TYPE_CHECKING:
-    from emotion.data.reading import Examples
+    from emotion.data.reading.labelled_rows import LabelledRows
     from emotion.tracking.run_folder import RunFolder
 
 
@@ -34,6 +35,8 @@ def main() -> int:
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
         return push(find_run(run, "--push"), arguments.push, arguments.dry_run)
+    if arguments.push_space is not None:
+        return push_page(find_run(run, "--push-space"), arguments.push_space, arguments.dry_run)
     if arguments.refit:
         return refit(find_run(run, "--refit"), arguments.overrides)
     if arguments.onnx:
@@ -57,6 +60,15 @@ def push(run: "RunFolder", name: str, is_dry_run: bool) -> int:
     return 0
 
 
+def push_page(run: "RunFolder", name: str, is_dry_run: bool) -> int:
+    """Upload the page with the run's model to a Space on the Hub, or print what would be uploaded."""
+    from emotion.export.space import format_space_files, push_space
+
+    is_private = run.read_config().hub.private
+    print(format_space_files(run, name, is_private) if is_dry_run else f"pushed to {push_space(run, name, is_private)}")
+    return 0
+
+
 def refit(run: "RunFolder", overrides: list[str]) -> int:
     """Fit the decision rule again, store it in the model, and print the report of validation."""
     from emotion.evaluation.reporting import format_report
@@ -77,7 +89,8 @@ def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder
 
-    examples, rows_name = read_rows(arguments, model, run)
+    rows, rows_name = read_rows(arguments, model, run)
+    examples = rows.examples
     agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
     changes = f"macro-F1 changes by {agreement.macro_f1_difference:.4f}, a logit by at most {agreement.logit_difference:.4f}"
     summary = f"on {len(examples):,} rows ({rows_name}) {changes}, {agreement.num_flipped:,} decisions flip"
@@ -92,15 +105,20 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     from emotion.export.verification import format_agreements, verify_model
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder
+    from emotion.tracking.run_rows import read_trained
 
-    examples, rows_name = read_rows(arguments, model, run)
+    rows, rows_name = read_rows(arguments, model, run)
+    examples = rows.examples
     predictor = Predictor.load(model)
     if arguments.merge is not None:
         write_merged(predictor, model, find_run(run, "--merge"), Path(arguments.merge))
         print_message(f"{arguments.merge}: the adapter merged into its dequantized backbone")
     trained = None
     if run is not None and arguments.input is None and rows_name == "validation":
-        trained = run.read_probabilities("validation", examples.ids, predictor.label_set)
+        trained = read_trained(run, rows, predictor.label_set)
+        if trained is None:
+            reason = "are missing, or of other rows than these"
+            print_message(f"as trained: not compared, because the probabilities in {run.predictions('validation')} {reason}")
     agreements = verify_model(predictor, model, examples.texts, examples.labels, trained, arguments.merge)
     table = f"On {len(examples):,} rows ({rows_name}):\n\n{format_agreements(agreements)}"
     print(table)
@@ -110,18 +128,18 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     return 0 if all(agreement.is_within for agreement in agreements) else 1
 
 
-def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> tuple["Examples", str]:
+def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> tuple["LabelledRows", str]:
     """Return the labelled rows to compare variants on, and the name of their split or file."""
-    from emotion.data.reading.labelled_rows import read_labelled_rows
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
+    from emotion.tracking.run_rows import read_rows_to_score
 
     label_set = LabelSet(read_sidecar(find_model_folder(model))[0].labels)
     split = arguments.split or "validation"
-    examples, messages = read_labelled_rows(run.config if run else None, split, arguments.input, arguments.overrides, label_set)
-    for message in messages:
+    rows = read_rows_to_score(run, split, arguments.input, arguments.overrides, label_set)
+    for message in [*rows.messages, *rows.notes]:
         print_message(f"data: {message}")
-    return examples, arguments.input or split
+    return rows, arguments.input or split
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -134,20 +152,27 @@ def parse_arguments() -> argparse.Namespace:
     add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
     add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
     add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
-    add("--dry-run", action="store_true", help="with --push: list the files that would be uploaded")
+    add(
+        "--push-space",
+        metavar="USER/NAME",
+        help="upload the page of app.py with the model as a Space (private unless hub.private=false)",
+    )
+    add("--dry-run", action="store_true", help="with --push or --push-space: list the files that would be uploaded")
     add("--split", choices=("validation", "test"), help="split of the run's data to compare on (default: validation)")
     add("--input", metavar="FILE", help="a labelled file to compare on instead of a split")
     add("overrides", nargs="*", metavar="section.key=value", help="data.* says how to read the rows, decision.* what to refit")
     arguments = parser.parse_intermixed_args()
-    tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--refit": arguments.refit, "--push": arguments.push}
+    tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--refit": arguments.refit}
+    tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}
     given = [name for name, value in tasks.items() if value]
     if arguments.verify and given != ["--merge"]:  # which verifies in any case
         given.insert(0, "--verify")
     if len(given) != 1:
-        raise ConfigError(f"give one of --verify, --merge FOLDER, --onnx, --refit, --push USER/NAME; got {' and '.join(given) or 'none'}")
-    for option, task in (("int8", "--onnx"), ("dry_run", "--push")):
-        if getattr(arguments, option) and given != [task]:
-            raise ConfigError(f"--{option.replace('_', '-')}: is an option of {task}, got {given[0]}")
+        choices = "--verify, --merge FOLDER, --onnx, --refit, --push USER/NAME, --push-space USER/NAME"
+        raise ConfigError(f"give one of {choices}; got {' and '.join(given) or 'none'}")
+    for option, allowed in (("int8", ["--onnx"]), ("dry_run", ["--push", "--push-space"])):
+        if getattr(arguments, option) and given[0] not in allowed:
+            raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")
     if arguments.merge is not None and Path(arguments.merge).exists():
         raise ConfigError(f"--merge {arguments.merge}: exists already; choose another folder")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -23,6 +23,7 @@ def main() -> int:
     from emotion.inference.answers import build_record, format_table
     from emotion.inference.explanation import explain
     from emotion.inference.loading import load_predictor
+    from emotion.inference.text_checks import describe_text
     from emotion.tracking.run_folder import find_newest_run
 
     model = arguments.model or str(find_newest_run().path)
@@ -31,13 +32,17 @@ def main() -> int:
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
     for texts in read_texts(arguments.text):
-        probabilities = predictor.predict(texts)
-        for text, scores, predicted in zip(texts, probabilities, rule.decide(probabilities), strict=True):
+        probabilities, checks = predictor.predict_checked(texts)
+        for row, (text, scores, predicted) in enumerate(zip(texts, probabilities, rule.decide(probabilities), strict=True)):
             explanation = explain(predictor, text) if arguments.explain else None
+            notes = describe_text(text, checks, row, predictor.sidecar.max_length)
             if arguments.json:
-                print(format_json(build_record(text, names, scores, predicted, rule, arguments.top_k, explanation)))
+                record = build_record(text, names, scores, predicted, rule, arguments.top_k, explanation)
+                print(format_json(record | ({"notes": notes} if notes else {})))
             else:
                 print(format_table(text, names, scores, predicted, rule, arguments.top_k or 5, explanation))
+                for note in notes:
+                    print(f"  note: {note}")
         sys.stdout.flush()
     return 0
 

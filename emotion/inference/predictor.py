@@ -11,12 +11,14 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from emotion.cpu import fast_path
-from emotion.data.batching import Batch, tokenize
+from emotion.data.batching import Batch, TokenizedTexts, tokenize
 from emotion.data.padding import batch_by_tokens
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
+from emotion.inference.text_checks import TextChecks, build_letter_weights, find_foreign, find_unknown
 from emotion.labels import LabelSet
+from emotion.modeling.baseline import NgramTokenizer
 from emotion.modeling.build import check_length, load_trained
 from emotion.modeling.prediction import predict_logits
 
@@ -68,12 +70,34 @@ class Predictor:
 
         `is_alone` predicts each text in a batch of its own; `is_padded` pads every batch to `max_length`.
         """
-        tokenized = tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
+        return self._predict_tokens(self._tokenize(texts, description), description, is_alone, is_padded)
+
+    def predict_checked(self, texts: list[str], description: str | None = None) -> tuple[np.ndarray, TextChecks]:
+        """Return what `predict` returns, and what is to know about the answers."""
+        tokenized = self._tokenize(texts, description)
+        probabilities = expit(self._predict_tokens(tokenized, description))
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, NgramTokenizer):
+            is_unknown = tokenizer.find_unknown(texts, tokenized.token_ids)
+        else:
+            num_special = tokenizer.num_special_tokens_to_add(pair=False)
+            is_unknown = find_unknown(tokenized.token_ids, tokenizer.unk_token_id, num_special)
+        is_cut = find_cut(tokenizer, texts, tokenized, self.sidecar.max_length)
+        return probabilities, TextChecks(is_cut, is_unknown, find_foreign(texts, build_letter_weights(self.sidecar.scripts)))
+
+    def _tokenize(self, texts: list[str], description: str | None) -> TokenizedTexts:
+        return tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
+
+    def _predict_tokens(
+        self, tokenized: TokenizedTexts, description: str | None, is_alone: bool = False, is_padded: bool = False
+    ) -> np.ndarray:
+        """Return the calibrated logits, float32 (n, L); the options are those of `predict_logits`."""
+        num_texts = len(tokenized.token_ids)
         batch_tokens = 1 if is_alone else BATCH_TOKENS[self.device.type]
         width = self.sidecar.max_length if is_padded else 0
         dtype = AUTOCAST.get(self.sidecar.precision)
         with (
-            tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress,
+            tqdm(total=num_texts, desc=description, disable=description is None, unit="text", leave=False) as progress,
             torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext(),
         ):
 
@@ -82,4 +106,12 @@ class Predictor:
                     yield tokenized.collate(rows, width=width)
                     progress.update(len(rows))
 
-            return predict_logits(self.model, collate(), len(texts), self.device)
+            return predict_logits(self.model, collate(), num_texts, self.device)
+
+
+def find_cut(tokenizer: Any, texts: list[str], tokenized: TokenizedTexts, max_length: int) -> np.ndarray:
+    """Return whether each text has more than `max_length` tokens, to which it was tokenized, bool (n,)."""
+    rows = np.flatnonzero(tokenized.lengths >= max_length)  # only these are tokenized again
+    is_cut = np.zeros(len(texts), dtype=bool)
+    is_cut[rows] = tokenize(tokenizer, [texts[row] for row in rows], max_length + 1).lengths > max_length
+    return is_cut

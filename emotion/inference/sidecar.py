@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from emotion.checks import Rules, check_values, is_integer, read_object
+from emotion.checks import Rules, check_values, is_integer, is_number, read_object
 from emotion.config import ModelConfig
 from emotion.errors import DataError, ModelError
 from emotion.evaluation.decision import DecisionRule
@@ -30,8 +30,11 @@ RULES: Rules = {
     "validation": ("a JSON object", lambda value: isinstance(value, dict)),
     "fingerprint": ("a string or null", lambda value: value is None or isinstance(value, str)),
     "decision": ("a JSON object", lambda value: isinstance(value, dict)),
+    "scripts": ("an object of numbers or null", lambda value: value is None or _are_fractions(value)),
 }
 """What `emotion.json` may hold."""
+OPTIONAL = ("scripts",)
+"""Keys that earlier versions did not write."""
 CONFIG_RULES: Rules = {
     "max_position_embeddings": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),
     "model_type": ("a string", lambda value: isinstance(value, str)),
@@ -56,6 +59,8 @@ class Sidecar:
     """Validation scores at the time of saving."""
     fingerprint: str | None = None
     """Fingerprint of the backbone that an adapter belongs to; None for a full model."""
+    scripts: dict[str, float] | None = None
+    """Fraction of the letters of the training texts by script, such as LATIN; None if it is not known."""
 
     @property
     def is_adapter(self) -> bool:
@@ -72,12 +77,12 @@ def read_sidecar(location: str, revision: str | None = None) -> tuple[Sidecar, D
     check_values(values, {"format_version": RULES["format_version"]}, f"{path}: ", REMEDY)
     if (version := values["format_version"]) != FORMAT_VERSION:
         raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}; update the project")
-    check_values(values, RULES, f"{path}: ", REMEDY)
+    check_values(values, RULES, f"{path}: ", REMEDY, optional=OPTIONAL)
     rules = _describe_settings()
     check_values(values["model"], rules, f"{path}: model.", REMEDY, optional=rules)
     if unknown := values["model"].keys() - rules:
         raise ModelError(f"{path}: model.{min(unknown)!r}: is no known setting; {REMEDY}, or update the project")
-    known = {field.name: values[field.name] for field in fields(Sidecar)}
+    known: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Sidecar)}
     sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
     _check_config(read_config(Path(location)), sidecar, path)
     return sidecar, DecisionRule.from_dict(values["decision"], len(sidecar.labels), str(path))
@@ -119,6 +124,11 @@ def _are_names(values: list[Any]) -> bool:
         return all(isinstance(value, str) for value in values) and len(LabelSet(tuple(values))) > 0
     except DataError:
         return False
+
+
+def _are_fractions(value: Any) -> bool:
+    """Return whether a value is an object of numbers in [0, 1]."""
+    return isinstance(value, dict) and all(is_number(fraction, 0, 1) for fraction in value.values())
 
 
 def _describe_settings() -> Rules:

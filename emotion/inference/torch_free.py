@@ -16,9 +16,12 @@ from emotion.data.padding import batch_by_tokens, pad_rows
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.sidecar import REMEDY, Sidecar, read_config
+from emotion.inference.text_checks import TextChecks, build_letter_weights, find_foreign, find_unknown
 from emotion.labels import LabelSet
 
 TOKENIZER = "tokenizer.json"
+UNKNOWN_TOKENS = ("[UNK]", "<unk>")
+"""Names of the token that stands for what a tokenizer does not know."""
 PAD_TOKEN_ID = ("an integer of at least 0", lambda value: is_integer(value, 0))
 """What the id of the pad token may be, for `check_values`."""
 
@@ -49,15 +52,27 @@ class TorchFreePredictor(ABC):
 
     def predict(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in the order of `texts`; `description` names a progress bar."""
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-self.predict_logits(texts, description)))
+        return _apply_sigmoid(self.predict_logits(texts, description))
 
     def predict_logits(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return the calibrated logits, float32 (n, L)."""
+        return self._predict_tokens([encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)], description)
+
+    def predict_checked(self, texts: list[str], description: str | None = None) -> tuple[np.ndarray, TextChecks]:
+        """Return what `predict` returns, and what is to know about the answers."""
+        encodings = self.tokenizer.encode_batch_fast(texts)
+        token_ids = [encoding.ids for encoding in encodings]
+        unknown_ids = filter(None, map(self.tokenizer.token_to_id, UNKNOWN_TOKENS))
+        is_unknown = find_unknown(token_ids, next(unknown_ids, None), self.tokenizer.num_special_tokens_to_add(False))
+        is_cut = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
+        is_foreign = find_foreign(texts, build_letter_weights(self.sidecar.scripts))
+        return _apply_sigmoid(self._predict_tokens(token_ids, description)), TextChecks(is_cut, is_unknown, is_foreign)
+
+    def _predict_tokens(self, token_ids: list[list[int]], description: str | None) -> np.ndarray:
+        """Return the calibrated logits, float32 (n, L)."""
         from tqdm import tqdm
 
-        token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
-        logits = np.zeros((len(texts), len(self.label_set)), dtype=np.float32)
+        logits = np.zeros((len(token_ids), len(self.label_set)), dtype=np.float32)
         batches = list(batch_by_tokens(np.array([len(ids) for ids in token_ids]), self.batch_tokens))
 
         def predict_batch(rows: np.ndarray) -> int:
@@ -65,12 +80,17 @@ class TorchFreePredictor(ABC):
             return len(rows)
 
         with (
-            tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress,
+            tqdm(total=len(token_ids), desc=description, disable=description is None, unit="text", leave=False) as progress,
             ThreadPoolExecutor(self.num_concurrent_batches) as pool,
         ):
             for num_rows in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
                 progress.update(num_rows)
         return logits
+
+
+def _apply_sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-logits))
 
 
 def load_tokenizer(folder: Path, max_length: int) -> Any:

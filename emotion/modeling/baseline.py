@@ -44,6 +44,16 @@ class NgramTokenizer:
         known = ([self._ids[ngram] for ngram in list_ngrams(text) if ngram in self._ids] for text in texts)
         return SimpleNamespace(input_ids=[ids[:max_length] for ids in known])
 
+    def find_unknown(self, texts: list[str], token_ids: list[list[int]]) -> np.ndarray:
+        """Return whether most words of each text are unknown, bool (n,); `token_ids` are those of the texts."""
+        # Where there are more n-grams than words, words are known, and pairs of them: most texts are not read again.
+        pairs = zip(texts, token_ids, strict=True)
+        return np.array([len(ids) <= text.count(" ") + 1 and self._is_unknown(text) for text, ids in pairs], dtype=bool)
+
+    def _is_unknown(self, text: str) -> bool:
+        words = WORD.findall(text.lower())
+        return 2 * sum(word in self._ids for word in words) < len(words)
+
     def save_pretrained(self, folder: Path) -> None:
         (folder / VOCABULARY).write_text(json.dumps(self.ngrams, ensure_ascii=False), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Plan a run: rows, steps, padding, parameters and memory. No weights are loaded, and nothing is downloaded if that can be avoided."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def num_steps(self) -> int:
-        return -(-self.num_rows // self.batch_size) * self.config.training.epochs
+        return -(-self.num_rows // self.batch_size) * self.config.training.num_epochs
 
     @property
     def padding_fraction(self) -> float:
@@ -73,6 +73,7 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
         dataset = read_dataset(config.data)
         label_set, texts = dataset.label_set, dataset["train"].texts
         num_rows, row_source = len(texts), "counted"
+    config = replace(config, training=config.training.resolve_epochs(num_rows))
     lengths, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)

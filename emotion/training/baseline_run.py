@@ -11,7 +11,7 @@ from emotion.training.run import Run
 
 def fit_baseline_run(run: Run) -> None:
     """Fit the baseline on the training rows, its decision rule on the validation rows, and write the run."""
-    config, dataset = run.config, run.read_data()
+    dataset, config = run.read_data(), run.config
     run.claim_folder()
     if not run.accelerator.is_main_process:
         return
@@ -20,10 +20,12 @@ def fit_baseline_run(run: Run) -> None:
     started = time.perf_counter()
     run.model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed)
     seconds = time.perf_counter() - started
-    tokens = tokenize(tokenizer, validation.texts, config.data.max_length, "tokenize validation")
-    batches = batch_by_length(tokens, config.training.per_device_batch_size)
+    max_length = config.data.max_length
+    tokens = {name: tokenize(tokenizer, dataset[name].texts, max_length, f"tokenize {name}") for name in ("train", "validation")}
+    run.check_lengths(tokenizer, tokens)
+    batches = batch_by_length(tokens["validation"], config.training.per_device_batch_size)
     logits = predict_logits(run.model, batches, len(validation), run.accelerator.device)
-    run.best = score_checkpoint(validation.labels, logits, config)
+    run.best = score_checkpoint(validation.labels, logits, config, validation.is_judged)
     run.write_model(run.best, run.model, tokenizer)
     run.meter.num_examples, run.meter.step_seconds = len(train), seconds
     row = {"kind": "validation", "step": 1, "epoch": 1, "examples_seen": len(train), "seconds": seconds}

@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotion.config import Config
+from emotion.config import BASELINE, Config
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
 from emotion.data.reading import Dataset, Examples, read_dataset
+from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.distributed import sharding
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.distributed.launch import Launch
@@ -30,13 +32,17 @@ from emotion.export.hub import push_finished
 from emotion.export.model_card import write_card
 from emotion.files import write_json
 from emotion.inference.model_folder import save_model
+from emotion.inference.predictor import find_cut
 from emotion.inference.sidecar import Sidecar
+from emotion.inference.text_checks import describe_counts, measure_scripts
 from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
 from emotion.text import escape_controls
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
+from emotion.tracking.findings import collect_findings, format_findings, write_findings
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.run_rows import write_rows
 from emotion.tracking.trackers import Tracking, start_tracking
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
 from emotion.training.distillation import build_targets, check_teachers, list_stages, sum_teacher_seconds
@@ -62,7 +68,10 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
     for stage_folder, stage_config in list_stages(folder, config):
         accelerator.wait_for_everyone()  # the main process may still be writing the stage before
         if stage_folder.is_finished:
-            before, after = fingerprint_settings(stage_folder.read_config()), fingerprint_settings(stage_config)
+            finished = stage_folder.read_config()
+            if stage_config.training.epochs == "auto":  # of which the finished run has the number
+                stage_config = replace(stage_config, training=replace(stage_config.training, epochs=finished.training.epochs))
+            before, after = fingerprint_settings(finished), fingerprint_settings(stage_config)
             check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
         else:
             yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway)
@@ -82,6 +91,8 @@ class Run(AbstractContextManager["Run"]):
         self._is_interrupted = False
         self._stack, self._interruption, self._tracking = ExitStack(), Interruption(), Tracking()
         self._lock = ExitStack()
+        self._checks: dict[str, int] = {}
+        """What was counted in the validation texts, the last that are checked."""
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +104,7 @@ class Run(AbstractContextManager["Run"]):
         self._lock.close()
 
     def read_data(self) -> Dataset:
-        """Return the data set, and print what there is to know about it.
+        """Return the data set, and print what there is to know about it. The config then has a number of epochs, if it had `auto`.
 
         Raises: EmotionError if data or teachers cannot be used.
         """
@@ -102,10 +113,24 @@ class Run(AbstractContextManager["Run"]):
         self.dataset = read_dataset(self.config.data)
         for message in self.dataset.messages:
             self.accelerator.print(escape_controls(f"data: {message}"))
+        training = self.config.training.resolve_epochs(len(self.dataset["train"]))
+        if training != self.config.training:
+            self.config = replace(self.config, training=training)
+            if self.config.model.backbone != BASELINE:
+                self.accelerator.print(f"train: {training.epochs} epochs for {len(self.dataset['train']):,} rows (training.epochs=auto)")
+        self._scripts = measure_scripts(self.dataset["train"].texts)
         teachers = self.config.distillation.teachers or ()
         for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
             self.accelerator.print(message)
         return self.dataset
+
+    def check_lengths(self, tokenizer: Any, tokens: dict[str, TokenizedTexts]) -> None:
+        """Count the texts that are cut at `data.max_length`, and print how many there are in each split."""
+        for split, tokenized in tokens.items():
+            texts = self.dataset[split].texts
+            self._checks = {"cut": int(find_cut(tokenizer, texts, tokenized, self.config.data.max_length).sum())}
+            for sentence in describe_counts(self._checks, len(texts)):
+                self.accelerator.print(f"{split}: {sentence}")
 
     def setup_model(self, model: Any) -> Any:
         """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
@@ -129,8 +154,11 @@ class Run(AbstractContextManager["Run"]):
         rows = {split: (examples.ids, examples.texts, examples.labels) for split, examples in seen.items()}
         self._fingerprint = fingerprint_run(self.config, rows)
         self._state = find_state(self.folder.states, self._fingerprint, self._is_forced, self.accelerator) if self.is_resumed else None
-        if self.accelerator.is_main_process and self._state is None:
-            self.begin_folder()
+        if self.accelerator.is_main_process:
+            if self._state is None:
+                self.begin_folder()
+            else:
+                write_rows(self.folder, self.dataset, is_resumed=True)
         self.accelerator.wait_for_everyone()
 
     def claim_folder(self) -> None:
@@ -150,6 +178,7 @@ class Run(AbstractContextManager["Run"]):
     def begin_folder(self) -> None:
         """Begin the run in its folder, and put bad rows aside there if they are to be skipped."""
         self.folder.begin(self.config, sys.argv)
+        write_rows(self.folder, self.dataset)
         if self.dataset.bad_rows:
             self.dataset.write_quarantine(self.folder.quarantine)
             print(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
@@ -183,14 +212,15 @@ class Run(AbstractContextManager["Run"]):
             self._state.restore(self.model, self.optimizer, scheduler, self.accelerator)
             self._num_done, self._num_worse, self._backoff.num_halvings = progress.step, progress.num_worse, progress.num_halvings
             if self._state.best_logits is not None:
-                self.best = score_checkpoint(self.dataset["validation"].labels, self._state.best_logits, self.config)
+                rows = self.dataset["validation"]
+                self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged)
         return self.model, self.optimizer, scheduler
 
     def steps(self, sampler: LengthBucketSampler) -> Iterator[np.ndarray]:
         """Yield the row numbers of the batch of each optimizer step that is left."""
         settings = self.config.training
-        self._num_steps = sampler.num_batches * settings.epochs
-        num_validations = settings.epochs * settings.validations_per_epoch
+        self._num_steps = sampler.num_batches * settings.num_epochs
+        num_validations = settings.num_epochs * settings.validations_per_epoch
         # Evenly spread, the last step among them.
         self._validation_steps = {round(self._num_steps * (number + 1) / num_validations) for number in range(num_validations)}
         is_main = self.accelerator.is_main_process
@@ -202,7 +232,7 @@ class Run(AbstractContextManager["Run"]):
         if self._state is not None:
             self.history.restore(self._state.progress.history, self._num_done)
         self._step = self._num_done  # a run killed after its last step has none left
-        for step, rows in enumerate(sampler.batches(settings.epochs, self._num_done), start=self._num_done + 1):
+        for step, rows in enumerate(sampler.batches(settings.num_epochs, self._num_done), start=self._num_done + 1):
             self._step, self._started = step, time.perf_counter()
             yield rows
 
@@ -258,10 +288,10 @@ class Run(AbstractContextManager["Run"]):
     def write_model(self, candidate: Candidate, model: Any, tokenizer: Any) -> None:
         """Write a model folder and the predictions of the validation rows."""
         config, label_set, rows = self.config, self.dataset.label_set, self.dataset["validation"]
-        sidecar = Sidecar(label_set.names, config.model, config.data.max_length, self.precision, candidate.scores)
+        sidecar = Sidecar(label_set.names, config.model, config.data.max_length, self.precision, candidate.scores, scripts=self._scripts)
         card = write_card(config, label_set, candidate.scores, self.folder.path.name)
         save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card)
-        self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set)
+        self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set, rows.is_judged)
 
     def save_state_if_due(self) -> None:
         """Save a state where one is due by steps or minutes, or where a signal has interrupted any process."""
@@ -291,8 +321,14 @@ class Run(AbstractContextManager["Run"]):
         """Write what a run leaves behind beside its model; a finished run needs its states no more."""
         folder, best, is_finished = self.folder, self.best, self.exit_status == 0
         assert best is not None
-        gold = self.dataset["validation"].labels
-        report = write_report(folder.report("validation"), gold, best.probabilities, best.rule, self.dataset.label_set, "validation")
+        examples, label_set = self.dataset["validation"], self.dataset.label_set
+        rows = LabelledRows(examples, [], splits=self.dataset.splits)
+        predictions = best.rule.decide(best.probabilities)
+        findings = collect_findings(rows, "validation", predictions, self._checks, folder, self.config)
+        report = write_report(
+            folder.report("validation"), examples.labels, best.probabilities, best.rule, label_set, "validation", examples.is_judged
+        )
+        write_findings(folder.report("validation"), findings)
         plot_training(folder.read_metrics(), folder.path / "report" / "training.png")
         efficiency = self.meter.summarize(model, folder.model, sum_teacher_seconds(folder))
         efficiency |= {"interrupted_after_step": None if is_finished else num_steps}
@@ -310,6 +346,7 @@ class Run(AbstractContextManager["Run"]):
             "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
             f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test"
         )
+        print(*map(escape_controls, format_findings(findings)), sep="\n")
 
     def log_row(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl for a run without steps, and start its tracker."""

@@ -31,6 +31,12 @@ def test_a_plan_counts_rows_and_parameters_of_the_bundled_data_and_model():
     assert "loading" not in format_plan(plan)
 
 
+def test_a_plan_has_the_number_of_automatic_epochs():
+    plan = plan_run(load_config(None, ["training.epochs=auto"]), 1, "fp32")
+    assert plan.config.training.epochs == 8 and plan.num_steps == 8 * 41
+    assert f"steps       {8 * 41} in 8 epochs, 32 rows each" in format_plan(plan)
+
+
 def test_a_sharded_plan_names_its_shards_and_the_memory_for_loading():
     text = format_plan(plan_run(load_config(None), 2, "fp32", num_shards=2))
     assert "this is one of 2 shards" in text and "in the main memory of each process, before they are sharded" in text
