@@ -23,7 +23,7 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
         raise ModelError(f"--push {name}: no token: set HF_TOKEN to one with write access, or run `hf auth login`")
     files = list_files(run)
     api = HfApi()
-    with _translate_hub_errors(name):
+    with translate_hub_errors(f"--push {name}"):
         repository: Any = api.create_repo(name, private=is_private, exist_ok=True)
         complete_card(run, repository.repo_id)
         # One commit, so that the repository never has a part of the new files.
@@ -59,26 +59,26 @@ def format_files(run: RunFolder, name: str, is_private: bool) -> str:
 
 
 @contextmanager
-def _translate_hub_errors(name: str) -> Iterator[None]:
-    """Raise a ModelError that says what to do in place of the errors of the Hub's client."""
+def translate_hub_errors(option: str) -> Iterator[None]:
+    """Raise a ModelError that says what to do in place of the errors of the Hub's client; it begins with the option, `--push USER/NAME`."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         yield
     except HFValidationError as error:
-        raise ModelError(f"--push {name}: not a valid name of a repository ({_shorten(error)}); give USER/NAME") from None
+        raise ModelError(f"{option}: not a valid name of a repository ({_shorten(error)}); give USER/NAME") from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         advice = {
             401: "the token is not valid: set HF_TOKEN to one with write access",
             403: "the token has no write access to this name: use a name of your own, and a token that may write",
         }.get(status or 0, "the Hub refused or interrupted the upload; repeat the command to complete it")
-        raise ModelError(f"--push {name}: {advice} ({_shorten(error)})") from None
+        raise ModelError(f"{option}: {advice} ({_shorten(error)})") from None
     except Exception as error:  # connection errors have the types of the client's HTTP library: httpx, or httpx2 in newer versions
         is_network = isinstance(error, (OSError, OfflineModeIsEnabled)) or type(error).__module__.startswith("httpx")
         if not is_network:
             raise
-        raise ModelError(f"--push {name}: the Hub cannot be reached; repeat the command to complete it ({_shorten(error)})") from None
+        raise ModelError(f"{option}: the Hub cannot be reached; repeat the command to complete it ({_shorten(error)})") from None
 
 
 def _shorten(error: Exception) -> str:

@@ -1,0 +1,102 @@
+"""The page answers as `infer.py` and the Python API do; a text that is cut is cut where the model stops reading."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import emotion
+from emotion.app.answers import MAX_CHARACTERS, answer_text, count_read, explain_text
+from emotion.app.models import find_run, load_model, load_models
+from emotion.app.thresholds import move_thresholds
+from emotion.errors import ConfigError, DataError
+from emotion.inference.explanation import explain
+from emotion.inference.loading import load_predictor
+from tests.conftest import run_script
+
+TEXT = "Thank you so much, you saved my day!"
+LONG = " ".join(f"word{number % 7} is, well, so-so!" for number in range(200))
+
+
+def test_answer_is_that_of_infer(model):
+    result = run_script("infer.py", "--model", model.location, "--text", TEXT, "--json")
+    assert result.returncode == 0, result.stderr
+    record = answer_text(model, TEXT).to_record()
+    assert json.loads(result.stdout) == {
+        key: value for key, value in record.items() if key not in ("thresholds", "characters_read", "notes")
+    }
+    assert record["notes"] == [] and "means little" in answer_text(model, "мне очень грустно").notes[0]
+    assert record["characters_read"] == len(TEXT) and list(record["thresholds"]) == list(model.predictor.label_set.names)
+
+
+@pytest.mark.parametrize("sensitivity", [-2.5, 0, 2.5])
+def test_moved_thresholds_decide(model, sensitivity):
+    answer = answer_text(model, TEXT, sensitivity)
+    probabilities = emotion.load(model.location).predict([TEXT])
+    expected = move_thresholds(model.predictor.rule, sensitivity).decide(probabilities)[0]
+    assert answer.predictions.tolist() == expected.tolist()
+    order = answer.order
+    num_given = int(expected.sum())
+    assert sorted(order) == list(range(len(expected))) and answer.predictions[order[:num_given]].all()
+    for part in (order[:num_given], order[num_given:]):
+        assert (np.diff(answer.probabilities[part]) <= 0).all()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_the_rest_of_a_cut_text_does_not_matter(model, backend):
+    predictor = load_predictor(model.location, backend)
+    predictor.predict(["a"])
+    num_read = count_read(predictor, LONG)
+    assert 0 < num_read < len(LONG)
+    whole, part, shorter = predictor.predict([LONG, LONG[:num_read], LONG[: num_read - 5]])
+    assert part == pytest.approx(whole, abs=1e-6) and shorter != pytest.approx(whole, abs=1e-6)
+    assert count_read(predictor, TEXT) == len(TEXT)
+
+
+def test_a_model_without_a_truncating_tokenizer_reads_all():
+    assert count_read(SimpleNamespace(tokenizer=object()), LONG) == len(LONG)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_answers_at_the_same_time_are_those_of_one_at_a_time(model, backend):
+    served = load_model(model.location, backend)
+    texts = [f"{TEXT} {number} {'really ' * (number % 7)}" for number in range(60)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda text: answer_text(served, text).to_record(), texts))
+    assert together == [answer_text(served, text).to_record() for text in texts]
+
+
+def test_explanation_is_that_of_infer_and_of_what_is_read(model):
+    expected = explain(model.predictor, TEXT)
+    ours = explain_text(model, TEXT)
+    assert ours.spans == expected.spans and ours.contributions == pytest.approx(expected.contributions)
+    assert explain_text(model, LONG).text == LONG[: count_read(model.predictor, LONG)]
+
+
+@pytest.mark.parametrize("text", ["", " \n", None, 3, "a" * (MAX_CHARACTERS + 1), "half \ud83d"])
+def test_a_text_that_cannot_be_answered_is_one_line(model, text):
+    with pytest.raises(DataError, match=r"^text: "):
+        answer_text(model, text)
+
+
+def test_the_longest_text_is_answered(model):
+    assert answer_text(model, ("ab " * MAX_CHARACTERS)[:MAX_CHARACTERS]).is_cut
+
+
+def test_models_are_named_after_their_runs(model, tiny_run, tmp_path):
+    assert model.name == "tiny" and model.predictor.backend_name == "numpy"
+    assert load_model(str(tiny_run / "model"), "numpy").name == "tiny"
+    models = load_models([str(tiny_run), str(tiny_run / "model")], "numpy")
+    assert list(models) == ["tiny", str(tiny_run / "model")]
+    with pytest.raises(ConfigError, match="give each model once"):
+        load_models([str(tiny_run)] * 2, "numpy")
+
+
+def test_validation_rows_and_reports_of_a_model_outside_a_run(model, tiny_run, tmp_path):
+    assert model.validation is not None and model.validation.label_names == model.predictor.label_set.names
+    (tmp_path / "copy").symlink_to(tiny_run / "model")
+    alone = load_model(str(tmp_path / "copy"), "numpy")
+    assert alone.validation is None and alone.name == "tiny"
+    assert find_run(str(tiny_run)).path == find_run(str(tiny_run / "model")).path == tiny_run
