@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-fast coverage lint clean study study-report bench docs
+.PHONY: demo app test test-fast coverage lint clean study study-real bench docs
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -18,24 +18,13 @@ demo: .venv/installed
 	@echo "The model is in $(DEMO)/model, scores and pictures in $(DEMO)/report, probabilities in $(DEMO)/predictions."
 	@echo "Next: $(VENV)/python infer.py --text \"your own words\", or your own data: README.md, \"Your own data\"."
 
-# `make study DATA=path/to/goemotions`: every form of one small backbone and the baseline, then the comparison. Runs that are there are kept.
+# The page in the browser with the newest finished run, such as that of `make demo`.
+app: .venv/installed-app
+	$(VENV)/python app.py
+
+# The models of a study on GoEmotions or, without DATA, on the bundled corpus, and their comparison. Finished runs are kept.
 DATA ?= sample
 STUDY ?= runs/study-$(notdir $(DATA:/=))
-LORA := lora.r=16 lora.alpha=32 training.learning_rate=1e-3
-ifeq ($(DATA),sample)
-ROWS := training.epochs=8
-FEWER := $(ROWS) data.train_fraction=0.25
-else
-ROWS := data.train_fraction=0.25
-FEWER := data.train_fraction=0.0625
-endif
-RUNS := tfidf full full-seed1 full-fewer lora nf4
-tfidf := --config configs/tfidf.yaml $(ROWS)
-full := --config configs/minilm.yaml $(ROWS)
-full-seed1 := $(full) training.seed=1
-full-fewer := --config configs/minilm.yaml $(FEWER)
-lora := $(full) $(LORA)
-nf4 := $(full) $(LORA) model.quantization=nf4
 
 bench: .venv/installed-dev
 	test -d $(DEMO)/report/test || $(MAKE) demo
@@ -49,17 +38,11 @@ bench: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.kill_and_resume --kills 8 --output runs/bench/kill_and_resume.json
 
 study: .venv/installed
-	@started=$$(date +%s); $(MAKE) --no-print-directory study-report; status=$$?; \
-		echo "make study took $$((($$(date +%s) - started) / 60)) minutes"; exit $$status
+	$(VENV)/python -m benchmarks.study --data $(DATA) --output $(STUDY) $(if $(filter sample,$(DATA)),--fraction 1 --epochs 8)
 
-study-report: $(RUNS:%=$(STUDY)/%/report/test/speed.json)
-	$(VENV)/python compare.py $(RUNS:%=$(STUDY)/%) --output $(STUDY)/report
-
-$(STUDY)/%/report/test/speed.json: $(STUDY)/%/efficiency.json
-	$(VENV)/python evaluate.py --model $(STUDY)/$* --split test
-
-$(STUDY)/%/efficiency.json: | .venv/installed
-	$(VENV)/python train.py $($*) data.source=$(DATA) run.folder=$(STUDY) run.name=$* tracking.backend=none --resume
+# Also mpnet (110M) and Gemma 3 270M; about six hours on two cores for GoEmotions.
+study-real: .venv/installed .venv/installed-backbones
+	$(VENV)/python -m benchmarks.study --data $(DATA) --output $(STUDY) --runs real $(if $(filter sample,$(DATA)),--fraction 1 --epochs 8)
 
 test: lint
 	$(VENV)/python -m pytest
@@ -96,8 +79,16 @@ clean:
 	$(VENV)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-onnx.txt .venv/installed
-	$(VENV)/pip install --quiet -r requirements-onnx.txt -r requirements-dev.txt
+.venv/installed-dev: requirements-app.txt requirements-dev.txt requirements-excel.txt requirements-onnx.txt .venv/installed
+	$(VENV)/pip install --quiet -r requirements-onnx.txt -r requirements-excel.txt -r requirements-app.txt -r requirements-dev.txt
+	touch $@
+
+.venv/installed-backbones: requirements-backbones.txt .venv/installed
+	$(VENV)/pip install --quiet -r requirements-backbones.txt
+	touch $@
+
+.venv/installed-app: requirements-app.txt .venv/installed
+	$(VENV)/pip install --quiet -r requirements-app.txt
 	touch $@
 
 .venv/installed-docs: requirements-docs.txt | .venv/bin/python

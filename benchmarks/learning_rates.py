@@ -37,7 +37,7 @@ def main() -> int:
         raise ConfigError("--run: give a config and at least one learning rate")
     output = Path(arguments.output)
     write_rows(output / "data", load_config(None, [f"data.source={arguments.data}"]).data, arguments.validation_rows)
-    common = [f"data.source={output / 'data'}", "data.hub_config=null", f"data.train_fraction={arguments.fraction}"]
+    common = [f"data.source={output / 'data'}", f"data.train_fraction={arguments.fraction}"]
     common += [f"run.folder={output}", "tracking.backend=none", *arguments.overrides]
     rows = []
     for config, *learning_rates in arguments.run:

@@ -1,12 +1,13 @@
 """Examples per second of training: this project's loop, Hugging Face's Trainer, and the limit of the machine.
 
     python -m benchmarks.training_speed --texts FILE --output training_speed.json [--rows 2048] [--repeats 3]
+    python -m benchmarks.training_speed --texts FILE --backbone bundled:gemma-3-270m --lora 16 --rows 512
 
 All contenders have the same weights, rows, batches of 32 rows, optimizer settings and threads. They take turns in each repeat, each in a
 process of its own, so that noise of the machine affects all of them. Loading, tokenization and the first batches, which allocate memory,
-are not timed. The Trainer trains transformers' own model in three variants: padded to 128 tokens (as in its classification example),
-padded to the longest row of a batch, and also grouped by length. The limit is the time of the matrix products of the real tokens in that
-model at the speed of a large matrix product, which is measured between the contenders.
+are not timed. The Trainer trains transformers' own model, with `--lora` that with PEFT's adapters, in three variants: padded to 128 tokens
+(as in its classification example), padded to the longest row of a batch, and also grouped by length. The limit is the time of the matrix
+products of the real tokens in that model at the speed of a large matrix product, which is measured between the contenders.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -38,6 +40,7 @@ from emotion.errors import ConfigError, exit_on_error
 from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
+from emotion.modeling.lora import strip_adapters
 from emotion.tracking.efficiency import measure_peak_memory
 
 NUM_LABELS = 28
@@ -58,6 +61,8 @@ class Workload:
     settings: TrainingConfig
     model: Any
     tokenizer: Any
+    backbone: str
+    lora: LoraConfig
     parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds of this project's loop in `forward`, `backward`, `clipping`, `optimizer` and `all`."""
 
@@ -66,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--texts", required=True, help="file with a column `text`, or with the texts in its first column")
     parser.add_argument("--backbone", default="bundled:all-MiniLM-L6-v2")
+    parser.add_argument("--lora", type=int, default=0, metavar="R", help="train LoRA adapters of this rank instead of all weights")
     parser.add_argument("--rows", type=int, default=2_048)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens kept of a text (default: 128)")
@@ -99,7 +105,7 @@ def main() -> int:
 def measure_contender(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one contender in this process and return its results."""
     texts = read_texts(Path(arguments.texts), arguments.rows)
-    workload = build_workload(arguments.backbone, texts, arguments.batch_size, arguments.max_length)
+    workload = build_workload(arguments.backbone, arguments.lora, texts, arguments.batch_size, arguments.max_length)
     rate = CONTENDERS[arguments.contender](workload)
     return {
         "texts": len(workload.labels),
@@ -129,7 +135,7 @@ def compute_time_fractions(parts: dict[str, float]) -> dict[str, float]:
     return fractions | {"outside": 1 - sum(fractions.values())}
 
 
-def build_workload(backbone: str, texts: list[str], batch_size: int, max_length: int) -> Workload:
+def build_workload(backbone: str, lora_rank: int, texts: list[str], batch_size: int, max_length: int) -> Workload:
     """Return the workload of some texts.
 
     Raises: ConfigError for fewer texts than can be timed.
@@ -139,10 +145,11 @@ def build_workload(backbone: str, texts: list[str], batch_size: int, max_length:
         raise ConfigError(f"--rows: got {len(texts):,} different texts; at least {min_rows} are needed")
     label_set = LabelSet(tuple(f"label {column}" for column in range(NUM_LABELS)))
     set_seed(0)
-    model, tokenizer = build_model(ModelConfig(backbone), LoraConfig(), label_set, np.full(NUM_LABELS, 0.05))
+    lora = LoraConfig(lora_rank)
+    model, tokenizer = build_model(ModelConfig(backbone), lora, label_set, np.full(NUM_LABELS, 0.05))
     labels = np.random.default_rng(0).random((len(texts), NUM_LABELS)) < 0.05
     settings = TrainingConfig(per_device_batch_size=batch_size, learning_rate=1e-6, head_learning_rate=1e-6)
-    return Workload(tokenize(tokenizer, texts, max_length), labels, settings, model, tokenizer)
+    return Workload(tokenize(tokenizer, texts, max_length), labels, settings, model, tokenizer, backbone, lora)
 
 
 def count_min_rows(batch_size: int) -> int:
@@ -205,8 +212,7 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
     rows = [{"input_ids": work.tokens.token_ids[row], "labels": work.labels[row].astype(np.float32)} for row in range(num_rows)]
     settings, clock = work.settings, Clock()
     with tempfile.TemporaryDirectory() as folder:
-        work.model.save_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        model = load_for_trainer(work, folder)
         arguments = TrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
@@ -228,19 +234,35 @@ def run_trainer(work: Workload, padding: str = "longest", **options: Any) -> flo
     return (num_rows - WARMUP_STEPS * settings.per_device_batch_size) / clock.seconds
 
 
+def load_for_trainer(work: Workload, folder: str) -> Any:
+    """Return transformers' own model with the weights of the workload or, with LoRA, the same backbone with PEFT's adapters."""
+    if not work.lora.r:
+        work.model.save_pretrained(folder)
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+    plain = strip_adapters(work.model)
+    targets = sorted({name.rpartition(".")[2] for name, module in plain.named_modules() if hasattr(module, "lora_A")})
+    model = AutoModelForSequenceClassification.from_pretrained(plain.name_or_path, num_labels=NUM_LABELS, dtype=torch.float32)
+    model.config.pad_token_id = work.tokenizer.pad_token_id
+    model.config.problem_type = "multi_label_classification"
+    options = {"r": work.lora.r, "lora_alpha": work.lora.alpha, "lora_dropout": work.lora.dropout, "target_modules": targets}
+    return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", **options))
+
+
 def count_operations(work: Workload) -> float:
     """Return the floating-point operations of one epoch of transformers' own model on real tokens; this project's model needs fewer.
 
-    6 per weight and token (pooler and head: per weight and text), and in attention 12 per layer, hidden unit and pair of tokens.
+    6 per trained weight and token, 4 per frozen one (pooler and head: per weight and text), and in attention 12 per layer, hidden unit and
+    pair of tokens.
     """
     config, lengths = work.model.config, work.tokens.lengths.astype(float)
     weights = {
-        name: parameter.numel() for name, parameter in work.model.named_parameters() if parameter.ndim > 1 and "embeddings" not in name
+        name: (6 if parameter.requires_grad else 4) * parameter.numel()
+        for name, parameter in work.model.named_parameters()
+        if parameter.ndim > 1 and "embed" not in name
     }
-    weights_per_text = sum(count for name, count in weights.items() if "pooler" in name or "classifier" in name)
-    weights_per_token = sum(weights.values()) - weights_per_text
+    per_text = sum(count for name, count in weights.items() if any(part in name for part in ("pooler", "classifier", "score")))
     pairs = config.num_hidden_layers * config.hidden_size * (lengths**2).sum()
-    return float(6 * weights_per_token * lengths.sum() + 6 * weights_per_text * len(lengths) + 12 * pairs)
+    return float((sum(weights.values()) - per_text) * lengths.sum() + per_text * len(lengths) + 12 * pairs)
 
 
 def summarize(rates: dict[str, list[float]], operations_per_text: float, peak: float) -> list[dict[str, Any]]:
