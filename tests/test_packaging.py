@@ -19,7 +19,9 @@ EXTRAS = {
     "onnx": ("requirements-onnx.txt",),
     "backbones": ("requirements-backbones.txt",),
     "docs": ("requirements-docs.txt",),
-    "dev": ("requirements-onnx.txt", "requirements-dev.txt"),
+    "excel": ("requirements-excel.txt",),
+    "app": ("requirements-app.txt",),
+    "dev": ("requirements-onnx.txt", "requirements-excel.txt", "requirements-app.txt", "requirements-dev.txt"),
 }
 TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 

@@ -37,7 +37,7 @@ def test_run_folder_has_exactly_the_documented_files(tiny_run):
     names = ("README.md", "config.json", "emotion.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     model = {f"model/{name}" for name in names}
     top = {"config.yaml", "environment.json", "metrics.jsonl", "efficiency.json", "predictions/validation.parquet", "report/training.png"}
-    top.add(".lock")
+    top |= {".lock", "rows.parquet"}
     assert {name for name in files if not name.startswith(("report/test", "predictions/test"))} == report | model | top
     for path in (tiny_run / name for name in report if name.endswith(".png")):
         with Image.open(path) as plot:
@@ -135,10 +135,17 @@ def test_evaluate_reports_on_a_labelled_file(name, tiny_run, tmp_path):
     assert report["num_rows"] == 2
 
 
+def test_scoring_a_file_without_any_usable_row_ends_with_status_1(tiny_run, tmp_path):
+    path = tmp_path / "empty.csv"
+    path.write_text('id,text\n1,\n2," "\n')
+    result = run_script("evaluate.py", "--model", str(tiny_run / "model"), "--input", str(path), "--output", str(tmp_path / "scored.csv"))
+    assert result.returncode == 1 and "no row could be scored" in result.stderr, result.stderr
+
+
 OUTPUTS = {  # True: a file of scored rows; False: a folder for a report; None: refused
-    True: ("-", "a.csv", "A.CSV", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.zst", "a.b/c.d.csv", "new.v2.csv"),
+    True: ("-", "a.csv", "A.CSV", "a.jsonl", "a.parquet", "a.xlsx", "a.csv.gz", "a.jsonl.zst", "a.b/c.d.csv", "new.v2.csv"),
     False: ("out", "report-0.5", "run.v2", "a.csv/b", "2024.05.01", "folder.csv", "folder.tsv", "a.md"),
-    None: ("a.tsv", "a.txt", "a.json", "a.xlsx", "a.xls", "a.zip", "a.ndjson", "a.feather", "a.tsv.gz", "a.gz", "a.parquet.gz", "A.TSV"),
+    None: ("a.tsv", "a.txt", "a.json", "a.xls", "a.zip", "a.ndjson", "a.feather", "a.tsv.gz", "a.gz", "a.parquet.gz", "A.TSV"),
 }
 
 
@@ -149,7 +156,7 @@ def test_output_is_a_scored_file_a_folder_or_refused(output, expected, tmp_path,
         (tmp_path / name).mkdir()
     is_scored_file = runpy.run_path(str(ROOT / "evaluate.py"))["is_scored_file"]
     if expected is None:
-        with pytest.raises(DataError, match=r"allowed are \.csv, \.jsonl, \.parquet; \.csv and \.jsonl also with \.gz or \.zst"):
+        with pytest.raises(DataError, match=r"allowed are \.csv, \.jsonl, \.parquet, \.xlsx; \.csv and \.jsonl also with \.gz or \.zst"):
             is_scored_file(output)
     else:
         assert is_scored_file(output) is expected
@@ -229,7 +236,7 @@ MISTAKES = {
     "evaluate: a length": (["evaluate.py", "data.max_length=8"], "data.max_length=8: has no effect here"),
     "evaluate: bad rows of a scored file": (
         ["evaluate.py", "--input", "a.csv", "--output", "o.csv", "data.on_bad_row=skip"],
-        "has no effect here; allowed are data.label_column, data.label_columns, data.label_delimiter, data.max_line_length, data.text_",
+        "data.on_bad_row=skip: has no effect here; allowed are data.encoding, data.escape",
     ),
     "evaluate: threshold": (["evaluate.py", "--threshold", "1"], "must be in (0, 1)"),
     "evaluate: a file without a folder for its report": (["evaluate.py", "--input", "a.csv"], "give --output FOLDER too"),
@@ -238,7 +245,7 @@ MISTAKES = {
     "export: no task": (["export.py", "--model", "runs/none"], "give one of --verify, --merge FOLDER, --onnx, --refit, --push USER/NAME"),
     "export: two tasks": (["export.py", "--onnx", "--verify"], "got --verify and --onnx"),
     "export: int8 without onnx": (["export.py", "--verify", "--int8"], "--int8: is an option of --onnx, got --verify"),
-    "export: dry run without push": (["export.py", "--onnx", "--dry-run"], "--dry-run: is an option of --push, got --onnx"),
+    "export: dry run without push": (["export.py", "--onnx", "--dry-run"], "--dry-run: is an option of --push or --push-space, got --onnx"),
     "export: merge into an existing folder": (["export.py", "--merge", "configs"], "exists already"),
     "train: longer than the positions": (["train.py", "--config", "configs/quickstart.yaml", "data.max_length=600"], "at most 512 tokens"),
     "infer: no such model": (["infer.py", "--model", "./none", "--text", "a"], "no such folder"),
