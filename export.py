@@ -3,11 +3,12 @@
     python export.py --model runs/NAME --verify
     python export.py --model runs/NAME --merge FOLDER
     python export.py --model runs/NAME --onnx [--int8]
+    python export.py --model runs/NAME --half FOLDER
     python export.py --model runs/NAME --refit decision.maximize=micro_f1
     python export.py --model runs/NAME --push USER/NAME [--dry-run]
     python export.py --model runs/NAME --push-space USER/NAME [--dry-run]
 
-model + labelled rows -> table of how closely its variants agree, a merged model, or an ONNX graph.
+model + labelled rows -> table of how closely its variants agree, a merged or smaller model, or an ONNX graph.
 run -> a model with another decision rule, or a repository or a Space on the Hub.
 """
 
@@ -41,6 +42,8 @@ def main() -> int:
         return refit(find_run(run, "--refit"), arguments.overrides)
     if arguments.onnx:
         return export(arguments, model, run)
+    if arguments.half is not None:
+        return halve(arguments, model, find_run(run, "--half"))
     return verify(arguments, model, run)
 
 
@@ -98,6 +101,18 @@ def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     return 0
 
 
+def halve(arguments: argparse.Namespace, model: str, run: "RunFolder") -> int:
+    """Write the model with float16 weights to another folder."""
+    from emotion.export.half import write_half
+
+    rows, rows_name = read_rows(arguments, model, run)
+    changed = write_half(run, rows.examples, Path(arguments.half))
+    changes = f"a logit changes by at most {changed['logit_difference']:.4f}, {changed['num_flipped']:,} decisions flip"
+    summary = f"on {len(rows.examples):,} rows ({rows_name}), on which the thresholds were fitted again, {changes}"
+    print_message(f"{arguments.half}: {changed['size'] / 1e6:.1f} MB; {summary}", sys.stdout)
+    return 0
+
+
 def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> int:
     """Compare the variants of the model, after merging it if asked, and write the table into its card; return 1 if a bound is exceeded."""
     from emotion.export.merging import write_merged
@@ -150,6 +165,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
     add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")
     add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
+    add("--half", metavar="FOLDER", help="write a full model with float16 weights, and fit its decision rule again")
     add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
     add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
     add(
@@ -162,19 +178,22 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", metavar="FILE", help="a labelled file to compare on instead of a split")
     add("overrides", nargs="*", metavar="section.key=value", help="data.* says how to read the rows, decision.* what to refit")
     arguments = parser.parse_intermixed_args()
-    tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--refit": arguments.refit}
+    tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--half": arguments.half, "--refit": arguments.refit}
     tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}
     given = [name for name, value in tasks.items() if value]
     if arguments.verify and given != ["--merge"]:  # which verifies in any case
         given.insert(0, "--verify")
     if len(given) != 1:
-        choices = "--verify, --merge FOLDER, --onnx, --refit, --push USER/NAME, --push-space USER/NAME"
+        choices = "--verify, --merge FOLDER, --onnx, --half FOLDER, --refit, --push USER/NAME, --push-space USER/NAME"
         raise ConfigError(f"give one of {choices}; got {' and '.join(given) or 'none'}")
     for option, allowed in (("int8", ["--onnx"]), ("dry_run", ["--push", "--push-space"])):
         if getattr(arguments, option) and given[0] not in allowed:
             raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")
-    if arguments.merge is not None and Path(arguments.merge).exists():
-        raise ConfigError(f"--merge {arguments.merge}: exists already; choose another folder")
+    if arguments.half is not None and (arguments.split == "test" or arguments.input):
+        raise ConfigError("--half: fits the decision rule on the validation rows of the run; leave out --split and --input")
+    for option, folder in (("--merge", arguments.merge), ("--half", arguments.half)):
+        if folder is not None and Path(folder).exists():
+            raise ConfigError(f"{option} {folder}: exists already; choose another folder")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export.py runs in a single process; start it without a launcher")
     return arguments

@@ -242,7 +242,7 @@ MISTAKES = {
     "evaluate: a file without a folder for its report": (["evaluate.py", "--input", "a.csv"], "give --output FOLDER too"),
     "evaluate: two files for one report": (["evaluate.py", "--input", "a.csv", "b.csv", "--output", "out"], "got 2; to score files give"),
     "export: no such model": (["export.py", "--model", "runs/none", "--verify"], "no such folder"),
-    "export: no task": (["export.py", "--model", "runs/none"], "give one of --verify, --merge FOLDER, --onnx, --refit, --push USER/NAME"),
+    "export: no task": (["export.py", "--model", "runs/none"], "give one of --verify, --merge FOLDER, --onnx, --half FOLDER, --refit"),
     "export: two tasks": (["export.py", "--onnx", "--verify"], "got --verify and --onnx"),
     "export: int8 without onnx": (["export.py", "--verify", "--int8"], "--int8: is an option of --onnx, got --verify"),
     "export: dry run without push": (["export.py", "--onnx", "--dry-run"], "--dry-run: is an option of --push or --push-space, got --onnx"),

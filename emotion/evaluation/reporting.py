@@ -8,6 +8,7 @@ import pandas as pd
 
 from emotion.evaluation import metrics, plots
 from emotion.evaluation.decision import DecisionRule, default_rule
+from emotion.evaluation.fonts import use_fonts
 from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
@@ -52,14 +53,14 @@ def write_report(
     names, num_hidden = [label_set.names[column] for column in drawn], len(label_set) - len(drawn)
     mask = None if is_judged is None else is_judged[:, drawn]
     columns = list(metrics.list_judged_columns(labels[:, drawn], probabilities[:, drawn], mask))
-    thresholds = [rule.thresholds[column] for column in drawn]
-    plots.plot_precision_recall(columns, matrices[drawn], names, folder / "precision_recall.png", num_hidden)
-    plots.plot_thresholds(columns, thresholds, names, folder / "thresholds.png", num_hidden)
-    plots.plot_reliability(labels[is_judged].ravel(), probabilities[is_judged].ravel(), folder / "reliability.png")
-    macro_f1 = report["at_decision_rule"]["macro_f1"]
-    plots.plot_label_f1([per_label[column] for column in drawn], macro_f1, folder / "label_f1.png", num_hidden)
-    plots.plot_confusion_matrices(matrices[drawn], names, folder / "confusion_matrices.png", num_hidden)
-    plots.plot_co_occurrence(labels[:, drawn], predictions[:, drawn], names, folder / "co_occurrence.png", num_hidden)
+    thresholds, macro_f1 = [rule.thresholds[column] for column in drawn], report["at_decision_rule"]["macro_f1"]
+    with use_fonts(names):
+        plots.plot_precision_recall(columns, matrices[drawn], names, folder / "precision_recall.png", num_hidden)
+        plots.plot_thresholds(columns, thresholds, names, folder / "thresholds.png", num_hidden)
+        plots.plot_reliability(labels[is_judged].ravel(), probabilities[is_judged].ravel(), folder / "reliability.png")
+        plots.plot_label_f1([per_label[column] for column in drawn], macro_f1, folder / "label_f1.png", num_hidden)
+        plots.plot_confusion_matrices(matrices[drawn], names, folder / "confusion_matrices.png", num_hidden)
+        plots.plot_co_occurrence(labels[:, drawn], predictions[:, drawn], names, folder / "co_occurrence.png", num_hidden)
     return report | {"per_label": per_label}
 
 

@@ -36,18 +36,20 @@ class NumpyPredictor(TorchFreePredictor):
     def load(cls, location: str) -> "NumpyPredictor":
         """Return the predictor of a run folder or model folder.
 
-        Raises: ModelError if it is not a full float32 model of a supported family, or its files are damaged.
+        Raises: ModelError if it is not a full model of a supported family in float32 or float16, or its files are damaged.
         """
         from safetensors.numpy import load_file
 
         folder = Path(find_model_folder(location))
         if not is_numpy_supported(folder):
-            raise ModelError(f"{location}: --backend numpy supports full BERT and DistilBERT classifiers in float32; use --backend torch")
+            raise ModelError(
+                f"{location}: --backend numpy supports full BERT and DistilBERT classifiers in float32 or float16; use --backend torch"
+            )
         sidecar, rule = read_sidecar(str(folder))
         config, label_set = read_config(folder), LabelSet(sidecar.labels)
         check_values(config, {"pad_token_id": PAD_TOKEN_ID}, f"{folder}/config.json: ", REMEDY)
         try:
-            weights = load_file(folder / WEIGHTS)
+            weights = {name: value.astype(np.float32, copy=False) for name, value in load_file(folder / WEIGHTS).items()}
             label_set.check_outputs(len(weights["classifier.bias"]), str(folder))
             tokenizer = load_tokenizer(folder, sidecar.max_length)
             predictor = cls(tokenizer, label_set, rule, sidecar, "numpy", config["pad_token_id"], weights, config)
@@ -117,7 +119,7 @@ def gelu(values: np.ndarray) -> np.ndarray:
 
 
 def is_numpy_supported(folder: Path) -> bool:
-    """Return whether a model folder holds a full float32 model of a supported family, with all files needed to run it in numpy."""
+    """Return whether a folder holds a full model of a supported family, in float32 or float16, with all files needed to run it in numpy."""
     if not all((folder / name).is_file() for name in (SIDECAR, "config.json", WEIGHTS, TOKENIZER)):
         return False
     try:
@@ -125,5 +127,5 @@ def is_numpy_supported(folder: Path) -> bool:
     except ModelError:
         return False  # loading with torch reports what is wrong with it
     family = find_family(config)
-    is_float32 = config.get("dtype", config.get("torch_dtype")) == "float32"
-    return family is not None and is_float32 and config.get(family.activation) == "gelu"
+    has_dtype = config.get("dtype", config.get("torch_dtype")) in ("float32", "float16")
+    return family is not None and has_dtype and config.get(family.activation) == "gelu"

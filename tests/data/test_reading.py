@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion.config import load_config
+from emotion.config import DataConfig, load_config
 from emotion.data.reading import read_dataset, read_examples
 from emotion.errors import DataError
 from emotion.labels import LabelSet
@@ -289,3 +289,16 @@ def test_label_names_beside_columns_of_other_names_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,0,1\n" + "".join(f"text {number},{number % 2},1\n" for number in range(40)))
     with pytest.raises(DataError, match=r"data.label_names=joy,anger: has no effect beside the 0/1 columns 0, 1"):
         read(f"data.train={tmp_path / 'a.csv'}", f"data.validation={tmp_path / 'a.csv'}", "data.label_names=joy,anger")
+
+
+def test_a_setting_of_a_split_that_the_data_has_is_said_to_have_no_effect(tmp_path):
+    rows = "text,labels\n" + "".join(f"text {number},{'joy' if number % 2 else 'anger'}\n" for number in range(40))
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.csv").write_text(rows.replace("text ", f"{name} "))
+    messages = read_dataset(DataConfig(source=str(tmp_path), validation_fraction=0.3, split_seed=5)).messages
+    assert [message for message in messages if "no effect" in message] == [
+        "data.validation_fraction=0.3 has no effect: these rows are not split off",
+        "data.split_seed=5 has no effect: these rows are not split off",
+    ]
+    single = DataConfig(source=str(tmp_path / "train.csv"), validation_fraction=0.3, test_fraction=0.2, split_seed=5)
+    assert not any("no effect" in message for message in read_dataset(single).messages)

@@ -66,7 +66,7 @@ def test_auto_uses_torch_for_other_models_and_for_many_texts(tiny_backbones, tmp
     assert load_predictor(str(adapter), "auto", is_brief=True).backend_name == "torch on cpu"
     assert load_predictor(str(encoder), "auto").backend_name == "torch on cpu"
     assert load_predictor(str(encoder), "auto", is_brief=True).backend_name == "numpy"
-    with pytest.raises(ModelError, match="--backend numpy supports full BERT and DistilBERT classifiers in float32"):
+    with pytest.raises(ModelError, match="--backend numpy supports full BERT and DistilBERT classifiers in float32 or float16"):
         load_predictor(str(decoder), "numpy")
 
 
@@ -74,7 +74,7 @@ def test_other_configs_are_not_supported(tiny_backbones, tmp_path):
     folder = save(tiny_backbones["bert"], tmp_path / "model")
     config = folder / "config.json"
     values = json.loads(config.read_text())
-    for change in ({"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}, {"dtype": "float16"}):
+    for change in ({"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}, {"dtype": "bfloat16"}):
         config.write_text(json.dumps(values | change))
         assert not is_numpy_supported(folder)
     config.write_text("{")

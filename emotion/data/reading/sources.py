@@ -227,6 +227,11 @@ def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
         dataset.splits["train"], dataset.splits[split] = examples.take(kept), examples.take(taken)
         dataset.messages.append(f"{split}: {len(taken):,} rows split off, stratified by label (seed {config.split_seed})")
         rest -= fraction
+    used = {f"{split}_fraction" for split in fractions} | ({"split_seed"} if fractions or config.train_fraction < 1 else set())
+    for name in ("validation_fraction", "test_fraction", "split_seed"):
+        value = getattr(config, name)
+        if name not in used and value != getattr(DataConfig, name):
+            dataset.messages.append(f"data.{name}={value} has no effect: these rows are not split off")
 
 
 def _describe_rows(splits: dict[str, Examples]) -> list[str]:

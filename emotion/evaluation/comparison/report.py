@@ -26,6 +26,7 @@ from emotion.evaluation.comparison.costs import Cost, compute_cost, find_scaling
 from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, escape_markdown, write_document
 from emotion.evaluation.comparison.failures import make_slices, rank_confusions, rank_errors, score_slice
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
+from emotion.evaluation.fonts import use_fonts
 
 SLICE_METRIC = "jaccard_samples"
 """Unlike F1, it is also meaningful on rows without a gold label."""
@@ -53,15 +54,16 @@ def write_comparison(
     costs = [compute_cost(model) for model in models]
     ranked = rank_models(models)
     conclusion = conclude(models, differences.get(MAIN_METRIC, []), costs)
-    sections = [
-        Section("Conclusion", [Paragraph(" ".join(conclusion))]),
-        _report_accuracy(folder, ranked),
-        *([_report_differences(folder, ranked, differences)] if differences else []),
-        _report_costs(folder, costs, price_per_hour),
-        *_report_scaling(folder, models),
-        _report_failures(ranked, texts, quote_texts),
-        Section("Runs", [_list_runs(models)]),
-    ]
+    with use_fonts([*runs[0].label_set.names, *(model.name for model in models)]):
+        sections = [
+            Section("Conclusion", [Paragraph(" ".join(conclusion))]),
+            _report_accuracy(folder, ranked),
+            *([_report_differences(folder, ranked, differences)] if differences else []),
+            _report_costs(folder, costs, price_per_hour),
+            *_report_scaling(folder, models),
+            _report_failures(ranked, texts, quote_texts),
+            Section("Runs", [_list_runs(models)]),
+        ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     write_document(folder, f"{count} on {len(runs[0].ids):,} test rows", sections)
     return conclusion

@@ -1,0 +1,29 @@
+"""Fonts are chosen for the characters of label names."""
+
+import matplotlib
+import pytest
+from matplotlib import font_manager
+
+from emotion.evaluation import fonts
+
+
+def test_names_of_the_default_font_change_nothing(capsys):
+    before = list(matplotlib.rcParams["font.family"])
+    with fonts.use_fonts(["joy", "gêne", "радость"]):
+        assert matplotlib.rcParams["font.family"] == before
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_an_installed_font_is_used_for_the_characters_that_the_default_lacks(is_installed, monkeypatch, capsys):
+    characters = {"default": set("joy"), "sans": {"愤", "怒"}, "serif": {"愤", "怒", "غ"}}
+    monkeypatch.setattr(fonts, "_list_characters", lambda path: characters.get(path, characters["default"]))
+    entries = [
+        font_manager.FontEntry(fname=name, name=f"A {name}", style="normal", weight=400) for name in ("serif", "sans") if is_installed
+    ]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
+    with fonts.use_fonts(["joy", "愤怒", "غ", "\u200b"]):
+        families = matplotlib.rcParams["font.family"]
+        assert families[-2:] == ["A sans", "A serif"] if is_installed else "A sans" not in families
+    message = capsys.readouterr().err
+    assert message == "" if is_installed else "figures: no installed font can draw غ 怒 愤; install one that has them" in message

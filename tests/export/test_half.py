@@ -1,0 +1,77 @@
+"""A model with float16 weights gives the same answers, in torch, numpy and a plain pipeline."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from emotion.inference.numpy_predictor import NumpyPredictor
+from emotion.inference.predictor import Predictor
+from emotion.tracking.run_folder import RunFolder
+from tests.conftest import run_script
+
+TEXTS = ["I love it", "This is awful, I am so angry", "ok"]
+
+
+@pytest.fixture(scope="module")
+def half(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("half") / "model"
+    result = run_script("export.py", "--model", str(tiny_run), "--half", str(folder))
+    assert result.returncode == 0 and "MB; on " in result.stdout, result.stderr
+    return folder
+
+
+def test_weights_take_half_the_bytes_and_the_config_says_so(half, tiny_run):
+    weights, full = (load_file(folder / "model.safetensors") for folder in (half, tiny_run / "model"))
+    assert len(weights) > 20 and {value.dtype for value in weights.values()} == {np.dtype(np.float16)}
+    assert sum(value.nbytes for value in weights.values()) * 2 == sum(value.nbytes for value in full.values())
+    assert json.loads((half / "config.json").read_text())["dtype"] == "float16"
+
+
+def test_answers_are_those_of_the_full_model_up_to_rounding(half, tiny_run):
+    expected = Predictor.load(str(tiny_run)).predict(TEXTS)
+    torch_answers, numpy_answers = Predictor.load(str(half)).predict(TEXTS), NumpyPredictor.load(str(half)).predict(TEXTS)
+    np.testing.assert_allclose(torch_answers, expected, atol=5e-3)
+    np.testing.assert_allclose(numpy_answers, torch_answers, atol=1e-5)
+    assert np.abs(torch_answers - expected).max() > 0
+
+
+def test_a_plain_pipeline_gives_the_same_probabilities(half):
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=str(half), top_k=None)
+    scores = {row["label"]: row["score"] for row in classify(TEXTS[:1])[0]}
+    predictor = Predictor.load(str(half))
+    found = [scores[name] for name in predictor.label_set.names]
+    np.testing.assert_allclose(found, predictor.predict(TEXTS[:1])[0], atol=5e-3)
+
+
+def test_the_rule_is_that_of_the_smaller_model_and_its_validation_rows_are_kept(half, tiny_run):
+    stored, before = RunFolder(half).read_predictions("validation"), RunFolder(tiny_run).read_predictions("validation")
+    assert stored.ids == before.ids and np.array_equal(stored.labels, before.labels)
+    np.testing.assert_allclose(stored.probabilities, before.probabilities, atol=5e-3)
+    report = json.loads((half / "report" / "validation" / "metrics.json").read_text())
+    assert report["decision"]["thresholds"] == list(Predictor.load(str(half)).rule.thresholds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--half", "configs"], "--half configs: exists already; choose another folder"),
+        (
+            ["--half", "new", "--split", "test"],
+            "--half: fits the decision rule on the validation rows of the run; leave out --split and --input",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(options, message, tiny_run):
+    result = run_script("export.py", "--model", str(tiny_run), *options)
+    assert result.returncode == 2 and result.stderr.splitlines()[-1] == f"error: {message}"
+
+
+def test_a_model_in_another_place_is_refused(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "moved")
+    result = run_script("export.py", "--model", str(tmp_path / "moved"), "--half", str(tmp_path / "half"))
+    assert result.returncode == 2 and "--half: the model is not in a run folder" in result.stderr
