@@ -19,7 +19,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from emotion.errors import ConfigError, exit_on_error
+from emotion.errors import ConfigError, DataError, exit_on_error
 from emotion.text import print_message
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
@@ -75,6 +75,8 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     examples = rows.examples
     for message in [*rows.messages, *rows.notes]:
         print_message(f"data: {message}")
+    if not examples.labels.any():
+        raise DataError(f"{file or split}: none of its {len(examples):,} rows has a gold label of the model, so there is nothing to judge")
     predictor = Predictor.load(model)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")

@@ -83,8 +83,8 @@ def describe(result: tuple[Any, str], path: Path, pattern: re.Pattern[str]) -> s
     status, output = result
     lines = [line.strip() for line in output.replace("\r", "\n").splitlines()]
     if status not in (0, None):
-        errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
-        said = [f"refused: {errors[0] if errors else lines[-1] if lines else ''}"]
+        error = output.partition("error: ")[2].strip().splitlines()
+        said = [f"refused: {' '.join(map(str.strip, error[:2] if error and error[0].endswith(':') else error[:1]))}"]
     else:
         found = [" ".join(match.groups()) for line in lines if (match := pattern.search(line))]
         said = [text for text in found if not any(part in text for part in LEFT_OUT)]

@@ -151,10 +151,10 @@ def build_model_tab(handlers: Handlers, model: Any, page: Any) -> None:
     """Add the card, the scores and the pictures."""
     with gr.Row():
         with gr.Column(scale=6, min_width=300):
-            scores, labels = gr.HTML(elem_id="scores"), gr.HTML(elem_id="label-scores")
+            scores = gr.HTML(elem_id="scores")
         with gr.Column(scale=5, min_width=300):
             card = gr.Markdown(elem_id="card")
-    figures, comparison = gr.HTML(elem_id="figures"), gr.HTML(elem_id="comparison")
+    labels, figures, comparison = gr.HTML(elem_id="label-scores"), gr.HTML(elem_id="figures"), gr.HTML(elem_id="comparison")
     gr.on(
         [model.change, page.load],
         handlers.show_model,

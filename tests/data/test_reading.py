@@ -302,3 +302,10 @@ def test_a_setting_of_a_split_that_the_data_has_is_said_to_have_no_effect(tmp_pa
     ]
     single = DataConfig(source=str(tmp_path / "train.csv"), validation_fraction=0.3, test_fraction=0.2, split_seed=5)
     assert not any("no effect" in message for message in read_dataset(single).messages)
+
+
+def test_a_split_that_was_drawn_without_any_label_is_refused(tmp_path):
+    rows = "text,anger,joy\n" + "".join(f"text {number},{int(number == 3)},0\n" for number in range(60))
+    (tmp_path / "few.csv").write_text(rows)
+    with pytest.raises(DataError, match=r"(train|validation): none of its \d+ rows has a label, which training needs"):
+        read_dataset(DataConfig(source=str(tmp_path / "few.csv")))

@@ -110,6 +110,10 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     if not is_split:
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
+    for split in ("train", "validation"):  # of few labels, a split that was drawn may have none
+        if len(dataset[split]) and not dataset[split].labels.any():
+            remedy = f"add rows with labels, or give the split with data.{split}=FILE"
+            raise DataError(f"{split}: none of its {len(dataset[split]):,} rows has a label, which training needs; {remedy}")
     if config.train_fraction < 1:
         rows = dataset["train"]
         kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed)
