@@ -45,7 +45,7 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
     page, address = serve(models, folder, arguments.host, arguments.port, arguments.share, arguments.uploads is not None)
     print(f"{address}  (ready after {time.perf_counter() - started:.1f} s; stop with Ctrl-C)", flush=True)
     try:
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # not the handler of SIGINT: a background job ignores that
         threading.Event().wait()
     except KeyboardInterrupt:
         pass  # the usual end

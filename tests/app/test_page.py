@@ -103,8 +103,8 @@ def test_examples_and_two_models_side_by_side(visit, model):
     opened = visit()
     for name, text in EXAMPLES.items():
         opened.page.get_by_role("button", name=name, exact=True).click()
+        opened.page.wait_for_function("text => document.querySelector('#text textarea').value === text", arg=text)
         opened.wait_for_labels(list_given(model, text))
-        assert opened.text.input_value() == text
     opened.page.get_by_label("Beside it").click()
     opened.page.get_by_role("option", name="other").click()
     opened.page.locator("#answers section").nth(1).wait_for()

@@ -80,7 +80,10 @@ def test_pushed_space_answers_in_an_empty_folder(tiny_run, model, tmp_path, with
         assert counts["num_rows"] == 2 and counts["num_bad"] == 1 and len(files) == 2
     finally:
         server.terminate()
-        server.wait()
+        try:
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
 
 
 @pytest.mark.slow
