@@ -88,8 +88,12 @@ def list_ngrams(text: str) -> list[str]:
     return list(dict.fromkeys(words)) + list(dict.fromkeys(pairs))
 
 
-def fit_baseline(texts: list[str], labels: np.ndarray, max_length: int, seed: int) -> tuple[TfidfClassifier, NgramTokenizer]:
+def fit_baseline(
+    texts: list[str], labels: np.ndarray, max_length: int, seed: int, is_judged: np.ndarray | None = None
+) -> tuple[TfidfClassifier, NgramTokenizer]:
     """Return the model fitted to training texts and labels, bool (n, L), and its tokenizer.
+
+    `is_judged`, bool (n, L), says which labels were annotated, None if all were: each label is fitted to the rows in which it was.
 
     Raises: DataError if no n-gram occurs in two texts.
     """
@@ -111,7 +115,8 @@ def fit_baseline(texts: list[str], labels: np.ndarray, max_length: int, seed: in
     with torch.no_grad():
         model.idf.copy_(torch.from_numpy(idf))
         for label, gold in enumerate(labels.T):
-            weights, bias = _fit_label(features, gold, seed)
+            rows = None if is_judged is None else np.flatnonzero(is_judged[:, label])
+            weights, bias = _fit_label(features, gold, seed) if rows is None else _fit_label(features[rows], gold[rows], seed)
             model.head.weight[label] = torch.from_numpy(weights)
             model.head.bias[label] = bias
     return model.eval(), tokenizer
@@ -137,7 +142,7 @@ def _fit_label(features: Any, gold: np.ndarray, seed: int) -> tuple[np.ndarray, 
     from sklearn.linear_model import LogisticRegression
 
     if gold.all() or not gold.any():
-        frequency = gold.mean()
+        frequency = gold.mean() if len(gold) else 0.0
         return np.zeros(features.shape[1]), float(np.log((frequency + SMOOTHING) / (1 - frequency + SMOOTHING)))
     fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold)
     return fitted.coef_[0], float(fitted.intercept_[0])

@@ -27,7 +27,7 @@ def score_reference(train: Examples, validation: Examples, rows: Examples, decis
     if train.labels.size > MAX_CELLS or len(validation) == 0:
         return None
     try:
-        model, tokenizer = fit_baseline(train.texts, train.labels, MAX_LENGTH, seed=0)
+        model, tokenizer = fit_baseline(train.texts, train.labels, MAX_LENGTH, seed=0, is_judged=train.is_judged)
     except DataError:
         return None
 

@@ -27,6 +27,20 @@ def test_ngrams_are_words_and_signs_then_pairs_without_repetition():
     assert list_ngrams("So so GOOD!") == ["so", "good", "!", "so so", "so good", "good !"]
 
 
+def test_each_label_is_fitted_to_the_rows_in_which_it_was_annotated():
+    train = read_dataset(DATA)["train"]
+    labels, is_judged = train.labels[:, :2].copy(), np.ones((len(train), 2), dtype=bool)
+    is_judged[::2, 1] = False
+    model, tokenizer = fit_baseline(train.texts, labels & is_judged, 512, seed=0, is_judged=is_judged)
+    whole, _ = fit_baseline(train.texts, labels, 512, seed=0)
+    noise = labels.copy()
+    noise[::2, 1] = ~labels[::2, 1]  # what stands where nobody judged has no influence
+    again, _ = fit_baseline(train.texts, noise, 512, seed=0, is_judged=is_judged)
+    weights = model.head.weight.detach()
+    assert torch.equal(weights, again.head.weight.detach()) and len(tokenizer.ngrams) > 100
+    assert torch.equal(weights[0], whole.head.weight[0]) and not torch.equal(weights[1], whole.head.weight[1])
+
+
 def test_logits_equal_those_of_scikit_learn():
     train, test = (read_dataset(DATA)[split] for split in ("train", "test"))
     labels = train.labels[:, :3].copy()
