@@ -95,9 +95,7 @@ def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     rows, rows_name = read_rows(arguments, model, run)
     examples = rows.examples
     agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
-    changes = f"macro-F1 changes by {agreement.macro_f1_difference:.4f}, a logit by at most {agreement.logit_difference:.4f}"
-    summary = f"on {len(examples):,} rows ({rows_name}) {changes}, {agreement.num_flipped:,} decisions flip"
-    print_message(f"{find_model_folder(model)}/onnx: {summary}", sys.stdout)
+    print_message(f"{find_model_folder(model)}/onnx: {agreement.describe(rows_name)}", sys.stdout)
     return 0
 
 
@@ -106,10 +104,8 @@ def halve(arguments: argparse.Namespace, model: str, run: "RunFolder") -> int:
     from emotion.export.half import write_half
 
     rows, rows_name = read_rows(arguments, model, run)
-    changed = write_half(run, rows.examples, Path(arguments.half))
-    changes = f"a logit changes by at most {changed['logit_difference']:.4f}, {changed['num_flipped']:,} decisions flip"
-    summary = f"on {len(rows.examples):,} rows ({rows_name}), on which the thresholds were fitted again, {changes}"
-    print_message(f"{arguments.half}: {changed['size'] / 1e6:.1f} MB; {summary}", sys.stdout)
+    agreement = write_half(run, rows.examples, Path(arguments.half))
+    print_message(f"{arguments.half}: {agreement.describe(rows_name)}; its thresholds were then fitted again on them", sys.stdout)
     return 0
 
 

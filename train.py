@@ -31,7 +31,8 @@ with exit_on_error():  # imports take seconds, in which Ctrl-C prints one line t
     from emotion.tracking.trackers import choose_backend
     from emotion.training.baseline_run import fit_baseline_run
     from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
-    from emotion.training.run import Run, open_runs
+    from emotion.training.run import Run
+    from emotion.training.stages import open_runs
 
 
 def main() -> int:

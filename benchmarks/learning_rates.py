@@ -9,13 +9,12 @@ split. The test split is not read. Finished runs in `--output` are kept, and an 
 
 import argparse
 import json
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study import call
 from emotion.config import DataConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError, exit_on_error
@@ -44,9 +43,7 @@ def main() -> int:
         for learning_rate in learning_rates:
             name = f"{Path(config).stem}-{learning_rate}"
             settings = [*common, f"training.learning_rate={learning_rate}", f"run.name={name}"]
-            command = [sys.executable, "train.py", "--config", config, "--resume", *settings]
-            print(shlex.join(command), file=sys.stderr, flush=True)
-            subprocess.run(command, check=True)
+            call("train.py", "--config", config, "--resume", *settings)
             rows.append({"config": Path(config).stem, "learning_rate": float(learning_rate)} | read_scores(output / name))
             write_json(output / "learning_rates.json", rows)
     print("| config | learning rate | " + " | ".join(METRICS) + " |\n|" + "---|" * (len(METRICS) + 2))

@@ -22,6 +22,15 @@ def fold_name(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
+def find_lookalikes(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two different names that `fold_name` makes equal, or None."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(fold_name(name), name)) != name:
+            return other, name
+    return None
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """The ordered label names of a dataset; column `i` of every label array belongs to `names[i]`."""

@@ -3,10 +3,13 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1; line and paragraph separators; overrides of the direction; lone surrogates, which no stream can encode."""
+MAX_NAMES_SHOWN = 10
+"""Number of names that a message lists."""
 
 
 def is_writable_text(value: Any) -> bool:
@@ -22,6 +25,13 @@ def escape_controls(text: str) -> str:
 def describe_error(error: Exception, max_length: int = 200) -> str:
     """Return the message of a library's error on one line, or its type if there is none."""
     return " ".join(str(error).split())[:max_length] or type(error).__name__
+
+
+def format_names(names: Iterable[str]) -> str:
+    """Return the first names, quoted, as a part of a sentence, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(map(repr, names[:MAX_NAMES_SHOWN]))
+    return shown if len(names) <= MAX_NAMES_SHOWN else f"{shown} and {len(names) - MAX_NAMES_SHOWN} more"
 
 
 def print_message(message: str, stream: TextIO | None = None) -> None:

@@ -1,10 +1,9 @@
-"""Which settings have an effect only beside others: one that is given on the command line takes effect or is refused.
+"""Settings that have an effect only together with others: one that is given on the command line takes effect or is refused.
 
 A YAML file may hold settings that have no effect, as the `config.yaml` of a run folder holds all of them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from emotion.config.settings import BASELINE, Config
 
@@ -63,13 +62,8 @@ def find_ineffective(config: Config, overrides: Sequence[str]) -> list[str]:
     problems, defaults = [], Config()
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if key in NEEDS and _get(config, key) != _get(defaults, key):
+        if key in NEEDS and config.get(key) != defaults.get(key):
             needed, is_met = NEEDS[key]
             if not is_met(config):
                 problems.append(f"{override}: has no effect; it needs {needed}")
     return problems
-
-
-def _get(config: Config, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

@@ -225,7 +225,7 @@ def _list_texts(config: Config) -> list[tuple[str, str]]:
 
 def _check_bounds(config: Config) -> list[str]:
     """Return a problem for each value out of its bounds."""
-    values = {key: _get_value(config, key) for key in BOUNDS}
+    values = {key: config.get(key) for key in BOUNDS}
     return [f"{key}={values[key]!r}: must be {bound}" for key, (bound, is_allowed) in BOUNDS.items() if not is_allowed(values[key])]
 
 
@@ -245,8 +245,3 @@ def _check_combinations(config: Config) -> list[str]:
         remedy = "set distillation.teachers=null and distillation.num_teachers=0"
         problems.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")
     return problems
-
-
-def _get_value(config: Config, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

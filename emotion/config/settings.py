@@ -226,6 +226,11 @@ class Config:
     hub: HubConfig = field(default_factory=HubConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def get(self, key: str) -> Any:
+        """Return the value of a setting, given as `section.key`."""
+        section, _, name = key.partition(".")
+        return getattr(getattr(self, section), name)
+
 
 def _is_encoding(name: str) -> bool:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.data.reading.sources import Dataset, Examples
+from emotion.data.reading import Dataset, Examples
 from emotion.data.splitting import normalize_text
 from emotion.files import atomic_write
 from emotion.labels import LabelSet

@@ -5,63 +5,58 @@ Rounding moves logits a little, so the decision rule is fitted again on the vali
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from scipy.special import logit
+from scipy.special import expit
 
 from emotion.config import BASELINE
-from emotion.data.reading.sources import Examples
+from emotion.data.reading import Examples
 from emotion.errors import ModelError
 from emotion.evaluation.decision import refit_rule
 from emotion.evaluation.reporting import write_report
-from emotion.export.model_card import write_card
+from emotion.export.refit import store_rule
+from emotion.export.verification import MAX_LOGIT_DIFFERENCE, Agreement, compare_logits
 from emotion.files import atomic_write
-from emotion.inference.model_folder import write_sidecar
 from emotion.inference.numpy_predictor import WEIGHTS
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import read_sidecar
 from emotion.tracking.run_folder import RunFolder
 
 
-def write_half(run: RunFolder, rows: Examples, folder: Path) -> dict[str, Any]:
+def write_half(run: RunFolder, rows: Examples, folder: Path) -> Agreement:
     """Write the model of a run with float16 weights to `folder`, with the validation rows' predictions and report beside it.
 
-    `rows` are those of the validation split. Return the `size` in bytes, the largest `logit_difference` and `num_flipped`, the number of
-    decisions that differ from those of the run's model.
+    `rows` are those of the validation split. Return how closely the model agrees on them with that of the run, before its rule is fitted
+    again.
 
     Raises: ModelError if the model is an adapter or the baseline.
     """
     predictor = Predictor.load(str(run.path))
-    config = run.read_config()
+    config, label_set = run.read_config(), predictor.label_set
     if predictor.sidecar.is_adapter:
         raise ModelError(f"--half: {run.path} is an adapter, which is small already; write a full model with --merge FOLDER")
     if predictor.sidecar.model.backbone == BASELINE:
         raise ModelError(f"--half: {run.path} is the {BASELINE} baseline; use it as it is")
-    before = predictor.predict(rows.texts, "float32")
+    reference = predictor.predict_logits(rows.texts, "float32")
     with atomic_write(folder) as partial:
         shutil.copytree(run.model, partial, ignore=shutil.ignore_patterns("onnx", WEIGHTS))
-        _convert(run.model, partial)
-        smaller = Predictor.load(str(partial))
-        after = smaller.predict(rows.texts, "float16")
+        _convert_weights(run.model, partial)
+        logits = Predictor.load(str(partial)).predict_logits(rows.texts, "float16")
+        agreement = compare_logits("float16", predictor.rule, rows.labels, reference, logits, MAX_LOGIT_DIFFERENCE["fp16"])
+        probabilities, result = expit(logits), RunFolder(partial)
         sidecar, rule = read_sidecar(str(partial))
-        rule = refit_rule(rows.labels, after, config.decision, rule, rows.is_judged)
-        result = RunFolder(partial)
-        label_set = predictor.label_set
-        report = write_report(result.report("validation"), rows.labels, after, rule, label_set, "validation", rows.is_judged)
-        result.write_predictions("validation", rows.ids, rows.labels, after, label_set, rows.is_judged)
-        scores = sidecar.validation | {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
-        write_sidecar(partial, replace(sidecar, validation=scores), rule)
-        (partial / "README.md").write_text(write_card(config, label_set, scores, folder.name), encoding="utf-8")
-    differences = np.abs(logit(np.clip(before, 1e-7, 1 - 1e-7)) - logit(np.clip(after, 1e-7, 1 - 1e-7)))
-    num_flipped = int((predictor.rule.decide(before) != rule.decide(after)).sum())
-    return {"size": (folder / WEIGHTS).stat().st_size, "logit_difference": float(differences.max()), "num_flipped": num_flipped}
+        rule = refit_rule(rows.labels, probabilities, config.decision, rule, rows.is_judged)
+        report = write_report(result.report("validation"), rows.labels, probabilities, rule, label_set, "validation", rows.is_judged)
+        result.write_predictions("validation", rows.ids, rows.labels, probabilities, label_set, rows.is_judged)
+        store_rule(partial, config, sidecar, rule, report, folder.name)
+    return agreement
 
 
-def _convert(source: Path, target: Path) -> None:
-    """Write the weights of a model folder as float16, and say so in its config."""
+def _convert_weights(source: Path, target: Path) -> None:
+    """Write the weights of a model folder as float16, and say so in its config.
+
+    Raises: ModelError if float16 cannot hold a weight.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -17,18 +17,26 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
 
     Raises: ModelError without a token, without write access to the name, or if the Hub cannot be reached.
     """
-    from huggingface_hub import HfApi, get_token
-
-    if not get_token():
-        raise ModelError(f"--push {name}: no token: set HF_TOKEN to one with write access, or run `hf auth login`")
+    api = open_hub(f"--push {name}")
     files = list_files(run)
-    api = HfApi()
     with translate_hub_errors(f"--push {name}"):
         repository: Any = api.create_repo(name, private=is_private, exist_ok=True)
         complete_card(run, repository.repo_id)
         # One commit, so that the repository never has a part of the new files.
         api.upload_folder(repo_id=repository.repo_id, folder_path=run.model, commit_message=f"Upload {run.path.name}: {len(files)} files")
     return f"{api.endpoint}/{repository.repo_id}"
+
+
+def open_hub(option: str) -> Any:
+    """Return the Hub's client.
+
+    Raises: ModelError without a token; it begins with the option, `--push USER/NAME`.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if not get_token():
+        raise ModelError(f"{option}: no token: set HF_TOKEN to one with write access, or run `hf auth login`")
+    return HfApi()
 
 
 def push_finished(run: RunFolder, name: str, is_private: bool) -> None:

@@ -1,16 +1,18 @@
 """Fit the decision rule of a finished run again, with other settings, and store it in the model."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from emotion.config import load_config
+from emotion.config import Config, load_config
 from emotion.errors import ConfigError
 from emotion.evaluation.decision import DecisionRule, refit_rule
 from emotion.evaluation.reporting import write_report
 from emotion.export.model_card import write_card
 from emotion.files import atomic_write
 from emotion.inference.model_folder import write_sidecar
-from emotion.inference.sidecar import read_sidecar
+from emotion.inference.sidecar import Sidecar, read_sidecar
+from emotion.labels import LabelSet
 from emotion.tracking.findings import read_findings, renew_verdict, write_findings
 from emotion.tracking.run_folder import RunFolder, StoredPredictions
 
@@ -31,16 +33,21 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
     rows = run.read_predictions("validation")
     rule = refit_rule(rows.labels, rows.probabilities, config.decision, rule, rows.is_judged)
     report = _rewrite_report(run, "validation", rows, rule)
+    store_rule(run.model, config, sidecar, rule, report, run.path.name)
+    run.write_config(config)
     splits = ["validation"]
     if (run.report("test") / "metrics.json").is_file() and run.predictions("test").is_file():
         _rewrite_report(run, "test", run.read_predictions("test"), rule)
         splits.append("test")
-    scores = sidecar.validation | {f"{name}_tuned": report["at_decision_rule"][name] for name in ("macro_f1", "micro_f1")}
-    with atomic_write(run.model / "README.md") as partial:
-        partial.write_text(write_card(config, rows.label_set, scores, run.path.name), encoding="utf-8")
-    run.write_config(config)
-    write_sidecar(run.model, replace(sidecar, validation=scores), rule)
     return report, splits
+
+
+def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule, report: dict[str, Any], name: str) -> None:
+    """Write a rule that was fitted again into a model folder, with the scores of its validation `report`, and the card of `name`."""
+    scores = sidecar.validation | {f"{metric}_tuned": report["at_decision_rule"][metric] for metric in ("macro_f1", "micro_f1")}
+    with atomic_write(model / "README.md") as partial:
+        partial.write_text(write_card(config, LabelSet(sidecar.labels), scores, name), encoding="utf-8")
+    write_sidecar(model, replace(sidecar, validation=scores), rule)
 
 
 def _rewrite_report(run: RunFolder, split: str, rows: StoredPredictions, rule: DecisionRule) -> dict[str, Any]:

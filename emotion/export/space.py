@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 import emotion
-from emotion.errors import ConfigError, ModelError
-from emotion.export.hub import list_files, translate_hub_errors
+from emotion.errors import ConfigError
+from emotion.export.hub import list_files, open_hub, translate_hub_errors
 from emotion.inference.numpy_predictor import is_numpy_supported
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.tracking.run_folder import RunFolder
@@ -43,12 +43,9 @@ def push_space(run: RunFolder, name: str, is_private: bool) -> str:
 
     Raises: ModelError without a token, without write access to the name, or if the Hub cannot be reached.
     """
-    from huggingface_hub import HfApi, get_token
-
-    if not get_token():
-        raise ModelError(f"--push-space {name}: no token: set HF_TOKEN to one with write access, or run `hf auth login`")
-    api = HfApi()
-    with build_space(run, name) as folder, translate_hub_errors(f"--push-space {name}"):
+    option = f"--push-space {name}"
+    api = open_hub(option)
+    with build_space(run, name) as folder, translate_hub_errors(option):
         space: Any = api.create_repo(name, repo_type="space", space_sdk="gradio", private=is_private, exist_ok=True)
         api.upload_folder(repo_id=space.repo_id, repo_type="space", folder_path=folder, commit_message=f"Upload {run.path.name}")
     return f"{api.endpoint}/spaces/{space.repo_id}"

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.special import expit, logit
-from sklearn.metrics import f1_score
 from tqdm import tqdm
 
 from emotion.config import BASELINE
 from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.uncertainty import score_rows
 from emotion.export.merging import merge_model
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.predictor import AUTOCAST, Predictor
@@ -48,6 +48,11 @@ class Agreement:
     @property
     def is_within(self) -> bool:
         return self.logit_difference <= self.bound
+
+    def describe(self, rows_name: str) -> str:
+        """Return the agreement on the rows of this name as a sentence."""
+        changes = f"macro-F1 changes by {self.macro_f1_difference:.4f}, a logit by at most {self.logit_difference:.4f}"
+        return f"on {self.num_rows:,} rows ({rows_name}) {changes}, {self.num_flipped:,} decisions flip"
 
 
 def verify_model(
@@ -129,7 +134,7 @@ def compare_logits(
 ) -> Agreement:
     """Return how closely a variant's calibrated logits, float (n, L), agree with those of the reference, over gold labels, bool (n, L)."""
     expected, predictions = rule.decide(expit(reference)), rule.decide(expit(logits))
-    expected_f1, f1 = (f1_score(labels, rows, average="macro", zero_division=0) for rows in (expected, predictions))
+    expected_f1, f1 = (float(score_rows(labels, rows)["macro_f1"]) for rows in (expected, predictions))
     differences = np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - np.clip(reference, -MAX_LOGIT, MAX_LOGIT)
     num_flipped = int((expected != predictions).sum())
     return Agreement(variant, len(labels), float(np.abs(differences).max()), num_flipped, abs(f1 - expected_f1), bound)

@@ -29,7 +29,7 @@ class TextChecks:
     """Most letters are of a script that the training texts do not have."""
 
     @classmethod
-    def of_none(cls, num_texts: int) -> "TextChecks":
+    def build_empty(cls, num_texts: int) -> "TextChecks":
         """Return checks that found nothing."""
         return cls(*(np.zeros(num_texts, dtype=bool) for _ in fields(cls)))
 

@@ -6,14 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from emotion.data.reading.excel import MAX_DIGITS
 from emotion.errors import DataError
 
 MAX_ROWS, MAX_COLUMNS = 2**20, 2**14
 """Of a sheet. Source: Microsoft, "Excel specifications and limits"."""
 MAX_CELL_CHARACTERS = 32_767
 """Of a cell, in units of UTF-16. Source: as above."""
-MAX_DIGITS = 15
-"""A cell with a number holds so many decimal digits; a whole number with more is written as text. Source: as above."""
 CREATED = datetime(2000, 1, 1)
 """Instead of the time, so that the same rows give the same bytes."""
 

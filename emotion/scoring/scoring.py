@@ -136,7 +136,7 @@ class PartScorer:
         if texts:
             probabilities, checks = self._predictor.predict_checked(texts)
         else:
-            probabilities, checks = np.zeros((0, len(self._predictor.label_set)), np.float32), TextChecks.of_none(0)
+            probabilities, checks = np.zeros((0, len(self._predictor.label_set)), np.float32), TextChecks.build_empty(0)
         return probabilities, self._rule.decide(probabilities), checks
 
     def _build_rows(self, part: Part, positions: dict[int, int], probabilities: np.ndarray, predictions: np.ndarray) -> list[list[Any]]:
@@ -266,9 +266,8 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
         lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
     if tally.num_non_finite:
         lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
-    num_texts = tally.num_rows - tally.num_bad
-    known = describe_known(tally.known_texts, num_texts)
-    lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, num_texts)]
+    known = describe_known(tally.known_texts, tally.num_scored)
+    lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
     bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
     if tally.num_rows and not tally.num_scored:
         bad = f"no row could be scored; {job.quarantine} has the reasons"

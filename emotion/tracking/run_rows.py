@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from emotion.config import load_config
+from emotion.data.reading import Dataset
 from emotion.data.reading.labelled_rows import LabelledRows, read_labelled_rows
-from emotion.data.reading.sources import Dataset
 from emotion.data.remembered import RememberedRows
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder, translate_damage

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from emotion.config import INERT_SECTIONS, Config, to_dict
 from emotion.data.batching import BUCKET_BATCHES
+from emotion.data.reading import Examples
 from emotion.errors import ConfigError
 
 FREE_KEYS = (
@@ -30,13 +31,15 @@ FREE_KEYS = (
 """Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
 
 
-def fingerprint_run(config: Config, examples: dict[str, tuple[list[str], list[str], np.ndarray]]) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one before: its settings, the layout of batches, and a SHA-256 of
-    (ids, texts, labels) by split."""
+def fingerprint_run(config: Config, splits: dict[str, Examples]) -> dict[str, Any]:
+    """Return what a resumed run must have in common with the one before: its settings, the layout of batches, and a SHA-256 of the rows of
+    each split."""
     digests = {}
-    for split, (ids, texts, labels) in examples.items():
-        digest = hashlib.sha256(json.dumps([ids, texts]).encode("utf-8"))
-        digest.update(np.packbits(labels).tobytes())
+    for split, rows in splits.items():
+        digest = hashlib.sha256(json.dumps([rows.ids, rows.texts]).encode("utf-8"))
+        digest.update(np.packbits(rows.labels).tobytes())
+        if rows.is_judged is not None:
+            digest.update(np.packbits(rows.is_judged).tobytes())
         digests[f"rows of {split}"] = digest.hexdigest()[:16]
     return {**fingerprint_settings(config), "batches of a bucket": BUCKET_BATCHES, **digests}
 

@@ -1,18 +1,15 @@
 """A run: what surrounds the training loop of `train.py`. It contains no part of the method.
 
 A run opens its folder and data, places the model on devices, goes on from a saved state, yields the batches that are left, logs, saves
-states, stops for signals, keeps the best model and writes what is left behind. Teachers come first, as runs of their own.
+states, stops for signals, keeps the best model and writes what is left behind.
 """
 
-import argparse
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +18,9 @@ from emotion.config import BASELINE, Config
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
 from emotion.data.reading import Dataset, Examples, read_dataset
-from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.distributed import sharding
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.distributed.launch import Launch
-from emotion.evaluation.plots import plot_training
-from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate, score_checkpoint
 from emotion.export.hub import push_finished
 from emotion.export.model_card import write_card
@@ -39,15 +33,15 @@ from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
 from emotion.text import escape_controls
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
-from emotion.tracking.findings import collect_findings, format_findings, write_findings
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.run_rows import write_rows
 from emotion.tracking.trackers import Tracking, start_tracking
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
-from emotion.training.distillation import build_targets, check_teachers, list_stages, sum_teacher_seconds
-from emotion.training.fingerprint import check_unchanged, fingerprint_run, fingerprint_settings
+from emotion.training.distillation import build_targets, check_teachers, sum_teacher_seconds
+from emotion.training.fingerprint import fingerprint_run
 from emotion.training.interruption import Interruption
+from emotion.training.results import print_results, write_validation_report
 from emotion.training.state import (
     Autosave,
     Progress,
@@ -56,25 +50,6 @@ from emotion.training.state import (
     find_state,
     write_state,
 )
-
-
-def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> "Iterator[Run]":
-    """Yield the runs to be trained for a config, one after another: teachers first, where the config asks for them.
-
-    Raises: ConfigError if the folder is taken, or a finished teacher had other settings.
-    """
-    accelerator = launch.accelerator
-    folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
-    for stage_folder, stage_config in list_stages(folder, config):
-        accelerator.wait_for_everyone()  # the main process may still be writing the stage before
-        if stage_folder.is_finished:
-            finished = stage_folder.read_config()
-            if stage_config.training.epochs == "auto":  # of which the finished run has the number
-                stage_config = replace(stage_config, training=replace(stage_config.training, epochs=finished.training.epochs))
-            before, after = fingerprint_settings(finished), fingerprint_settings(stage_config)
-            check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
-        else:
-            yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway)
 
 
 class Run(AbstractContextManager["Run"]):
@@ -92,7 +67,7 @@ class Run(AbstractContextManager["Run"]):
         self._stack, self._interruption, self._tracking = ExitStack(), Interruption(), Tracking()
         self._lock = ExitStack()
         self._checks: dict[str, int] = {}
-        """What was counted in the validation texts, the last that are checked."""
+        """What was counted in the validation texts."""
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
     def __exit__(self, *_: object) -> None:
@@ -128,9 +103,11 @@ class Run(AbstractContextManager["Run"]):
         """Count the texts that are cut at `data.max_length`, and print how many there are in each split."""
         for split, tokenized in tokens.items():
             texts = self.dataset[split].texts
-            self._checks = {"cut": int(find_cut(tokenizer, texts, tokenized, self.config.data.max_length).sum())}
-            for sentence in describe_counts(self._checks, len(texts)):
+            counts = {"cut": int(find_cut(tokenizer, texts, tokenized, self.config.data.max_length).sum())}
+            for sentence in describe_counts(counts, len(texts)):
                 self.accelerator.print(f"{split}: {sentence}")
+            if split == "validation":
+                self._checks = counts
 
     def setup_model(self, model: Any) -> Any:
         """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
@@ -150,9 +127,7 @@ class Run(AbstractContextManager["Run"]):
         Raises: ConfigError if settings or data of the state were others; LockHeldError if another process trains this run.
         """
         self.claim_folder()
-        seen = {split: self.dataset[split] for split in ("train", "validation")}
-        rows = {split: (examples.ids, examples.texts, examples.labels) for split, examples in seen.items()}
-        self._fingerprint = fingerprint_run(self.config, rows)
+        self._fingerprint = fingerprint_run(self.config, {split: self.dataset[split] for split in ("train", "validation")})
         self._state = find_state(self.folder.states, self._fingerprint, self._is_forced, self.accelerator) if self.is_resumed else None
         if self.accelerator.is_main_process:
             if self._state is None:
@@ -321,15 +296,7 @@ class Run(AbstractContextManager["Run"]):
         """Write what a run leaves behind beside its model; a finished run needs its states no more."""
         folder, best, is_finished = self.folder, self.best, self.exit_status == 0
         assert best is not None
-        examples, label_set = self.dataset["validation"], self.dataset.label_set
-        rows = LabelledRows(examples, [], splits=self.dataset.splits)
-        predictions = best.rule.decide(best.probabilities)
-        findings = collect_findings(rows, "validation", predictions, self._checks, folder, self.config)
-        report = write_report(
-            folder.report("validation"), examples.labels, best.probabilities, best.rule, label_set, "validation", examples.is_judged
-        )
-        write_findings(folder.report("validation"), findings)
-        plot_training(folder.read_metrics(), folder.path / "report" / "training.png")
+        report, findings = write_validation_report(folder, self.config, self.dataset, best, self._checks)
         efficiency = self.meter.summarize(model, folder.model, sum_teacher_seconds(folder))
         efficiency |= {"interrupted_after_step": None if is_finished else num_steps}
         write_json(folder.efficiency, efficiency)
@@ -339,14 +306,7 @@ class Run(AbstractContextManager["Run"]):
             shutil.rmtree(folder.states, ignore_errors=True)
         if is_finished and hub.push and hub.repo:
             push_finished(folder, hub.repo, hub.private)
-        print(format_report(report))
-        print(
-            f"\n{folder.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
-            f"peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB\n"
-            "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
-            f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test"
-        )
-        print(*map(escape_controls, format_findings(findings)), sep="\n")
+        print_results(folder, report, efficiency, findings)
 
     def log_row(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl for a run without steps, and start its tracker."""

@@ -4,13 +4,14 @@ import csv
 import html
 import json
 import re
-import time
+import threading
 from pathlib import Path
 
 import pytest
 
 from emotion.app.answers import answer_text
 from emotion.app.page import EXAMPLES
+from emotion.app.scored_files import FileScorer
 from tests.app.conftest import AXE, HOSTILE_TEXTS
 from tests.app.test_scored_files import write_rows
 from tests.conftest import run_script
@@ -28,6 +29,13 @@ def set_slider(visit, value):
     number = visit.page.get_by_label("number input for Sensitivity").first
     number.fill(str(value))
     number.press("Enter")
+
+
+def drop_file(visit, path):
+    """Drop a file on the page, and wait for what it says about it."""
+    visit.open_tab("File")
+    visit.page.locator("#upload input[type=file]").set_input_files(path)
+    visit.page.locator("#about-file table").wait_for()
 
 
 def test_typing_gives_the_labels_of_infer(visit, model):
@@ -118,9 +126,7 @@ def test_uploaded_file_comes_back_as_evaluate_writes_it(visit, model, tmp_path):
     evaluated = run_script("evaluate.py", "--model", model.location, "--input", str(path), "--output", str(expected))
     assert evaluated.returncode == 0, evaluated.stderr
     opened = visit()
-    opened.open_tab("File")
-    opened.page.locator("#upload input[type=file]").set_input_files(path)
-    opened.page.locator("#about-file table").wait_for()
+    drop_file(opened, path)
     assert "500 rows, of which 1 cannot be read; texts probably in comment" in opened.page.locator("#about-file").inner_text()
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result .shares").wait_for()
@@ -154,52 +160,54 @@ def test_a_file_that_cannot_be_scored_is_one_line(visit, tmp_path):
 def test_texts_are_answered_while_a_file_is_scored(visit, model, tmp_path, monkeypatch):
     path = write_rows(tmp_path / "slow.csv", 100)
     predictor = model.load_file_predictor()
-    predict, moments = type(predictor).predict_checked, []
+    predict, sizes, is_answered = type(predictor).predict_checked, [], threading.Event()
 
-    def predict_slowly(self, texts, description=None):
-        time.sleep(2.0)
-        moments.append(time.monotonic())
+    def predict_when_answered(self, texts, description=None):
+        assert is_answered.wait(60)
+        sizes.append(len(texts))
         return predict(self, texts, description)
 
-    monkeypatch.setattr(type(predictor), "predict_checked", predict_slowly)
+    monkeypatch.setattr(type(predictor), "predict_checked", predict_when_answered)
     opened = visit()
-    opened.open_tab("File")
-    opened.page.locator("#upload input[type=file]").set_input_files(path)
-    opened.page.locator("#about-file table").wait_for()
+    drop_file(opened, path)
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result [role=progressbar]").wait_for()
     opened.open_tab("Try")
     opened.answer(TEXT)
     opened.wait_for_labels(list_given(model, TEXT))
-    assert moments == []
+    assert sizes == []
+    is_answered.set()
     opened.open_tab("File")
     opened.page.locator("#result .shares").wait_for()
-    assert len(moments) == 1
+    assert len(sizes) == 1
 
 
 def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
     path = write_rows(tmp_path / "stopped.csv", 90)
     predictor = model.load_file_predictor()
-    predict, sizes = type(predictor).predict_checked, []
+    predict, stop, sizes, is_stopped = type(predictor).predict_checked, FileScorer.stop, [], threading.Event()
 
-    def predict_slowly(self, texts, description=None):
+    def predict_until_stopped(self, texts, description=None):
         sizes.append(len(texts))
-        time.sleep(0.3 if len(sizes) < 6 else 0)
+        assert len(sizes) < 3 or is_stopped.wait(60)
         return predict(self, texts, description)
 
+    def stop_and_tell(*arguments):
+        assert stop(*arguments)
+        is_stopped.set()
+
     monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
-    monkeypatch.setattr(type(predictor), "predict_checked", predict_slowly)
+    monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
+    monkeypatch.setattr(FileScorer, "stop", stop_and_tell)
     opened = visit()
-    opened.open_tab("File")
-    opened.page.locator("#upload input[type=file]").set_input_files(path)
-    opened.page.locator("#about-file table").wait_for()
+    drop_file(opened, path)
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result [role=progressbar]", has_text="").wait_for()
-    while not sizes:
+    while len(sizes) < 3:
         opened.page.wait_for_timeout(50)
     opened.page.get_by_role("button", name="Stop", exact=True).click()
     opened.page.get_by_text("press Score to go on from there").wait_for()
-    assert 0 < len(sizes) < 9
+    assert len(sizes) == 3
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result .shares").wait_for()
     assert len(sizes) == 9

@@ -31,7 +31,7 @@ class Oracle:
         return np.array([hash_text(text) for text in texts])
 
     def predict_checked(self, texts):
-        return self.predict(texts), TextChecks.of_none(len(texts))
+        return self.predict(texts), TextChecks.build_empty(len(texts))
 
 
 def hash_text(text):

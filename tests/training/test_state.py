@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from emotion.config import load_config
+from emotion.data.reading import Examples
 from emotion.errors import ConfigError
 from emotion.training.fingerprint import describe_changes, fingerprint_run
 from emotion.training.state import (
@@ -142,6 +143,16 @@ def test_batches_laid_out_differently_are_another_run(monkeypatch):
     before = fingerprint_run(config, {})
     monkeypatch.setattr("emotion.training.fingerprint.BUCKET_BATCHES", 7)
     assert describe_changes(before, fingerprint_run(config, {})) == ["batches of a bucket: 128 -> 7"]
+
+
+def test_rows_of_which_other_labels_were_annotated_are_another_run():
+    config = load_config(str(ROOT / "configs" / "quickstart.yaml"), [])
+    rows = Examples(["1", "2"], ["a", "b"], np.eye(2, dtype=bool))
+    prints = [
+        fingerprint_run(config, {"train": replace(rows, is_judged=is_judged)})
+        for is_judged in (None, np.eye(2, dtype=bool), np.ones((2, 2)) > 0)
+    ]
+    assert len({values["rows of train"] for values in prints}) == 3
 
 
 def test_other_folders_among_the_states_are_left_alone(tmp_path):

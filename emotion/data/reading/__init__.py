@@ -5,6 +5,7 @@ reads several files one after another; `layout` finds the text and label columns
 `Examples`; `labelled_rows` reads the rows that a trained model is judged on.
 """
 
-from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples
+from emotion.data.reading.examples import Dataset, Examples
+from emotion.data.reading.sources import read_dataset, read_examples
 
 __all__ = ["Dataset", "Examples", "read_dataset", "read_examples"]

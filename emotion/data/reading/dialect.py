@@ -1,4 +1,4 @@
-"""Where it is decided how a table of text is divided into cells, and whether its first row is a header.
+"""Decide how a table of text is divided into cells, and whether its first row is a header.
 
 The settings decide. What they leave out is detected in the first lines, and noted for the user if it is not the default.
 """

@@ -1,4 +1,4 @@
-"""Where bytes become text: the encoding of a text file, from the settings or from its first bytes."""
+"""Find the encoding of a text file: the one of the settings, or the one that its first bytes show."""
 
 import codecs
 import re

@@ -14,7 +14,7 @@ from emotion.errors import DataError
 from emotion.text import describe_error
 
 MAX_DIGITS = 15
-"""Number of decimal digits that a cell with a number holds exactly."""
+"""Number of decimal digits that a cell with a number holds exactly. Source: Microsoft, "Excel specifications and limits"."""
 HEAD_ROWS = 1_000
 """Number of rows in which a column is found to hold text."""
 

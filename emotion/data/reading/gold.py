@@ -6,12 +6,13 @@ from typing import Any
 
 from emotion.config import DataConfig
 from emotion.data.reading.label_formats import DETECTION_ROWS
-from emotion.data.reading.label_values import find_flag, read_flag
-from emotion.data.reading.layout import MAX_SHOWN, Layout, find_layout, format_names
+from emotion.data.reading.label_values import is_flag, read_flag
+from emotion.data.reading.layout import Layout, find_layout
 from emotion.data.reading.rows import LABEL_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet, fold_name
+from emotion.text import MAX_NAMES_SHOWN, format_names
 
 
 class LabelReader:
@@ -76,11 +77,11 @@ class LabelReader:
         """Return messages on labels that are written otherwise, that the model does not have, and that the file does not have."""
         messages = []
         if self.respelled:
-            pairs = ", ".join(f"{written!r} is {name!r}" for written, name in list(self.respelled.items())[:MAX_SHOWN])
-            messages.append(f"labels matched in another spelling: {pairs}{' and more' if len(self.respelled) > MAX_SHOWN else ''}")
+            pairs = ", ".join(f"{written!r} is {name!r}" for written, name in list(self.respelled.items())[:MAX_NAMES_SHOWN])
+            messages.append(f"labels matched in another spelling: {pairs}{' and more' if len(self.respelled) > MAX_NAMES_SHOWN else ''}")
         if self.unknown:
-            rows = ", ".join(f"{name!r} ({number:,} rows)" for name, number in self.unknown.most_common(MAX_SHOWN))
-            more = " and more" if len(self.unknown) > MAX_SHOWN else ""
+            rows = ", ".join(f"{name!r} ({number:,} rows)" for name, number in self.unknown.most_common(MAX_NAMES_SHOWN))
+            more = " and more" if len(self.unknown) > MAX_NAMES_SHOWN else ""
             messages.append(f"labels that the model does not have are left out: {rows}{more}")
         if self.missing:
             names = [self.label_set.names[column] for column in self.missing]
@@ -130,14 +131,8 @@ def find_gold_layout(table: Table, config: DataConfig, label_set: LabelSet) -> L
 
 
 def _has_flags(table: Table, column: str) -> bool:
-    """Return whether a column has a 0 or a 1, and no more than a few other values, in its first rows."""
-    flags = []
-    for value in table.values(column)[:DETECTION_ROWS]:
-        try:
-            flags.append(find_flag(value))
-        except ValueError:
-            flags.append(None)
-    return any(flag is not None for flag in flags)
+    """Return whether a column has a flag in its first rows."""
+    return any(map(is_flag, table.values(column)[:DETECTION_ROWS]))
 
 
 @dataclass(frozen=True)

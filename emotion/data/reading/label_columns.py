@@ -8,15 +8,15 @@ from typing import Any
 from emotion.config import DataConfig
 from emotion.data.reading.emotion_names import find_rater_column, is_emotion_name, is_unclear_column
 from emotion.data.reading.label_formats import DETECTION_ROWS, SET_THRESHOLD
-from emotion.data.reading.label_values import find_flag, find_number, is_intensity, parse_cell
+from emotion.data.reading.label_values import find_number, is_empty_flag, is_flag, is_intensity, parse_cell
 from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
-from emotion.labels import fold_name
+from emotion.labels import find_lookalikes, fold_name
+from emotion.text import format_names
 
 MOSTLY_FLAGS = 0.9
 """Fraction of flags from which a column is one of labels, whatever its other values are."""
-MAX_SHOWN = 10
 
 
 def find_label_columns(table: Table, text_column: str, config: DataConfig, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,9 +40,10 @@ def find_label_columns(table: Table, text_column: str, config: DataConfig, names
         flags = [column for column in unknown if fractions[column] >= MOSTLY_FLAGS]
         found = [column for column in found if column in expected]
         if flags:
+            holds = "holds" if len(flags) == 1 else "hold"
             raise DataError(
-                f"{table.path}: {_list(flags)} {'holds' if len(flags) == 1 else 'hold'} 0 and 1, but {_list(found)} are emotions; "
-                f"set {_quote('label_columns', *found)}, with {_list(flags)} added if it is a label"
+                f"{table.path}: {format_names(flags)} {holds} 0 and 1, but {format_names(found)} are emotions; "
+                f"set {_quote('label_columns', *found)}, with {format_names(flags)} added if it is a label"
             )
     elif (named := _find_named_label_column(table, text_column)) is not None:
         if len(unknown) < len(found):
@@ -51,7 +52,7 @@ def find_label_columns(table: Table, text_column: str, config: DataConfig, names
         if emotions and sum(map(is_emotion_name, emotions)) > len(emotions) / 2:
             return ()
         raise DataError(
-            f"{table.path}: the labels may be column {named!r} or the 0/1 columns {_list(found)}; "
+            f"{table.path}: the labels may be column {named!r} or the 0/1 columns {format_names(found)}; "
             f"set {_quote('label_column', named)} or {_quote('label_columns', *found)}"
         )
     return tuple(found)
@@ -67,14 +68,12 @@ def check_label_columns(table: Table, columns: tuple[str, ...], config: DataConf
 
     Raises: DataError otherwise.
     """
-    first: dict[str, str] = {}
-    for column in columns:
-        if (other := first.setdefault(fold_name(column), column)) != column:
-            raise DataError(f"{table.path}: the label columns {other!r} and {column!r} have names that look the same; rename one of them")
+    if pair := find_lookalikes(columns):
+        raise DataError(f"{table.path}: the label columns {pair[0]!r} and {pair[1]!r} have names that look the same; rename one of them")
     if config.first_label_id is not None:
-        raise DataError(f"data.first_label_id={config.first_label_id}: has no effect beside the 0/1 columns {_list(columns)}")
+        raise DataError(f"data.first_label_id={config.first_label_id}: has no effect beside the 0/1 columns {format_names(columns)}")
     if config.label_delimiter is not None:
-        raise DataError(f"data.label_delimiter={config.label_delimiter!r}: has no effect beside the 0/1 columns {_list(columns)}")
+        raise DataError(f"data.label_delimiter={config.label_delimiter!r}: has no effect beside the 0/1 columns {format_names(columns)}")
     if config.intensity_threshold is not None:
         return
     for column in columns:
@@ -119,23 +118,10 @@ def _list_others(table: Table, text_column: str) -> list[str]:
 def _measure_flags(table: Table, column: str) -> float:
     """Return the fraction of flags among the values that are not empty; -1 if there are none, or other values than numbers prevail."""
     values = table.values(column)
-    head = [value for value in values[:DETECTION_ROWS] if not _is_empty(value)] or [value for value in values if not _is_empty(value)]
-    fraction = sum(map(_is_flag, head)) / len(head) if head else -1.0
-    return fraction if fraction >= MOSTLY_FLAGS or all(_is_flag(value) or find_number(value) is not None for value in head) else -1.0
-
-
-def _is_flag(value: Any) -> bool:
-    try:
-        return find_flag(value) is not None
-    except ValueError:
-        return False
-
-
-def _is_empty(value: Any) -> bool:
-    try:
-        return find_flag(value) is None
-    except ValueError:
-        return False
+    filled = [value for value in values[:DETECTION_ROWS] if not is_empty_flag(value)]
+    head = filled or [value for value in values if not is_empty_flag(value)]
+    fraction = sum(map(is_flag, head)) / len(head) if head else -1.0
+    return fraction if fraction >= MOSTLY_FLAGS or all(is_flag(value) or find_number(value) is not None for value in head) else -1.0
 
 
 def _find_named_label_column(table: Table, text_column: str) -> str | None:
@@ -189,8 +175,3 @@ def _suggest(table: Table, columns: list[str]) -> str:
 def _quote(key: str, *values: str) -> str:
     """Return a setting as it is typed in a shell."""
     return shlex.quote(f"data.{key}={','.join(values)}")
-
-
-def _list(names: Collection[str]) -> str:
-    shown = ", ".join(repr(name) for name in list(names)[:MAX_SHOWN])
-    return shown if len(names) <= MAX_SHOWN else f"{shown} and {len(names) - MAX_SHOWN} more"

@@ -173,6 +173,22 @@ def find_flag(value: Any) -> bool | None:
     return FLAGS[number]
 
 
+def is_flag(value: Any) -> bool:
+    """Return whether a value is a flag that says yes or no."""
+    try:
+        return find_flag(value) is not None
+    except ValueError:
+        return False
+
+
+def is_empty_flag(value: Any) -> bool:
+    """Return whether a value says that nobody judged the label."""
+    try:
+        return find_flag(value) is None
+    except ValueError:
+        return False
+
+
 def find_number(value: Any) -> float | None:
     """Return a value as a finite number; None if it is none, or True or False."""
     if isinstance(value, bool):

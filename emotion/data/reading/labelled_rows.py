@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion.config import Config, load_config
-from emotion.data.reading.sources import Dataset, Examples, read_dataset, read_examples
+from emotion.data.reading.examples import Dataset, Examples
+from emotion.data.reading.sources import read_dataset, read_examples
 from emotion.data.remembered import RememberedRows, RestoredSplit
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet

@@ -22,10 +22,8 @@ from emotion.data.reading.nested import suggest_text_path
 from emotion.data.reading.rows import ID_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
-from emotion.labels import LabelSet, fold_name
-
-MAX_SHOWN = 10
-"""Number of names that a message lists."""
+from emotion.labels import LabelSet, find_lookalikes, fold_name
+from emotion.text import format_names
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,9 @@ def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tupl
     assert layout.label_column is not None
     names = config.label_names or tuple(table.class_names.get(layout.label_column, ())) or names
     if names:
-        _check_different(names)
+        if pair := find_lookalikes(names):
+            same = f"the names {pair[0]!r} and {pair[1]!r} look the same"
+            raise DataError(f"labels: {same}; rename one of them in data.label_names or labels.txt")
         return LabelSet(names), []
     spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, number in _count_names(table.values(layout.label_column), layout.cells).items():
@@ -172,14 +172,6 @@ def _list_numbers(found: set[int]) -> tuple[str, ...]:
     """Return the names of numeric labels: 0 or 1 up to the last one, or those that occur if most numbers between do not."""
     numbers = range(min(1, min(found)), max(found) + 1)
     return tuple(map(str, numbers if len(numbers) <= 2 * len(found) else sorted(found)))
-
-
-def _check_different(names: tuple[str, ...]) -> None:
-    """Raise DataError if two label names look the same."""
-    first: dict[str, str] = {}
-    for name in names:
-        if (other := first.setdefault(fold_name(name), name)) != name:
-            raise DataError(f"labels: the names {other!r} and {name!r} look the same; rename one of them in data.label_names or labels.txt")
 
 
 def _check_column(table: Table, key: str, column: str | None) -> None:
@@ -222,9 +214,3 @@ def _detect_id_column(table: Table, taken: set[str | None]) -> str | None:
         return None
     unique = [column for column in others if len(set(map(str, table.values(column)))) == len(table.rows)]
     return unique[0] if unique else None
-
-
-def format_names(names: Iterable[str]) -> str:
-    """Return the first names as a part of a sentence, and how many more there are."""
-    names = list(names)
-    return ", ".join(map(repr, names[:MAX_SHOWN])) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")

@@ -20,6 +20,8 @@ from emotion.errors import DataError
 
 COMPRESSIONS = (".gz", ".zst")
 ARCHIVE = ".zip"
+READING_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
+"""What a missing or damaged file raises: the system, gzip, zlib, an archive, the decoding of text."""
 RESOURCE_FORKS = "__MACOSX/"
 """Folder that macOS adds to an archive."""
 
@@ -39,7 +41,7 @@ def open_rows(path: Path, config: DataConfig | None = None, names: Set[str] = fr
     def translate_errors() -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeError) as error:
+        except READING_ERRORS as error:
             position = f"{path}:{line + 1}" if line else str(path)
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())
             hint = "; set data.encoding" if isinstance(error, UnicodeError) else ""
@@ -91,7 +93,7 @@ def _open_bytes(path: Path) -> Iterator[tuple[str, IO[bytes], Callable[[], float
         if suffix == ARCHIVE:
             with zipfile.ZipFile(raw) as archive:
                 member = _find_member(path, archive)
-                with archive.open(member) as compressed:
+                with _open_member(path, archive, member) as compressed:
                     yield find_format(Path(member.filename)), io.BufferedReader(compressed, HEAD_BYTES), measure  # type: ignore[type-var]
         elif path.suffix.lower() == ".gz":
             with gzip.GzipFile(fileobj=raw) as zipped:
@@ -121,3 +123,14 @@ def _find_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     if find_format(Path(PurePosixPath(member.filename).name)) not in READERS:
         raise DataError(f"{path}: holds {member.filename}, whose format is unknown; allowed are {', '.join(READERS)}")
     return member
+
+
+def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    """Open a file in an archive.
+
+    Raises: DataError for a compression or an encryption that Python does not have.
+    """
+    try:
+        return archive.open(member)
+    except NotImplementedError as error:
+        raise DataError(f"{path}: cannot be read ({error}); unpack it first") from None

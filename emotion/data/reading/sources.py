@@ -1,24 +1,23 @@
-"""Find and read the splits of a data source: `Dataset` contains `Examples` per split, bad rows, and messages for the user."""
+"""Read the splits of a data source, and split off those that are missing."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
+from emotion.data.reading.examples import Dataset, Examples
 from emotion.data.reading.finding import find_tables
 from emotion.data.reading.gold import LabelReader, find_gold_layout
 from emotion.data.reading.layout import find_label_set, find_layout
 from emotion.data.reading.raters import merge_raters
-from emotion.data.reading.rows import BadRow, format_bad_rows
+from emotion.data.reading.rows import BadRow
 from emotion.data.reading.tables import Table, read_table
 from emotion.data.reading.unlabelled import find_unlabelled
 from emotion.errors import DataError
-from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
 LABEL_FILES = ("labels.txt", "emotions.txt")
@@ -27,57 +26,6 @@ MAX_BAD_ROWS_SHOWN = 20
 MAJORITY = "each label that at least half of the raters gave"
 RARE_LABEL_ROWS = 10
 """Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The rows of one split; `labels` is bool (n, L)."""
-
-    ids: list[str]
-    texts: list[str]
-    labels: np.ndarray
-    is_judged: np.ndarray | None = None
-    """Whether somebody judged the label, bool (n, L); None if all were judged. `labels` is False where it is False."""
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def frequencies(self) -> np.ndarray:
-        """The fraction of its judged rows that have a label, float (L,); 0 for a label that was judged nowhere."""
-        num_judged = np.full(self.labels.shape[1], len(self)) if self.is_judged is None else self.is_judged.sum(axis=0)
-        return self.labels.sum(axis=0) / np.maximum(num_judged, 1)
-
-    def take(self, rows: np.ndarray) -> "Examples":
-        """Return the given rows, in the given order."""
-        is_judged = None if self.is_judged is None else self.is_judged[rows]
-        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows], is_judged)
-
-
-@dataclass
-class Dataset:
-    """The splits of a source by name (`train`, `validation`, `test`), with messages for the user and the bad rows."""
-
-    splits: dict[str, Examples]
-    label_set: LabelSet
-    messages: list[str] = field(default_factory=list)
-    bad_rows: list[BadRow] = field(default_factory=list)
-    unused: Examples | None = None
-    """Training rows that `data.train_fraction` leaves out."""
-    unlabelled: dict[str, str] = field(default_factory=dict)
-    """Why a split of the source is not among the splits: it has no gold labels."""
-
-    def __getitem__(self, split: str) -> Examples:
-        if split in self.unlabelled and split not in self.splits:
-            raise DataError(f"split {split!r}: {self.unlabelled[split]}, so it cannot be judged; set data.{split}=FILE to one with labels")
-        if split not in self.splits:
-            raise DataError(f"split {split!r}: not in the data, which has {', '.join(self.splits)}; set data.{split}=FILE")
-        return self.splits[split]
-
-    def write_quarantine(self, path: Path) -> None:
-        """Write the bad rows as tab-separated lines: file, line, reason, content."""
-        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(format_bad_rows(self.bad_rows, has_header=True))
 
 
 def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
@@ -110,10 +58,7 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     if not is_split:
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
-    for split in ("train", "validation"):  # of few labels, a split that was drawn may have none
-        if len(dataset[split]) and not dataset[split].labels.any():
-            remedy = f"add rows with labels, or give the split with data.{split}=FILE"
-            raise DataError(f"{split}: none of its {len(dataset[split]):,} rows has a label, which training needs; {remedy}")
+    _check_splits_have_labels(dataset)
     if config.train_fraction < 1:
         rows = dataset["train"]
         kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed)
@@ -215,6 +160,14 @@ def _check_labels_occur(dataset: Dataset, path: str) -> None:
             f"{path}: none of its {len(labels):,} rows has one of the {len(names)} labels ({shown}), "
             "so there is nothing to learn; check data.label_columns or data.label_column"
         )
+
+
+def _check_splits_have_labels(dataset: Dataset) -> None:
+    """Check the splits that training needs: of few labels, a split that was drawn may have none."""
+    for split in ("train", "validation"):
+        if len(dataset[split]) and not dataset[split].labels.any():
+            remedy = f"add rows with labels, or give the split with data.{split}=FILE"
+            raise DataError(f"{split}: none of its {len(dataset[split]):,} rows has a label, which training needs; {remedy}")
 
 
 def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:

@@ -1,0 +1,62 @@
+"""The rows of a data set: `Examples` of one split, and `Dataset`, which has them by split."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from emotion.data.reading.rows import BadRow, format_bad_rows
+from emotion.errors import DataError
+from emotion.files import atomic_write
+from emotion.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split; `labels` is bool (n, L)."""
+
+    ids: list[str]
+    texts: list[str]
+    labels: np.ndarray
+    is_judged: np.ndarray | None = None
+    """Whether somebody judged the label, bool (n, L); None if all were judged. `labels` is False where it is False."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """The fraction of its judged rows that have a label, float (L,); 0 for a label that was judged nowhere."""
+        num_judged = np.full(self.labels.shape[1], len(self)) if self.is_judged is None else self.is_judged.sum(axis=0)
+        return self.labels.sum(axis=0) / np.maximum(num_judged, 1)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Return the given rows, in the given order."""
+        is_judged = None if self.is_judged is None else self.is_judged[rows]
+        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows], is_judged)
+
+
+@dataclass
+class Dataset:
+    """The splits of a source by name (`train`, `validation`, `test`), with messages for the user and the bad rows."""
+
+    splits: dict[str, Examples]
+    label_set: LabelSet
+    messages: list[str] = field(default_factory=list)
+    bad_rows: list[BadRow] = field(default_factory=list)
+    unused: Examples | None = None
+    """Training rows that `data.train_fraction` leaves out."""
+    unlabelled: dict[str, str] = field(default_factory=dict)
+    """Why a split of the source is not among the splits: it has no gold labels."""
+
+    def __getitem__(self, split: str) -> Examples:
+        if split in self.unlabelled and split not in self.splits:
+            raise DataError(f"split {split!r}: {self.unlabelled[split]}, so it cannot be judged; set data.{split}=FILE to one with labels")
+        if split not in self.splits:
+            raise DataError(f"split {split!r}: not in the data, which has {', '.join(self.splits)}; set data.{split}=FILE")
+        return self.splits[split]
+
+    def write_quarantine(self, path: Path) -> None:
+        """Write the bad rows as tab-separated lines: file, line, reason, content."""
+        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(format_bad_rows(self.bad_rows, has_header=True))

@@ -1,0 +1,43 @@
+"""What a run leaves beside its model: the report of the validation rows and the curves, and what it prints at its end."""
+
+import shlex
+from typing import Any
+
+from emotion.config import Config
+from emotion.data.reading import Dataset
+from emotion.data.reading.labelled_rows import LabelledRows
+from emotion.evaluation.plots import plot_training
+from emotion.evaluation.reporting import format_report, write_report
+from emotion.evaluation.selection import Candidate
+from emotion.text import escape_controls
+from emotion.tracking.findings import collect_findings, format_findings, write_findings
+from emotion.tracking.run_folder import RunFolder
+
+
+def write_validation_report(
+    folder: RunFolder, config: Config, dataset: Dataset, best: Candidate, checks: dict[str, int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the report of the best checkpoint and the curves of the run; return the content of metrics.json and the findings.
+
+    `checks` counts validation texts, as `TextChecks.counts` does.
+    """
+    rows = dataset["validation"]
+    predictions = best.rule.decide(best.probabilities)
+    findings = collect_findings(LabelledRows(rows, [], splits=dataset.splits), "validation", predictions, checks, folder, config)
+    target = folder.report("validation")
+    report = write_report(target, rows.labels, best.probabilities, best.rule, dataset.label_set, "validation", rows.is_judged)
+    write_findings(target, findings)
+    plot_training(folder.read_metrics(), folder.path / "report" / "training.png")
+    return report, findings
+
+
+def print_results(folder: RunFolder, report: dict[str, Any], efficiency: dict[str, Any], findings: dict[str, Any]) -> None:
+    """Print scores, cost, what to do next, and last the verdict."""
+    print(format_report(report))
+    print(
+        f"\n{folder.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
+        f"peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB\n"
+        "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
+        f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test"
+    )
+    print(*map(escape_controls, format_findings(findings)), sep="\n")

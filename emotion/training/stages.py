@@ -1,0 +1,33 @@
+"""The runs of a config, one after another: teachers first, where the config asks for them."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from emotion.config import Config
+from emotion.distributed.collectives import ask_main
+from emotion.distributed.launch import Launch
+from emotion.tracking.run_folder import RunFolder
+from emotion.training.distillation import list_stages
+from emotion.training.fingerprint import check_unchanged, fingerprint_settings
+from emotion.training.run import Run
+
+
+def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> Iterator[Run]:
+    """Yield the runs to be trained for a config, one after another: teachers first, where the config asks for them.
+
+    Raises: ConfigError if the folder is taken, or a finished teacher had other settings.
+    """
+    accelerator = launch.accelerator
+    folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
+    for stage_folder, stage_config in list_stages(folder, config):
+        accelerator.wait_for_everyone()  # the main process may still be writing the stage before
+        if stage_folder.is_finished:
+            finished = stage_folder.read_config()
+            if stage_config.training.epochs == "auto":  # of which the finished run has the number
+                stage_config = replace(stage_config, training=replace(stage_config.training, epochs=finished.training.epochs))
+            before, after = fingerprint_settings(finished), fingerprint_settings(stage_config)
+            check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
+        else:
+            yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway)
