@@ -7,8 +7,8 @@ from typing import Any
 from emotion.text import print_message
 
 MAX_CHARACTERS_SHOWN = 10
-COLOR_FONTS = ("emoji", "color")
-"""Parts of the names of fonts whose pictures matplotlib cannot draw."""
+UNUSABLE_FONTS = ("emoji", "color", "last resort")
+"""Parts of the names of fonts that are not used: matplotlib cannot draw colored glyphs, and its "Last Resort" has a box for any character."""
 
 
 @contextmanager
@@ -31,7 +31,11 @@ def find_fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     missing = characters - _list_characters(font_manager.findfont(font_manager.FontProperties()))
     families: list[str] = []
     for entry in sorted(font_manager.fontManager.ttflist, key=_rank) if missing else ():
-        if missing and not any(part in entry.name.lower() for part in COLOR_FONTS) and (found := missing & _list_characters(entry.fname)):
+        if (
+            missing
+            and not any(part in entry.name.lower() for part in UNUSABLE_FONTS)
+            and (found := missing & _list_characters(entry.fname))
+        ):
             families.append(entry.name)
             missing -= found
     return families, missing

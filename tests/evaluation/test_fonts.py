@@ -27,3 +27,12 @@ def test_an_installed_font_is_used_for_the_characters_that_the_default_lacks(is_
         assert families[-2:] == ["A sans", "A serif"] if is_installed else "A sans" not in families
     message = capsys.readouterr().err
     assert message == "" if is_installed else "figures: no installed font can draw غ 怒 愤; install one that has them" in message
+
+
+def test_a_character_that_no_font_has_is_named_on_any_system(capsys):
+    """U+10FFFD is for private use. matplotlib's own font for any character, which draws boxes, does not count."""
+    assert fonts.find_fonts({"j", "\U0010fffd"}) == ([], {"\U0010fffd"})
+    with fonts.use_fonts(["愤怒", "joy"]):
+        assert not any("Last Resort" in family for family in matplotlib.rcParams["font.family"])
+    families, missing = fonts.find_fonts({"愤", "怒"})
+    assert ("no installed font can draw" in capsys.readouterr().err) == bool(missing) and bool(families) != bool(missing)
