@@ -8,7 +8,7 @@ from emotion.text import print_message
 
 MAX_CHARACTERS_SHOWN = 10
 UNUSABLE_FONTS = ("emoji", "color", "last resort")
-"""Parts of the names of fonts that are not used: matplotlib cannot draw colored glyphs, and its "Last Resort" has a box for any character."""
+"""Parts of the names of fonts that are not used: matplotlib cannot draw colored glyphs, and its "Last Resort" draws boxes."""
 
 
 @contextmanager

@@ -63,9 +63,8 @@ def reach_verdict(
     is_better = {average: intervals[average][0] > rules[best[average]][average] for average in AVERAGES}
     counts = {"predicted": float(predictions.sum(axis=1).mean()), "gold": float(labels.sum(axis=1).mean())}
     own, trivial = scores["model"]["macro_f1"], rules[best["macro_f1"]]["macro_f1"]
-    summary = (
-        f"macro-F1 {own:.3f} ({intervals['macro_f1'][0]:.3f}-{intervals['macro_f1'][1]:.3f}), against {trivial:.3f} for {best['macro_f1']}"
-    )
+    low, high = intervals["macro_f1"]
+    summary = f"macro-F1 {own:.3f} ({low:.3f}-{high:.3f}), against {trivial:.3f} for {best['macro_f1']}"
     summary += f", {tfidf_scores['macro_f1']:.3f} for TF-IDF" if tfidf_scores else ""
     summary += f"; {counts['predicted']:.1f} labels per text, people gave {counts['gold']:.1f}"
     if not any(is_better.values()):
