@@ -19,6 +19,7 @@ from emotion.config import DataConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError, exit_on_error
 from emotion.files import atomic_write, write_json
+from emotion.tracking.run_folder import RunFolder
 
 METRICS = ("macro_average_precision", "macro_f1", "micro_f1")
 
@@ -43,7 +44,8 @@ def main() -> int:
         for learning_rate in learning_rates:
             name = f"{Path(config).stem}-{learning_rate}"
             settings = [*common, f"training.learning_rate={learning_rate}", f"run.name={name}"]
-            call("train.py", "--config", config, "--resume", *settings)
+            if not RunFolder(output / name).is_finished:
+                call("train.py", "--config", config, "--resume", *settings)
             rows.append({"config": Path(config).stem, "learning_rate": float(learning_rate)} | read_scores(output / name))
             write_json(output / "learning_rates.json", rows)
     print("| config | learning rate | " + " | ".join(METRICS) + " |\n|" + "---|" * (len(METRICS) + 2))

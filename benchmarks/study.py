@@ -21,6 +21,7 @@ import numpy as np
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import exit_on_error
+from emotion.tracking.run_folder import RunFolder
 
 LORA = ("lora.r=16", "lora.alpha=32", "training.learning_rate=1e-3")
 
@@ -85,7 +86,7 @@ def main() -> int:
         print(describe_rest(left, [run for run in runs if run not in left], num_rows, output, arguments), file=sys.stderr, flush=True)
         run = left.pop(0)
         folder = Path(output) / run.name
-        if not (folder / "efficiency.json").is_file():
+        if not RunFolder(folder).is_finished:
             call("train.py", "--config", run.config, "--resume", *list_settings(run, output, arguments))
         call("evaluate.py", "--model", str(folder), "--split", "test")
     if not arguments.only:
