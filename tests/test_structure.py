@@ -20,7 +20,7 @@ FLOORS = [
     {"cpu"},
     {"config", "labels", "files", "locks", "checks"},
     {"errors"},
-    {"secrets", "text"},
+    {"secrets", "text", "words"},
 ]
 """Rooms of the package, top floor first; a room imports from floors below its own only."""
 LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}

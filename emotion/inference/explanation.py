@@ -4,18 +4,17 @@ A word's contribution to a label is how much the label's logit falls when the wo
 for full, adapted, 4-bit and ONNX models. Source: Li et al. 2016, "Understanding Neural Networks through Representation Erasure".
 """
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emotion.inference.torch_free import TorchFreePredictor
+from emotion.words import find_words
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
 
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")
 MAX_WORDS = 512
 """Words of a text that get a contribution; most models truncate before that."""
 
@@ -36,7 +35,7 @@ class Explanation:
 
 def explain(predictor: "Predictor | TorchFreePredictor", text: str) -> Explanation:
     """Return the contribution of each word of a text to each label."""
-    spans = [match.span() for match in WORD.finditer(text)][:MAX_WORDS]
+    spans = find_words(text)[:MAX_WORDS]
     variants = [text[:start] + text[end:] for start, end in spans]
     logits = predictor.predict_logits([text, *variants])
     return Explanation(text, spans, logits[0] - logits[1:])

@@ -5,7 +5,6 @@ therefore need no special case. Fitting needs scikit-learn; prediction needs tor
 """
 
 import json
-import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +18,8 @@ from torch import nn
 from emotion.config import BASELINE
 from emotion.errors import DataError
 from emotion.modeling.backbones import translate_loading_errors
+from emotion.words import COUNTED_WORD
 
-WORD = re.compile(r"\w+|[^\w\s]")
-"""A word, or a single punctuation mark or symbol: `!` and emoji carry emotions too."""
 MIN_TEXTS = 2
 """Training texts that must contain an n-gram."""
 INVERSE_REGULARIZATION = 3.0
@@ -46,12 +44,14 @@ class NgramTokenizer:
 
     def find_unknown(self, texts: list[str], token_ids: list[list[int]]) -> np.ndarray:
         """Return whether most words of each text are unknown, bool (n,); `token_ids` are those of the texts."""
-        # Where there are more n-grams than words, words are known, and pairs of them: most texts are not read again.
+        # Where there are more n-grams than words, words are known, and pairs of them: most texts with blanks are not read again.
         pairs = zip(texts, token_ids, strict=True)
-        return np.array([len(ids) <= text.count(" ") + 1 and self._is_unknown(text) for text, ids in pairs], dtype=bool)
+        return np.array(
+            [(len(ids) <= text.count(" ") + 1 or not text.isascii()) and self._is_unknown(text) for text, ids in pairs], dtype=bool
+        )
 
     def _is_unknown(self, text: str) -> bool:
-        words = WORD.findall(text.lower())
+        words = COUNTED_WORD.findall(text.lower())
         return 2 * sum(word in self._ids for word in words) < len(words)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class TfidfClassifier(nn.Module):
 
 def list_ngrams(text: str) -> list[str]:
     """Return the distinct words of a text, then its distinct pairs of adjacent words, in order of appearance."""
-    words = WORD.findall(text.lower())
+    words = COUNTED_WORD.findall(text.lower())
     pairs = [f"{first} {second}" for first, second in pairwise(words)]
     return list(dict.fromkeys(words)) + list(dict.fromkeys(pairs))
 

@@ -26,6 +26,15 @@ def test_contributions_of_a_known_model():
     assert explanation.contributions[:, 0].tolist() == [0, 2, 0, 2, 0, -1, 0, 0]
 
 
+def test_characters_are_the_words_of_scripts_without_blanks():
+    class CharacterCounter(WordCounter):
+        def predict_logits(self, texts, description=None, is_alone=False, is_padded=False):
+            return np.array([[2.0 * text.count("高")] for text in texts])
+
+    explanation = explain(CharacterCounter(), "我很高兴")
+    assert explanation.words == ["我", "很", "高", "兴"] and explanation.contributions[:, 0].tolist() == [0, 0, 2, 0]
+
+
 def test_words_of_a_long_text_are_limited():
     explanation = explain(WordCounter(), "happy " * (MAX_WORDS + 1))
     assert len(explanation.words) == MAX_WORDS and explanation.contributions.shape == (MAX_WORDS, 2)

@@ -16,8 +16,9 @@ from emotion.errors import ConfigError, DataError, ModelError
 from emotion.export.onnx_export import export_onnx
 from emotion.export.verification import verify_model
 from emotion.inference.predictor import Predictor
-from emotion.modeling.baseline import INVERSE_REGULARIZATION, WORD, fit_baseline, list_ngrams
+from emotion.modeling.baseline import INVERSE_REGULARIZATION, fit_baseline, list_ngrams
 from emotion.modeling.prediction import predict_logits
+from emotion.words import COUNTED_WORD
 from tests.conftest import run_script
 
 DATA = load_config(None).data
@@ -48,12 +49,22 @@ def test_logits_equal_those_of_scikit_learn():
     model, tokenizer = fit_baseline(train.texts, labels, 512, seed=0)
     texts = [*test.texts[:50], "zzzz"]  # the last has no known n-gram
     logits = predict_logits(model, batch_by_length(tokenize(tokenizer, texts, 512), 16), len(texts), torch.device("cpu"))
-    vectorizer = TfidfVectorizer(token_pattern=WORD.pattern, ngram_range=(1, 2), min_df=2, binary=True)
+    vectorizer = TfidfVectorizer(token_pattern=COUNTED_WORD.pattern, ngram_range=(1, 2), min_df=2, binary=True)
     features = vectorizer.fit_transform(train.texts)
     for label in range(2):
         fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=0).fit(features, labels[:, label])
         np.testing.assert_allclose(logits[:, label], fitted.decision_function(vectorizer.transform(texts)), atol=2e-3)
     np.testing.assert_allclose(logits[:, 2], np.log(0.001 / 1.001), rtol=1e-6)
+
+
+def test_texts_without_blanks_are_counted_by_characters():
+    texts, labels = ["我很高兴", "他真高兴", "我很难过", "她太难过了"], np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
+    model, tokenizer = fit_baseline(texts, labels, 64, seed=0)
+    assert {"高", "兴", "高 兴", "难 过"} <= set(tokenizer.ngrams) and "我很高兴" not in tokenizer.ngrams
+    ids = tokenizer(["你高兴吗"], 64).input_ids
+    logits = model(torch.tensor(ids), torch.ones(1, len(ids[0]))).logits[0]
+    assert logits[0] > logits[1]
+    assert tokenizer.find_unknown(["天地玄黄高", "高兴"], tokenizer(["天地玄黄高", "高兴"], 64).input_ids).tolist() == [True, False]
 
 
 def test_texts_without_a_common_word_are_refused():
