@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo app test test-fast coverage lint clean study study-real bench docs
+.PHONY: install demo app test test-fast coverage lint clean study study-real bench docs
 .SECONDARY:
 .DELETE_ON_ERROR:
+
+install: .venv/installed
 
 demo: .venv/installed
 	rm -rf $(DEMO)
@@ -18,7 +20,7 @@ demo: .venv/installed
 	@echo "The model is in $(DEMO)/model, scores and pictures in $(DEMO)/report, probabilities in $(DEMO)/predictions."
 	@echo "Next: $(VENV)/python infer.py --text \"your own words\", or your own data: README.md, \"Your own data\"."
 
-# The page in the browser with the newest finished run, such as that of `make demo`.
+# The page in the browser, with the newest finished run or else the model in `models/`.
 app: .venv/installed-app
 	$(VENV)/python app.py
 

@@ -36,12 +36,13 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
     from emotion.app.server import prepare_environment, serve
 
     prepare_environment(folder)
-    from emotion.app.models import find_default_model, load_models
+    from emotion.app.models import load_models
+    from emotion.tracking.run_folder import find_default_model
 
-    locations = arguments.model or [find_default_model()]
-    models = load_models(locations, arguments.backend)
+    location, choice = find_default_model() if not arguments.model else ("", "")
+    models = load_models(arguments.model or [location], arguments.backend)
     for model in models.values():
-        print_message(f"model: {model.location} ({model.predictor.backend_name})")
+        print_message(f"model: {model.location} ({', '.join(filter(None, (model.predictor.backend_name, choice)))})")
     page, address = serve(models, folder, arguments.host, arguments.port, arguments.share, arguments.uploads is not None)
     print(f"{address}  (ready after {time.perf_counter() - started:.1f} s; stop with Ctrl-C)", flush=True)
     try:
@@ -56,7 +57,9 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
-    help_model = "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run)"
+    help_model = (
+        "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"
+    )
     add("--model", action="append", metavar="FOLDER", help=help_model)
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help="as for infer.py; auto starts fastest (default)")
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space sets it

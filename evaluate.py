@@ -41,12 +41,12 @@ OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feat
 
 def main() -> int:
     arguments = parse_arguments()
-    from emotion.tracking.run_folder import find_newest_run
+    from emotion.tracking.run_folder import find_default_model
 
-    model = arguments.model or str(find_newest_run().path)
+    model, choice = (arguments.model, "") if arguments.model else find_default_model()
     process, num_processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if process == 0:
-        print_message(f"model: {model}")
+        print_message(f"model: {model} ({choice})" if choice else f"model: {model}")
     if is_scored_file(arguments.output):
         return score(arguments, model, process, num_processes)
     if num_processes > 1:
@@ -147,7 +147,9 @@ def parse_arguments() -> argparse.Namespace:
     refuse_moved_options(sys.argv[1:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
-    add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add(
+        "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
+    )
     add("--split", choices=("validation", "test"), help="split of the run's data to evaluate on (default: test)")
     add("--input", metavar="FILE", nargs="+", help="a labelled file, or files to score; patterns such as 'texts/*.csv'; - for csv on stdin")
     add("--output", metavar="PATH", help="a folder for the report, or a scored file: .csv, .jsonl (.gz, .zst), .parquet, .xlsx, - (stdout)")

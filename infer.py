@@ -24,11 +24,11 @@ def main() -> int:
     from emotion.inference.explanation import explain
     from emotion.inference.loading import load_predictor
     from emotion.inference.text_checks import describe_text
-    from emotion.tracking.run_folder import find_newest_run
+    from emotion.tracking.run_folder import find_default_model
 
-    model = arguments.model or str(find_newest_run().path)
+    model, choice = (arguments.model, "") if arguments.model else find_default_model()
     predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None)
-    print_message(f"model: {model} ({predictor.backend_name})")
+    print_message(f"model: {model} ({', '.join(filter(None, (predictor.backend_name, choice)))})")
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
     for texts in read_texts(arguments.text):
@@ -75,7 +75,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times (default: the lines of stdin)")
-    add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add(
+        "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
+    )
     add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")

@@ -11,7 +11,7 @@ from emotion.errors import ConfigError
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.inference.sidecar import find_model_folder
-from emotion.tracking.run_folder import RunFolder, find_newest_run
+from emotion.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -79,14 +79,6 @@ def load_models(locations: list[str], backend: str) -> dict[str, ServedModel]:
         name = name if name not in models else location
         models[name] = load_model(location, backend, name)
     return models
-
-
-def find_default_model() -> str:
-    """Return the location of the newest finished run.
-
-    Raises: ModelError if there is none.
-    """
-    return str(find_newest_run().path)
 
 
 def find_run(location: str) -> RunFolder:

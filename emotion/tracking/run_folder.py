@@ -1,6 +1,7 @@
 """The files of a run; `RunFolder` has a property or method for each. All but metrics.jsonl, which grows, are written atomically."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -27,6 +28,9 @@ GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
 """Packages whose versions environment.json records."""
+
+SHIPPED_MODEL = Path(__file__).parents[2] / "models" / "goemotions-minilm"
+"""The model that comes with a checkout of the project: it answers before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,20 @@ def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
             f"no finished run in {folder}/: train one with `python train.py --config configs/quickstart.yaml`, or give a model with --model"
         )
     return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
+
+
+def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
+    """Return the location of the model that is used if none is named, and which one it is.
+
+    Raises: ModelError if no run is finished and the shipped model is missing, as in an installed package.
+    """
+    try:
+        return str(find_newest_run(folder).path), "the newest finished run"
+    except ModelError:
+        if not (SHIPPED_MODEL / "emotion.json").is_file():
+            raise
+    location = os.path.relpath(SHIPPED_MODEL) if SHIPPED_MODEL.is_relative_to(Path.cwd()) else str(SHIPPED_MODEL)
+    return location, f"no finished run in {folder}/, so the model that comes with this project"
 
 
 def find_run_of_model(location: str) -> RunFolder | None:

@@ -1,0 +1,53 @@
+"""Which model answers if none is named: the newest finished run, or else the one that comes with the project."""
+
+import json
+import os
+
+import pytest
+
+from emotion.errors import ModelError
+from emotion.tracking import run_folder
+from emotion.tracking.run_folder import SHIPPED_MODEL, find_default_model
+from tests.conftest import ROOT, run_script
+
+TEXT = "Thank you so much, you saved my day!"
+CHOICE = "no finished run in runs/, so the model that comes with this project"
+
+
+def write_run(folder, seconds):
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "emotion.json").write_text("{}")
+    (folder / "efficiency.json").write_text("{}")
+    os.utime(folder / "efficiency.json", (seconds, seconds))
+
+
+def test_the_newest_finished_run_comes_first(tmp_path):
+    assert find_default_model(tmp_path)[0] == os.path.relpath(SHIPPED_MODEL)
+    for name, seconds in (("new", 2_000), ("old", 1_000)):
+        write_run(tmp_path / name, seconds)
+    (tmp_path / "unfinished" / "model").mkdir(parents=True)
+    assert find_default_model(tmp_path) == (str(tmp_path / "new"), "the newest finished run")
+
+
+def test_an_installed_package_has_no_shipped_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "SHIPPED_MODEL", tmp_path / "models")
+    with pytest.raises(ModelError, match="no finished run in .*: train one with"):
+        find_default_model(tmp_path)
+
+
+def test_the_scripts_answer_before_anything_is_trained(tmp_path):
+    answer = run_script(str(ROOT / "infer.py"), "--json", "--text", TEXT, folder=tmp_path)
+    assert answer.stderr == f"model: {SHIPPED_MODEL} (numpy, {CHOICE})\n"
+    labels = json.loads(answer.stdout)["labels"]
+    assert labels == ["gratitude"]
+    (tmp_path / "texts.csv").write_text(f'text\n"{TEXT}"\n')
+    scored = run_script(str(ROOT / "evaluate.py"), "--input", "texts.csv", "--output", "scored.csv", folder=tmp_path)
+    assert scored.returncode == 0 and f"model: {SHIPPED_MODEL} ({CHOICE})" in scored.stderr
+    assert (tmp_path / "scored.csv").read_text().splitlines()[1] == f'"{TEXT}",gratitude'
+
+
+def test_a_split_needs_a_run(tmp_path):
+    refused = run_script(str(ROOT / "evaluate.py"), "--split", "test", folder=tmp_path)
+    assert refused.returncode == 2
+    reason = "error: --model: is not in a run folder, so its data is not known; give labelled rows with --input FILE"
+    assert refused.stderr.splitlines()[-1] == reason
