@@ -57,6 +57,7 @@ def main() -> int:
 def evaluate(arguments: argparse.Namespace, model: str) -> int:
     """Write and print the report of a model on a split of its run's data, or on a labelled file."""
     from emotion.evaluation.reporting import format_report, write_report
+    from emotion.export.model_card import complete_card
     from emotion.files import write_json
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder, read_sidecar
@@ -89,6 +90,8 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set, examples.is_judged)
         write_json(output.speed(split), speed)
+    if output == run:
+        complete_card(output)
     print(format_report(report))
     print()
     results = f"{output.report(split)}: metrics.json, per_label.csv and plots; probabilities are in {output.predictions(split)}"

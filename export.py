@@ -35,9 +35,9 @@ def main() -> int:
     print_message(f"model: {model}")
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
-        return push(find_run(run, "--push"), arguments.push, arguments.dry_run)
+        return push(find_run(run, "--push"), arguments.push, arguments)
     if arguments.push_space is not None:
-        return push_page(find_run(run, "--push-space"), arguments.push_space, arguments.dry_run)
+        return push_page(find_run(run, "--push-space"), arguments.push_space, arguments)
     if arguments.refit:
         return refit(find_run(run, "--refit"), arguments.overrides)
     if arguments.onnx:
@@ -54,21 +54,34 @@ def find_run(run: "RunFolder | None", option: str) -> "RunFolder":
     return run
 
 
-def push(run: "RunFolder", name: str, is_dry_run: bool) -> int:
+def set_hub_settings(run: "RunFolder", arguments: argparse.Namespace) -> bool:
+    """Store the settings `hub.*` of the command in the run's config, but not in a dry run, and return whether a repository is private."""
+    from emotion.config import load_config
+
+    settings = [word for word in arguments.overrides if word.startswith("hub.")]
+    config = load_config(run.config, settings, is_of_run=True)
+    if settings and not arguments.dry_run:
+        with run.hold():
+            run.write_config(config)
+    arguments.overrides = [word for word in arguments.overrides if word not in settings]
+    return config.hub.private
+
+
+def push(run: "RunFolder", name: str, arguments: argparse.Namespace) -> int:
     """Upload the run's model folder to the Hub, or print what would be uploaded."""
     from emotion.export.hub import format_files, push_model
 
-    is_private = run.read_config().hub.private
-    print(format_files(run, name, is_private) if is_dry_run else f"pushed to {push_model(run, name, is_private)}")
+    is_private = set_hub_settings(run, arguments)
+    print(format_files(run, name, is_private) if arguments.dry_run else f"pushed to {push_model(run, name, is_private)}")
     return 0
 
 
-def push_page(run: "RunFolder", name: str, is_dry_run: bool) -> int:
+def push_page(run: "RunFolder", name: str, arguments: argparse.Namespace) -> int:
     """Upload the page with the run's model to a Space on the Hub, or print what would be uploaded."""
     from emotion.export.space import format_space_files, push_space
 
-    is_private = run.read_config().hub.private
-    print(format_space_files(run, name, is_private) if is_dry_run else f"pushed to {push_space(run, name, is_private)}")
+    is_private = set_hub_settings(run, arguments)
+    print(format_space_files(run, name, is_private) if arguments.dry_run else f"pushed to {push_space(run, name, is_private)}")
     return 0
 
 
@@ -103,8 +116,11 @@ def halve(arguments: argparse.Namespace, model: str, run: "RunFolder") -> int:
     """Write the model with float16 weights to another folder."""
     from emotion.export.half import write_half
 
+    set_hub_settings(run, arguments)
     rows, rows_name = read_rows(arguments, model, run)
-    agreement = write_half(run, rows.examples, Path(arguments.half))
+    is_opened = (run.report("test") / "metrics.json").is_file()
+    test_rows = read_rows(arguments, model, run, "test")[0].examples if is_opened else None
+    agreement = write_half(run, rows.examples, Path(arguments.half), test_rows)
     print_message(f"{arguments.half}: {agreement.describe(rows_name)}; its thresholds were then fitted again on them", sys.stdout)
     return 0
 
@@ -139,14 +155,14 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     return 0 if all(agreement.is_within for agreement in agreements) else 1
 
 
-def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> tuple["LabelledRows", str]:
-    """Return the labelled rows to compare variants on, and the name of their split or file."""
+def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None", split: str | None = None) -> tuple["LabelledRows", str]:
+    """Return the labelled rows to compare variants on, and the name of their split or file; `split` is read in place of --split."""
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
     from emotion.tracking.run_rows import read_rows_to_score
 
     label_set = LabelSet(read_sidecar(find_model_folder(model))[0].labels)
-    split = arguments.split or "validation"
+    split = split or arguments.split or "validation"
     rows = read_rows_to_score(run, split, arguments.input, arguments.overrides, label_set)
     for message in [*rows.messages, *rows.notes]:
         print_message(f"data: {message}")
@@ -172,7 +188,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--dry-run", action="store_true", help="with --push or --push-space: list the files that would be uploaded")
     add("--split", choices=("validation", "test"), help="split of the run's data to compare on (default: validation)")
     add("--input", metavar="FILE", help="a labelled file to compare on instead of a split")
-    add("overrides", nargs="*", metavar="section.key=value", help="data.* says how to read the rows, decision.* what to refit")
+    add(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="data.*: how to read rows; decision.*: what to refit; hub.*: the card, with --push or --half",
+    )
     arguments = parser.parse_intermixed_args()
     tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--half": arguments.half, "--refit": arguments.refit}
     tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}

@@ -33,7 +33,7 @@ def test_pushed_adapter_predicts_by_its_name_and_with_the_peft_code_of_its_card(
         inferred = run_script("infer.py", "--model", "someone/adapter", *arguments, "--json", warm=True, **hub)
         assert inferred.returncode == 0, inferred.stderr
         folder = tmp_path / "uploads" / "someone" / "adapter"
-        code = (folder / "README.md").read_text().split("# or with PEFT alone:")[1].split("```")[0].replace('["a text"]', repr(TEXTS))
+        code = (folder / "README.md").read_text().split("```python\n")[2].split("```")[0].replace('["a text"]', repr(TEXTS))
         with_peft = run_script("-c", f"{code}\nprint(probabilities)", warm=True, **hub)
         assert with_peft.returncode == 0, with_peft.stderr
     sidecar = json.loads((folder / "emotion.json").read_text())

@@ -172,8 +172,9 @@ def test_refit_stores_another_rule_in_the_model(tiny_run, tmp_path):
     assert rules[1]["decision"]["empty_set"] == "top1" and rules[1]["decision"]["temperature"] == rules[0]["decision"]["temperature"]
     report = json.loads((run / "report" / "validation" / "metrics.json").read_text())
     assert rules[1]["validation"]["micro_f1_tuned"] == report["at_decision_rule"]["micro_f1"]
-    assert f"{report['at_decision_rule']['micro_f1']:.4f}" in (run / "model" / "README.md").read_text()
-    assert json.loads((run / "report" / "test" / "metrics.json").read_text())["decision"] == rules[1]["decision"]
+    test_report = json.loads((run / "report" / "test" / "metrics.json").read_text())
+    assert f"| micro-F1 | {test_report['at_decision_rule']['micro_f1']:.3f} |" in (run / "model" / "README.md").read_text()
+    assert test_report["decision"] == rules[1]["decision"]
     assert {key for key in rules[0] if rules[0][key] != rules[1][key]} == {"decision", "validation"}
     assert RunFolder(run).read_config().decision.maximize == "micro_f1"
     refused = run_script("export.py", "--model", str(run), "--refit", "training.epochs=3")

@@ -9,6 +9,7 @@ from typing import Any
 
 from emotion.app.models import ServedModel
 from emotion.errors import ModelError
+from emotion.evaluation.reporting import SHOWN_SCORES
 from emotion.evaluation.verdict import Verdict
 from emotion.inference.sidecar import find_model_folder
 
@@ -21,14 +22,6 @@ FIGURES = {
     "co_occurrence.png": "Labels that occur together, gold and predicted",
 }
 """Pictures of a report, in the order of the page, with their captions."""
-SHOWN_SCORES = {
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "jaccard_samples": "Jaccard index",
-    "subset_accuracy": "all labels right",
-}
 WEAK_LABELS = 5
 COMPARISONS = ("report", "comparison")
 """Names of folders beside a run in which a comparison report is looked for."""

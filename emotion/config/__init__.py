@@ -18,6 +18,7 @@ from emotion.config.settings import (
     RunConfig,
     TrackingConfig,
     TrainingConfig,
+    find_last_part,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingConfig",
     "check_keys",
     "describe_keys",
+    "find_last_part",
     "format_keys",
     "load_config",
     "to_dict",

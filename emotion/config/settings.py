@@ -1,6 +1,8 @@
 """Every setting with its default, description and bounds, defined here only. `train.py --keys` prints the descriptions."""
 
+import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 INERT_SECTIONS = ("run", "tracking", "hub")
@@ -10,6 +12,12 @@ BASELINE = "tfidf"
 AUTO_EPOCH_ROWS, MIN_AUTO_EPOCHS, MAX_AUTO_EPOCHS = 10_400, 3, 20
 """Rows that `training.epochs=auto` reads, epoch by epoch, and its bounds: 8 epochs of the bundled corpus, 325 steps of 32 rows. With 160
 rows, 20 epochs end at a training loss of 0.01, so more would change little; with the 43,410 of GoEmotions, 3 are those of minilm.yaml."""
+
+
+def find_last_part(path: str) -> str:
+    """Return the name of a file or folder without the folders that it is in; `local files` for a path such as `.` or `~`."""
+    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return name if name.strip("~.") else "local files"
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,13 @@ class DataConfig:
     def name(self) -> str:
         """The training file if there is one, otherwise `source`."""
         return self.train or self.source
+
+    @property
+    def title(self) -> str:
+        """What reports and cards call the data: the id of a dataset on the Hub, or the names of files without their folders."""
+        parts = [part.strip(" ") for part in self.name.split(",")]
+        is_hub_id = re.fullmatch(r"[^./~\\][^/\\]*/[^/\\]+", self.name) and self.train is None and not Path(self.name).exists()
+        return self.name if is_hub_id else ", ".join(find_last_part(part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -204,6 +219,12 @@ class HubConfig:
     """Repository on the Hub, `USER/NAME`."""
     private: bool = True
     """Make the repository private if it has to be created."""
+    license: str | None = None
+    """License of the model, as its card says, such as `mit`; if null, that of the backbone if it is known."""
+    language: tuple[str, ...] | None = None
+    """Languages of the texts in the model card, such as `[en]`; if null, those of a known dataset."""
+    dataset: str | None = None
+    """What the model card calls the data, such as its id on the Hub; if null, the id or the file name in `data`."""
 
 
 @dataclass(frozen=True)

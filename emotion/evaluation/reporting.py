@@ -14,6 +14,18 @@ from emotion.files import atomic_write, write_json
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 
+SHOWN_SCORES = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "jaccard_samples": "Jaccard index",
+    "subset_accuracy": "all labels right",
+}
+"""Scores at the decision rule that readers are shown first, with their names."""
+SHOWN_RANKING_SCORES = {"macro_average_precision": "mean average precision", "expected_calibration_error": "calibration error"}
+"""The same for scores of the probabilities."""
+
 
 def write_report(
     folder: Path,

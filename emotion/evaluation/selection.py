@@ -33,7 +33,7 @@ def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config, is_
     """
     from scipy.special import expit
 
-    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.name}, {len(labels):,} rows", is_judged)
+    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.title}, {len(labels):,} rows", is_judged)
     probabilities = expit(logits / rule.temperature)
     at_rule = score_predictions(labels, rule.decide(probabilities, is_judged))
     at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities, is_judged))

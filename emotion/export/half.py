@@ -13,8 +13,8 @@ from emotion.config import BASELINE
 from emotion.data.reading import Examples
 from emotion.errors import ModelError
 from emotion.evaluation.decision import refit_rule
-from emotion.evaluation.reporting import write_report
-from emotion.export.refit import store_rule
+from emotion.export.model_card import complete_card, find_location
+from emotion.export.refit import report_again, store_rule
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE, Agreement, compare_logits
 from emotion.files import atomic_write
 from emotion.inference.numpy_predictor import WEIGHTS
@@ -23,11 +23,11 @@ from emotion.inference.sidecar import read_sidecar
 from emotion.tracking.run_folder import RunFolder
 
 
-def write_half(run: RunFolder, rows: Examples, folder: Path) -> Agreement:
+def write_half(run: RunFolder, rows: Examples, folder: Path, test_rows: Examples | None = None) -> Agreement:
     """Write the model of a run with float16 weights to `folder`, with the validation rows' predictions and report beside it.
 
-    `rows` are those of the validation split. Return how closely the model agrees on them with that of the run, before its rule is fitted
-    again.
+    `rows` are those of the validation split, `test_rows` those of the test split if it was opened: the report of the smaller model on them
+    is written too. Return how closely the model agrees on the validation rows with that of the run, before its rule is fitted again.
 
     Raises: ModelError if the model is an adapter or the baseline.
     """
@@ -41,14 +41,19 @@ def write_half(run: RunFolder, rows: Examples, folder: Path) -> Agreement:
     with atomic_write(folder) as partial:
         shutil.copytree(run.model, partial, ignore=shutil.ignore_patterns("onnx", WEIGHTS))
         _convert_weights(run.model, partial)
-        logits = Predictor.load(str(partial)).predict_logits(rows.texts, "float16")
+        smaller, result = Predictor.load(str(partial)), RunFolder(partial)
+        logits = smaller.predict_logits(rows.texts, "float16")
         agreement = compare_logits("float16", predictor.rule, rows.labels, reference, logits, MAX_LOGIT_DIFFERENCE["fp16"])
-        probabilities, result = expit(logits), RunFolder(partial)
         sidecar, rule = read_sidecar(str(partial))
-        rule = refit_rule(rows.labels, probabilities, config.decision, rule, rows.is_judged)
-        report = write_report(result.report("validation"), rows.labels, probabilities, rule, label_set, "validation", rows.is_judged)
-        result.write_predictions("validation", rows.ids, rows.labels, probabilities, label_set, rows.is_judged)
+        rule = refit_rule(rows.labels, expit(logits), config.decision, rule, rows.is_judged)
+        result.write_predictions("validation", rows.ids, rows.labels, expit(logits), label_set, rows.is_judged)
+        report = report_again(run, "validation", rule, result)
+        if test_rows is not None:
+            probabilities = smaller.predict(test_rows.texts)
+            result.write_predictions("test", test_rows.ids, test_rows.labels, probabilities, label_set, test_rows.is_judged)
+            report_again(run, "test", rule, result)
         store_rule(partial, config, sidecar, rule, report, folder.name)
+        complete_card(run, partial, find_location(folder), result)
     return agreement
 
 

@@ -21,7 +21,7 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
     files = list_files(run)
     with translate_hub_errors(f"--push {name}"):
         repository: Any = api.create_repo(name, private=is_private, exist_ok=True)
-        complete_card(run, repository.repo_id)
+        complete_card(run, name=repository.repo_id)
         # One commit, so that the repository never has a part of the new files.
         api.upload_folder(repo_id=repository.repo_id, folder_path=run.model, commit_message=f"Upload {run.path.name}: {len(files)} files")
     return f"{api.endpoint}/{repository.repo_id}"

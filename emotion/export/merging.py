@@ -7,7 +7,7 @@ import torch
 
 from emotion.cpu import fast_path
 from emotion.errors import ModelError
-from emotion.export.model_card import write_card
+from emotion.export.model_card import complete_card, find_location, write_card
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder
@@ -35,3 +35,4 @@ def write_merged(predictor: Predictor, location: str, run: RunFolder, folder: Pa
     merged = merge_model(predictor, location)
     card = write_card(run.read_config(), predictor.label_set, predictor.sidecar.validation, run.path.name, is_merged=True)
     save_model(folder, merged.model, merged.tokenizer, merged.rule, merged.sidecar, card, is_calibrated=True)
+    complete_card(run, folder, find_location(folder))

@@ -1,17 +1,28 @@
-"""The model card: README.md of a model folder, with the front matter that the Hub reads."""
+"""The model card: README.md of a model folder, with the front matter that the Hub reads.
 
-import json
+`write_card` writes a new one. `complete_card` adds what is known later, section by section, and leaves what people have added.
+"""
+
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from emotion.config import BASELINE, Config, DistillationConfig
 from emotion.evaluation.comparison.document import escape_markdown
+from emotion.export.card_sections import (
+    OPEN_TEST,
+    OPTIMISTIC,
+    find_report,
+    format_labels,
+    format_scores,
+    format_training,
+    list_index_entries,
+)
+from emotion.export.origins import find_origin
 from emotion.files import atomic_write
+from emotion.inference.sidecar import read_sidecar
 from emotion.labels import LabelSet
-from emotion.modeling.backbones import get_base_model_name
 from emotion.modeling.packaged import find_packaged
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
@@ -26,45 +37,57 @@ Multi-label emotion detection: a text gets any number of {num_labels} labels.
 
 ## Use
 
-```python
 {usage}
-```
 
 The probabilities are calibrated: the logits are divided by a temperature that was fitted on the validation split. `emotion.json`
-contains the decision rule, one threshold per label, fitted on the same split; `python infer.py --model PATH_OR_ID --text "..."` applies it.
+contains the decision rule, one threshold per label, fitted on the same split; `predict_labels` applies it, and so does
+`python infer.py --model PATH_OR_ID --text "..."`.
 
-## Validation scores
+## Scores
 
-The thresholds were fitted on these rows, so F1 is optimistic here. The scores of the test split are in the run's report.
-
-| metric | value |
-|---|---|
 {scores}
 
 ## Labels
 
 {labels}
 
+## Training
+
+{training}
+
 ## Limits
 
-Labels are readers' impressions of short English texts, not what the writer felt. Rare labels are predicted poorly: look at the
+Labels are readers' impressions of short texts, not what the writer felt. Rare labels are predicted poorly: look at the
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
-TEST_TITLE = "## Test scores"
-INDEX_METRICS = ("macro_f1", "micro_f1", "subset_accuracy", "jaccard_samples", "macro_precision", "macro_recall")
-"""Scores in the model index of the front matter."""
-VERIFICATION_TITLE = "## Verified"
+VERIFICATION = "Verified"
+EARLIER_SECTIONS = ("Validation scores", "Test scores")
+"""Sections of the cards of earlier versions, in place of which `Scores` stands."""
 
-USAGE = """from transformers import pipeline
+PROJECT_USAGE = """With this project (`pip install .` in its folder){more}:
 
-classify = pipeline("text-classification", model="PATH_OR_ID", top_k=None, truncation=True, max_length={max_length})"""
-ADAPTER_USAGE = """import emotion  # this project; it loads the adapter's backbone, {backbone}, too
+```python
+import emotion
 
 model = emotion.load("PATH_OR_ID")
-print(model.predict(["a text"]))
+print(model.predict_labels(["Thank you, that made my day!"]))
+```"""
+PIPELINE_USAGE = """
 
-# or with PEFT alone:
+With transformers alone, for the probabilities of all labels:
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="PATH_OR_ID", top_k=None, truncation=True, max_length={max_length})
+print(classify("Thank you, that made my day!"))
+```"""
+ADAPTER_USAGE = """
+
+With PEFT alone, for the probabilities of all labels:
+
+```python
 import torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
@@ -72,51 +95,44 @@ from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")
 model = AutoPeftModelForSequenceClassification.from_pretrained("PATH_OR_ID", num_labels={num_labels}, pad_token_id=tokenizer.pad_token_id)
 batch = tokenizer(["a text"], padding=True, padding_side="right", truncation=True, max_length={max_length}, return_tensors="pt")
-probabilities = model.eval()(**batch).logits.sigmoid().tolist()"""
-BASELINE_USAGE = """import emotion  # this project; TF-IDF is not a transformers model
-
-model = emotion.load("PATH_OR_ID")
-print(model.predict(["a text"]))"""
+probabilities = model.eval()(**batch).logits.sigmoid().tolist()
+```"""
+ADAPTER_NOTE = ", which loads the adapter's backbone too"
+BASELINE_NOTE = "; TF-IDF is not a transformers model"
 
 
 def add_verification(card: Path, table: str) -> None:
     """Write the table of agreements at the end of a model card, in place of an earlier table."""
-    text = card.read_text(encoding="utf-8").partition(f"\n{VERIFICATION_TITLE}\n")[0]
+    text = card.read_text(encoding="utf-8")
     with atomic_write(card) as partial:
-        partial.write_text(f"{text}\n{VERIFICATION_TITLE}\n\n{table}\n", encoding="utf-8")
+        partial.write_text(replace_section(text, VERIFICATION, table), encoding="utf-8")
 
 
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
-    """Return the model card of a run; `is_merged` says that the adapter has been merged into the backbone."""
-    is_adapter = config.lora.r > 0 and not is_merged
-    is_baseline = config.model.backbone == BASELINE
+    """Return the model card of a run with its validation scores; `is_merged` says that the adapter was merged into the backbone."""
+    is_adapter, is_baseline = config.lora.r > 0 and not is_merged, config.model.backbone == BASELINE
+    origin, packaged = find_origin(config), find_packaged(config.model.backbone)
     front_matter = {
-        "library_name": "transformers",
+        "library_name": "peft" if is_adapter else "scikit-learn" if is_baseline else "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["emotion", "multi-label"],
+        **origin.front_matter,
     }
-    if is_adapter:
-        front_matter["library_name"] = "peft"
-    if is_baseline:
-        front_matter["library_name"] = "scikit-learn"
-    elif not config.model.backbone.startswith((".", "/", "~")) and not config.model.backbone.endswith(".gguf"):
-        front_matter["base_model"] = get_base_model_name(config.model)
-    if (packaged := find_packaged(config.model.backbone)) is not None:
-        front_matter["license"] = packaged.license
-    usage = ADAPTER_USAGE if is_adapter else BASELINE_USAGE if is_baseline else USAGE
+    usage = PROJECT_USAGE.format(more=ADAPTER_NOTE if is_adapter else BASELINE_NOTE if is_baseline else "")
+    usage += ADAPTER_USAGE if is_adapter else "" if is_baseline else PIPELINE_USAGE
+    table = ["| metric | value |", "|---|---|", *(f"| {key} | {value:.4f} |" for key, value in scores.items())]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         name=escape_markdown(name),
         num_labels=len(label_set),
-        backbone=format_code(config.model.backbone),
-        source=format_code(config.data.name),
+        backbone=format_code(origin.backbone),
+        source=format_code(origin.data),
         teachers=_describe_teachers(config.distillation),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",
-        usage=usage.format(
-            backbone=escape_controls(get_base_model_name(config.model)), max_length=config.data.max_length, num_labels=len(label_set)
-        ),
-        scores="\n".join(f"| {key} | {value:.4f} |" for key, value in scores.items()),
+        usage=usage.format(max_length=config.data.max_length, num_labels=len(label_set)),
+        scores="\n".join([f"On the validation rows. {OPTIMISTIC} {OPEN_TEST}", "", *table]),
         labels=", ".join(map(format_code, label_set.names)),
+        training=format_training(origin, None),
     )
 
 
@@ -127,69 +143,69 @@ def format_code(text: str) -> str:
     return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else f"{fence}{shown}{fence}"
 
 
-def complete_card(run: RunFolder, name: str) -> None:
-    """Write the run's test scores, its cost and its name on the Hub into the model card, and the scores into the model index.
+def complete_card(run: RunFolder, folder: Path | None = None, name: str | None = None, reports: RunFolder | None = None) -> None:
+    """Write scores with their intervals, the verdict, the training's cost and versions, and the scores' index into a model card.
 
-    Without a report of the test split, only the name is written.
+    Args:
+        run: the run that the model was trained in.
+        folder: the model's folder, if it is not that of the run.
+        name: where the model is, as people load it; None leaves what the card says.
+        reports: what holds the reports of the model, if it is not the run.
+
+    The scores are those of the test split if it was opened, and otherwise of validation. Without a report, the sections stay.
     """
     from huggingface_hub import ModelCard
 
-    path = run.model / "README.md"
-    config = run.read_config()
+    folder = folder or run.model
+    path = folder / "README.md"
+    if not path.is_file():
+        return
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    before, _, after = card.text.partition("\n## Labels\n")  # a label may be named as the place of the model is
-    text = before.replace("PATH_OR_ID", name).partition(f"\n{TEST_TITLE}\n")[0]
-    report_path = run.report("test") / "metrics.json"
-    if report_path.is_file():
-        report = json.loads(report_path.read_text(encoding="utf-8"))
-        card.data.model_name = name.rpartition("/")[2]
-        card.data.eval_results = _list_index_entries(report, config)
-        text += f"\n{TEST_TITLE}\n\n{_format_test_scores(report)}\n{_describe_cost(run)}\n"
+    rule, config = read_sidecar(str(folder))[1], run.read_config()
+    origin, report, text = find_origin(config), find_report(reports or run, rule), card.text
+    if report is not None:
+        for title in EARLIER_SECTIONS:
+            text = replace_section(text, title, None)
+        text = replace_section(text, "Scores", format_scores(report, origin.data))
+        text = replace_section(text, "Labels", format_labels(report))
+    text = replace_section(text, "Training", format_training(origin, run))
+    if report is not None and report.split == "test":
+        card.data.model_name = escape_controls((name or run.path.resolve().name).rpartition("/")[2])
+        card.data.eval_results = list_index_entries(report, origin)
+    for key, value in origin.front_matter.items():
+        card.data[key] = value
     with atomic_write(path) as partial:
-        partial.write_text(f"---\n{card.data.to_yaml()}\n---\n{text}\n## Labels\n{after}", encoding="utf-8")
+        partial.write_text(f"---\n{card.data.to_yaml()}\n---\n{_name_location(text, name)}", encoding="utf-8")
 
 
-def _list_index_entries(report: dict[str, Any], config: Config) -> list[Any]:
-    """Return the entries of the model index for a report of the test split."""
-    from huggingface_hub import EvalResult
-
-    task = {"task_type": "text-classification", "task_name": "Multi-label emotion detection"}
-    data = {"dataset_type": config.data.name, "dataset_name": Path(config.data.name).name, "dataset_split": "test"}
-    scores = {key: report["at_decision_rule"][key] for key in INDEX_METRICS if key in report["at_decision_rule"]}
-    scores["map"] = report["probabilities"]["macro_average_precision"]
-    return [EvalResult(**task, **data, metric_type=key, metric_value=value) for key, value in scores.items()]
+def find_location(folder: Path) -> str | None:
+    """Return how the card of a model folder can name it: its relative path, or None for a path that is true on this machine only."""
+    return None if folder.is_absolute() or folder.parts[:1] in (("..",), ("~",)) else folder.as_posix()
 
 
-def _format_test_scores(report: dict[str, Any]) -> str:
-    """Return the test scores as Markdown."""
-    rule = report["decision"]
-    intervals = {key: "{:.4f} to {:.4f}".format(*bounds) for key, bounds in report["at_decision_rule_interval_95"].items()}
-    lines = [
-        f"{report['num_rows']:,} rows that nothing was fitted on, at the decision rule (fitted on {escape_markdown(rule['fitted_on'])}).",
-        "",
-        "| metric | value | 95 % interval over test rows |",
-        "|---|---|---|",
-        *(f"| {key} | {value:.4f} | {intervals.get(key, '')} |" for key, value in report["at_decision_rule"].items()),
-        "",
-        "Thresholds, in the order of the labels: " + ", ".join(f"{value:.2f}" for value in rule["thresholds"]) + ".",
-    ]
-    return "\n".join([*lines, ""])
+def replace_section(text: str, title: str, content: str | None) -> str:
+    """Return a card with the content of a section replaced, or added as the last section; None removes the section.
+
+    A section ends at the next heading of its level. Names in a card are escaped, so none of them begins a line with `## `.
+    """
+    section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.S | re.M)
+    written = "" if content is None else f"## {title}\n\n{content}\n\n"
+    if section.search(text):
+        return section.sub(lambda _: written, text).rstrip("\n") + "\n"
+    return f"{text.rstrip()}\n\n{written}".rstrip("\n") + "\n"
+
+
+def _name_location(text: str, location: str | None) -> str:
+    """Return a card whose section `Use` loads the model from a location, in place of the one that it names."""
+    before, heading, rest = text.partition("\n## Use\n")
+    use, end, after = rest.partition("\n## ")
+    found = re.search(r"(?:emotion\.load\(|model=)\"([^\"\n]+)\"", use)
+    if location is not None and found is not None:
+        use = use.replace(found[1], location)
+    return before + heading + use + end + after
 
 
 def _describe_teachers(config: DistillationConfig) -> str:
     if not config.teachers:
         return ""
     return f"; the targets are mixed with the mean probabilities of {len(config.teachers)} trained model(s), with weight {config.weight:g}"
-
-
-def _describe_cost(run: RunFolder) -> str:
-    efficiency = json.loads(run.efficiency.read_text(encoding="utf-8"))
-    text = (
-        f"{efficiency['parameters']:,} parameters, of which {efficiency['trainable_parameters']:,} were trained, "
-        f"in {efficiency['total_seconds']:,.0f} s at {efficiency['examples_per_second']:,.0f} examples/s."
-    )
-    if run.speed("test").is_file():
-        speed = json.loads(run.speed("test").read_text(encoding="utf-8"))
-        text += f" Inference: {speed['texts_per_second']:,.0f} texts/s in batches, "
-        text += f"{speed['milliseconds_per_text']:.0f} ms for one text ({speed['device']})."
-    return text

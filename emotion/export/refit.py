@@ -8,13 +8,13 @@ from emotion.config import Config, load_config
 from emotion.errors import ConfigError
 from emotion.evaluation.decision import DecisionRule, refit_rule
 from emotion.evaluation.reporting import write_report
-from emotion.export.model_card import write_card
+from emotion.export.model_card import complete_card, write_card
 from emotion.files import atomic_write
 from emotion.inference.model_folder import write_sidecar
 from emotion.inference.sidecar import Sidecar, read_sidecar
 from emotion.labels import LabelSet
 from emotion.tracking.findings import read_findings, renew_verdict, write_findings
-from emotion.tracking.run_folder import RunFolder, StoredPredictions
+from emotion.tracking.run_folder import RunFolder
 
 
 def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -32,13 +32,14 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
     config, (sidecar, rule) = load_config(run.config, overrides, is_of_run=True), read_sidecar(str(run.model))
     rows = run.read_predictions("validation")
     rule = refit_rule(rows.labels, rows.probabilities, config.decision, rule, rows.is_judged)
-    report = _rewrite_report(run, "validation", rows, rule)
+    report = report_again(run, "validation", rule)
     store_rule(run.model, config, sidecar, rule, report, run.path.name)
     run.write_config(config)
     splits = ["validation"]
     if (run.report("test") / "metrics.json").is_file() and run.predictions("test").is_file():
-        _rewrite_report(run, "test", run.read_predictions("test"), rule)
+        report_again(run, "test", rule)
         splits.append("test")
+    complete_card(run)
     return report, splits
 
 
@@ -50,10 +51,14 @@ def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule
     write_sidecar(model, replace(sidecar, validation=scores), rule)
 
 
-def _rewrite_report(run: RunFolder, split: str, rows: StoredPredictions, rule: DecisionRule) -> dict[str, Any]:
-    """Write the report of a split again, with what it found about its rows, and return its scores."""
-    findings = read_findings(run.report(split))
-    report = write_report(run.report(split), rows.labels, rows.probabilities, rule, rows.label_set, split, rows.is_judged)
+def report_again(run: RunFolder, split: str, rule: DecisionRule, target: RunFolder | None = None) -> dict[str, Any]:
+    """Write the report of a split again from stored predictions, with what the run found about its rows, and return its scores.
+
+    `target` holds the predictions and gets the report, if it is not the run.
+    """
+    target = target or run
+    rows, findings = target.read_predictions(split), read_findings(run.report(split))
+    report = write_report(target.report(split), rows.labels, rows.probabilities, rule, rows.label_set, split, rows.is_judged)
     if findings is not None:
-        write_findings(run.report(split), renew_verdict(findings, rows, rule))
+        write_findings(target.report(split), renew_verdict(findings, rows, rule))
     return report

@@ -23,7 +23,7 @@ from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.distributed.launch import Launch
 from emotion.evaluation.selection import Candidate, score_checkpoint
 from emotion.export.hub import push_finished
-from emotion.export.model_card import write_card
+from emotion.export.model_card import complete_card, write_card
 from emotion.files import write_json
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import find_cut
@@ -300,6 +300,7 @@ class Run(AbstractContextManager["Run"]):
         efficiency = self.meter.summarize(model, folder.model, sum_teacher_seconds(folder))
         efficiency |= {"interrupted_after_step": None if is_finished else num_steps}
         write_json(folder.efficiency, efficiency)
+        complete_card(folder)
         self._tracking.finish(folder, report, efficiency, self.config.tracking.log_model)
         hub = self.config.hub
         if is_finished:

@@ -5,13 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
+from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.uncertainty import score_rows
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE
 from emotion.inference.numpy_predictor import NumpyPredictor
 from emotion.inference.predictor import Predictor
 from emotion.tracking.run_folder import RunFolder
-from tests.conftest import run_script
+from tests.conftest import copy_run, run_script
 
 MAX_DIFFERENCE = {precision: bound / 4 for precision, bound in MAX_LOGIT_DIFFERENCE.items()}
 """Largest allowed difference of a probability: the slope of the sigmoid is at most 1/4."""
@@ -20,8 +23,9 @@ TEXTS = ["I love it", "This is awful, I am so angry", "ok"]
 
 @pytest.fixture(scope="module")
 def half(tiny_run, tmp_path_factory):
+    run, _ = copy_run(tiny_run, tmp_path_factory.mktemp("tested"), "--split", "test")
     folder = tmp_path_factory.mktemp("half") / "model"
-    result = run_script("export.py", "--model", str(tiny_run), "--half", str(folder))
+    result = run_script("export.py", "--model", str(run), "--half", str(folder), "hub.license=mit")
     assert result.returncode == 0 and "thresholds were then fitted again" in result.stdout, result.stderr
     return folder
 
@@ -57,6 +61,19 @@ def test_the_rule_is_that_of_the_smaller_model_and_its_validation_rows_are_kept(
     np.testing.assert_allclose(stored.probabilities, before.probabilities, atol=MAX_DIFFERENCE["fp16"])
     report = json.loads((half / "report" / "validation" / "metrics.json").read_text())
     assert report["decision"]["thresholds"] == list(Predictor.load(str(half)).rule.thresholds)
+
+
+def test_the_card_has_the_test_scores_of_the_smaller_model_and_its_license(half):
+    report = json.loads((half / "report" / "test" / "metrics.json").read_text())
+    assert report["decision"]["thresholds"] == list(Predictor.load(str(half)).rule.thresholds)
+    assert report["num_rows"] == 400 and report["verdict"]["verdict"]
+    stored = RunFolder(half).read_predictions("test")
+    predictions = DecisionRule.from_dict(report["decision"], 28, "report").decide(stored.probabilities)
+    assert report["at_decision_rule"]["macro_f1"] == pytest.approx(float(score_rows(stored.labels, predictions)["macro_f1"]))
+    card = (half / "README.md").read_text()
+    assert f"| macro-F1 | {report['at_decision_rule']['macro_f1']:.3f} |" in card and "400 test rows of sample" in card
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert (front_matter["license"], front_matter["language"]) == ("mit", "en") and "PATH_OR_ID" in card and str(half) not in card
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_pushed_model_predicts_the_same_by_its_name(tested_run, tmp_path):
     report = json.loads((tested_run / "report" / "test" / "metrics.json").read_text())["at_decision_rule"]
     metrics = {metric["type"]: metric["value"] for result in index["results"] for metric in result["metrics"]}
     assert metrics["macro_f1"] == pytest.approx(report["macro_f1"]) and index["name"] == "tiny"
-    assert "PATH_OR_ID" not in text and text.count("## Test scores") == text.count("## Labels") == 1  # although it was written twice
+    assert "PATH_OR_ID" not in text and text.count("## Scores") == text.count("## Labels") == 1  # although it was written twice
 
 
 @pytest.mark.slow

@@ -1,12 +1,24 @@
+import json
+import re
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 
+import numpy as np
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from emotion.config import Config, DataConfig, DistillationConfig, LoraConfig, ModelConfig
-from emotion.export.model_card import add_verification, complete_card, write_card
+from emotion.config import Config, DataConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
+from emotion.evaluation.decision import DecisionRule, default_rule
+from emotion.evaluation.reporting import write_report
+from emotion.export.model_card import add_verification, complete_card, find_location, replace_section, write_card
+from emotion.export.origins import find_origin
 from emotion.files import write_json
+from emotion.inference.model_folder import write_sidecar
+from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
@@ -47,19 +59,90 @@ def test_card_names_license_and_origin_of_packaged_weights():
     assert "license" not in own_file and "base_model" not in own_file
 
 
+def list_codes(card):
+    return re.findall(r"```python\n(.*?)```", card, re.S)
+
+
 def test_python_of_each_card_compiles_and_fits_its_model():
-    usages = {
+    cards = {
         "full": make_card(),
         "merged": make_card(r=4, is_merged=True),
         "adapter": make_card(r=4),
         "baseline": make_card(backbone="tfidf"),
     }
-    codes = {name: card.split("```python\n")[1].split("```")[0] for name, card in usages.items()}
-    for code in codes.values():
+    codes = {name: list_codes(card) for name, card in cards.items()}
+    for code in (code for blocks in codes.values() for code in blocks):
         compile(code, "card", "exec")
-    assert {name for name, code in codes.items() if "pipeline(" in code} == {"full", "merged"}
-    assert {name for name, code in codes.items() if 'emotion.load("PATH_OR_ID")' in code} == {"adapter", "baseline"}
-    assert {name for name, code in codes.items() if "AutoPeftModelForSequenceClassification" in code} == {"adapter"}
+    assert {name: len(blocks) for name, blocks in codes.items()} == {"full": 2, "merged": 2, "adapter": 2, "baseline": 1}
+    assert all('emotion.load("PATH_OR_ID")' in blocks[0] for blocks in codes.values())
+    assert {name for name, blocks in codes.items() if "pipeline(" in blocks[-1]} == {"full", "merged"}
+    assert {name for name, blocks in codes.items() if "AutoPeftModelForSequenceClassification" in blocks[-1]} == {"adapter"}
+
+
+def test_python_of_the_card_runs_and_gives_the_answers_of_the_model(tiny_run):
+    """Three lines with this project, three with plain transformers; both read the model at the location that the card names."""
+    text = "Thank you, that made my day!"
+    outputs = []
+    for code in list_codes((tiny_run / "model" / "README.md").read_text()):
+        assert len([line for line in code.splitlines() if line]) == 3
+        with redirect_stdout(StringIO()) as printed:
+            exec(code.replace("PATH_OR_ID", str(tiny_run / "model")), {})
+        outputs.append(yaml.safe_load(printed.getvalue()))
+    with_project, with_pipeline = outputs
+    rule = DecisionRule.from_dict(json.loads((tiny_run / "model" / "emotion.json").read_text())["decision"], 28, "rule")
+    scores = {row["label"]: row["score"] for row in with_pipeline[0]}
+    names = RunFolder(tiny_run).read_predictions("validation").label_set.names
+    predicted = rule.decide(np.array([[scores[name] for name in names]]))[0]
+    assert with_project == [sorted((name for name, is_on in zip(names, predicted, strict=True) if is_on), key=lambda name: -scores[name])]
+    assert text in code
+
+
+@pytest.mark.parametrize(
+    ("data", "title"),
+    [
+        ({"source": "/home/anna/secret/comments.csv"}, "comments.csv"),
+        ({"source": "~/data/goemotions/"}, "goemotions"),
+        ({"source": r"C:\Users\anna\comments.csv"}, "comments.csv"),
+        ({"train": "/home/anna/a.csv, /home/anna/b.csv"}, "a.csv, b.csv"),
+        ({"train": "data/train-*.parquet"}, "train-*.parquet"),
+        ({"source": "."}, "local files"),
+        ({"source": "emotion/data/sample"}, "sample"),
+        ({"source": "google-research-datasets/go_emotions"}, "google-research-datasets/go_emotions"),
+        ({"source": "sample"}, "sample"),
+    ],
+)
+def test_data_are_named_without_their_folders(data, title):
+    assert DataConfig(**data).title == title
+    assert "anna" not in make_card(**data) and f"`{title}`" in make_card(**data)
+
+
+def test_backbone_in_a_local_folder_is_named_without_its_path_and_with_the_license_of_its_card(tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    assert find_origin(Config(model=ModelConfig(str(folder)))).license is None
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# BERT\n")
+    card = make_card(backbone=str(folder))
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert front_matter["license"] == "mit" and "base_model" not in front_matter
+    assert str(tmp_path) not in card and "Backbone: bert, license: mit" in card
+    for damaged in ("---\nlicense: [\n---\n", "---\n- a\n---\n", "---\nlicense: [a, b]\n---\n", ""):
+        (folder / "README.md").write_text(damaged)
+        assert find_origin(Config(model=ModelConfig(str(folder)))).license is None
+
+
+def test_front_matter_has_license_language_and_data():
+    def read(config):
+        return yaml.safe_load(write_card(config, LABELS, {}, "run").split("---")[1])
+
+    known = read(Config(data=DataConfig(source="google-research-datasets/go_emotions")))
+    assert (known["license"], known["language"]) == ("apache-2.0", "en")
+    assert known["datasets"] == ["google-research-datasets/go_emotions"]
+    local = Config(data=DataConfig(source="/data/go"), model=ModelConfig("/models/bert"))
+    assert {"license", "language", "datasets", "base_model"} & read(local).keys() == set()
+    named = HubConfig(license="mit", language=("de", "fr"), dataset="google-research-datasets/go_emotions")
+    values = read(replace(local, hub=named))
+    assert (values["license"], values["language"], values["datasets"]) == ("mit", ["de", "fr"], [named.dataset])
+    assert "Data: google-research-datasets/go\\_emotions" not in write_card(replace(local, hub=named), LABELS, {}, "run")
 
 
 NAMES = (
@@ -84,29 +167,124 @@ def test_card_shows_names_as_text_and_its_yaml_stays_valid():
     assert yaml.safe_load(parsed.content.split("\n---\n")[0])["base_model"] == parsed.data.base_model == backbone
     tokens = [token for block in MarkdownIt("commonmark").parse(parsed.text) for token in (block.children or [block])]
     codes = [token.content for token in tokens if token.type == "code_inline"]
-    expected = [backbone, data, "emotion.json", 'python infer.py --model PATH_OR_ID --text "..."', *NAMES]
+    infer = 'python infer.py --model PATH_OR_ID --text "..."'
+    expected = [backbone, data, "pip install .", "emotion.json", "predict_labels", infer, "evaluate.py --split test", *NAMES]
     assert codes == list(map(escape_controls, expected))
     assert not [token for token in tokens if token.type.startswith(("html", "link", "strong", "em"))]
     headings = [tokens[position + 1].content for position, token in enumerate(tokens) if token.type == "heading_open"]
-    adapter = write_card(replace(config, lora=LoraConfig(r=4)), LabelSet(NAMES), {}, "run")
-    compile(adapter.split("```python\n")[1].split("```")[0], "card", "exec")  # the backbone's name stays in its comment
-    assert headings[1:] == ["Use", "Validation scores", "Labels", "Limits"]
+    assert headings[1:] == ["Use", "Scores", "Labels", "Training", "Limits"]
 
 
-def test_name_on_the_hub_is_written_beside_labels_of_any_name(tmp_path):
-    run = RunFolder(tmp_path)
-    run.model.mkdir()
-    run.config.write_text("{}")
-    (run.model / "README.md").write_text(write_card(Config(), LabelSet(NAMES), {}, "run"), encoding="utf-8")
-    rule = {"thresholds": [0.5], "fitted_on": "validation split of <b>\n## Labels\n"}
-    report = {"num_rows": 5, "decision": rule, "at_decision_rule": {}, "at_decision_rule_interval_95": {}}
-    write_json(run.report("test") / "metrics.json", report | {"probabilities": {"macro_average_precision": 0.5}})
-    counts = {"parameters": 2, "trainable_parameters": 1, "total_seconds": 1.0, "examples_per_second": 1.0}
+def make_run(folder, names=NAMES, split="test", config="{}"):
+    """Write a run whose rows have every label once, with the report of a split."""
+    run, label_set, rule = RunFolder(folder / "run-1"), LabelSet(names), default_rule(len(names))
+    run.model.mkdir(parents=True)
+    run.config.write_text(config)
+    (run.model / "README.md").write_text(write_card(Config(), label_set, {}, "run"), encoding="utf-8")
+    write_sidecar(run.model, Sidecar(names, ModelConfig(), 128, "fp32", {}), rule)
+    labels = np.eye(len(names), dtype=bool)
+    write_report(run.report(split), labels, np.where(labels, 0.9, 0.1), rule, label_set, split)
+    return run
+
+
+def read_card(run):
+    return (run.model / "README.md").read_text(encoding="utf-8")
+
+
+def test_name_on_the_hub_is_written_beside_labels_of_any_name_and_can_change(tmp_path):
+    run = make_run(tmp_path)
+    for name in ("someone/model", "other/name"):
+        complete_card(run, name=name)
+        text = read_card(run)
+        assert text.count("PATH_OR_ID") == 1 and "PATH_OR_ID" in text.split("\n## Labels\n")[1] and text.count(name) == 3
+    assert "someone" not in text
+    tokens = [
+        token for block in MarkdownIt("commonmark").enable("table").parse(ModelCard(text).text) for token in (block.children or [block])
+    ]
+    assert not [token for token in tokens if token.type.startswith(("html", "link", "em"))]
+    cells = [token.content for token in tokens if token.type == "text"]
+    assert set(map(escape_controls, ("$x$", "a|b", "[x](javascript:1)", "<script>alert(1)</script>"))) <= set(map(str.strip, cells))
+
+
+def test_scores_are_those_of_the_test_split_once_it_was_opened(tmp_path):
+    run = make_run(tmp_path, ("anger", "joy"), "validation", "data: {source: /home/anna/comments.csv}")
+    complete_card(run)
+    assert "2 validation rows of comments.csv" in read_card(run) and "so F1 is optimistic here. The test split has not" in read_card(run)
+    assert "model-index" not in read_card(run)
+    labels = np.array([[1, 0], [1, 0], [0, 1]], dtype=bool)
+    predicted = np.array([[1, 0], [0, 1], [0, 1]], dtype=bool)  # F1 of each label: 2 * 1 / (2 + 1)
+    report = write_report(run.report("test"), labels, np.where(predicted, 0.9, 0.1), default_rule(2), LABELS, "test")
+    verdict = {"verdict": "weak", "reason": "few rows", "next_step": "add rows", "scores": {}, "labels_per_text": {}}
+    write_json(run.report("test") / "metrics.json", {**report, "verdict": verdict})
+    complete_card(run)
+    text = read_card(run)
+    low, high = report["at_decision_rule_interval_95"]["macro_f1"]
+    assert f"| macro-F1 | 0.667 | {low:.3f} to {high:.3f} |" in text and "**verdict: weak: few rows; add rows**" in text
+    assert "3 test rows of comments.csv, at the decision rule of `emotion.json`. Nothing was fitted on these rows." in text
+    assert re.search(r"\| anger \| 0\.667 \| [\d.]+ to [\d.]+ \| 1\.000 \| 0\.500 \| 2 \| 0\.50 \|", text) and "/home" not in text
+    assert [text.count(f"\n## {title}\n") for title in ("Use", "Scores", "Labels", "Training", "Limits")] == [1] * 5
+    index = ModelCard(text).data.eval_results
+    assert {entry.metric_type: entry.metric_value for entry in index}["macro_f1"] == pytest.approx(2 / 3)
+    assert {(entry.dataset_type, entry.dataset_split) for entry in index} == {("comments.csv", "test")}
+
+
+def test_scores_at_another_rule_than_that_of_the_model_are_left_out(tmp_path):
+    run = make_run(tmp_path, ("anger", "joy"), "validation")
+    labels = np.eye(2, dtype=bool)
+    write_report(run.report("test"), labels, labels * 0.9, replace(default_rule(2), thresholds=(0.3, 0.3)), LABELS, "test")
+    complete_card(run)
+    assert "validation rows" in read_card(run) and "test rows" not in read_card(run)
+
+
+def test_completing_a_card_keeps_what_people_have_added(tmp_path):
+    run = make_run(tmp_path)
+    path = run.model / "README.md"
+    added = "## Ethics\n\nAsk before you use it.\n"
+    path.write_text(read_card(run).replace("## Limits\n", f"{added}\n## Limits\n\nMine.\n").replace("tags:", "thumbnail: a.png\ntags:"))
+    for _ in range(2):
+        complete_card(run)
+    text = read_card(run)
+    assert text.count(added) == text.count("\nMine.\n") == text.count("thumbnail: a.png") == text.count("## Scores") == 1
+
+
+def test_card_of_an_earlier_version_gets_the_sections_of_this_one(tmp_path):
+    run = make_run(tmp_path, ("anger", "joy"))
+    earlier = (
+        "---\ntags:\n- emotion\n---\n\n# run\n\n## Validation scores\n\n| loss | 1 |\n\n## Test scores\n\nold\n\n## Labels\n\n`anger`\n"
+    )
+    (run.model / "README.md").write_text(earlier)
+    complete_card(run)
+    text = read_card(run)
+    assert re.findall("^## (.*)", text, re.M) == ["Labels", "Scores", "Training"] and "\nold\n" not in text and "| loss | 1 |" not in text
+    (run.model / "README.md").unlink()
+    complete_card(run)  # a card that somebody has removed stays so
+    assert not (run.model / "README.md").exists()
+
+
+def test_training_section_has_versions_and_cost(tmp_path):
+    run = make_run(tmp_path)
+    write_json(run.path / "environment.json", {"python": "3.11.7", "packages": {"torch": "2.13.0", "peft": None}})
+    counts = {"parameters": 2000, "trainable_parameters": 1000, "total_seconds": 1.0, "examples_per_second": 3.0}
     write_json(run.efficiency, counts)
-    complete_card(run, "someone/model")
-    text = (run.model / "README.md").read_text(encoding="utf-8")
-    assert text.count("PATH_OR_ID") == 1 and "`PATH_OR_ID`" in text.split("\n## Labels\n")[1] and text.count("someone/model") == 2
-    assert r"fitted on validation split of \<b\>\n## Labels\n)." in text.replace("\\\\n", "\\n")
+    complete_card(run)
+    assert "- Versions: Python 3.11.7, torch 2.13.0\n" in read_card(run)
+    assert "- Cost: 2,000 parameters, of which 1,000 were trained, in 1 s at 3 examples/s\n" in read_card(run)
+    assert "- Data: sample (the bundled corpus of 2,000 synthetic texts), license: cc0-1.0\n" in read_card(
+        run
+    ) and "- Language of the texts: en\n" in read_card(run)
+
+
+def test_sections_are_replaced_added_and_removed():
+    text = "# a\n\n## One\n\n1\n\n## Two\n\n2\n"
+    assert replace_section(text, "One", "new") == "# a\n\n## One\n\nnew\n\n## Two\n\n2\n"
+    assert replace_section(text, "Two", r"\1") == "# a\n\n## One\n\n1\n\n## Two\n\n\\1\n"
+    assert replace_section(text, "Three", "3") == text + "\n## Three\n\n3\n"
+    assert replace_section(text, "One", None) == "# a\n\n## Two\n\n2\n" and replace_section(text, "Three", None) == text
+
+
+def test_card_names_a_relative_folder_and_no_folder_of_this_machine():
+    assert find_location(Path("models/minilm")) == "models/minilm"
+    assert [find_location(Path(path)) for path in ("/home/anna/minilm", "../minilm", "~/minilm")] == [None] * 3
 
 
 def test_verification_replaces_an_earlier_one(tmp_path):
