@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from emotion.errors import ModelError
+from emotion.evaluation.metrics import score_predictions
+from emotion.inference.predictor import Predictor
 from emotion.tracking import run_folder
-from emotion.tracking.run_folder import SHIPPED_MODEL, find_default_model
+from emotion.tracking.run_folder import SHIPPED_MODEL, RunFolder, find_default_model
 from tests.conftest import ROOT, run_script
 
 TEXT = "Thank you so much, you saved my day!"
@@ -31,7 +34,7 @@ def test_the_newest_finished_run_comes_first(tmp_path):
 
 def test_an_installed_package_has_no_shipped_model(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "SHIPPED_MODEL", tmp_path / "models")
-    with pytest.raises(ModelError, match="no finished run in .*: train one with"):
+    with pytest.raises(ModelError, match=r"no finished run in .*: train one with"):
         find_default_model(tmp_path)
 
 
@@ -44,6 +47,29 @@ def test_the_scripts_answer_before_anything_is_trained(tmp_path):
     scored = run_script(str(ROOT / "evaluate.py"), "--input", "texts.csv", "--output", "scored.csv", folder=tmp_path)
     assert scored.returncode == 0 and f"model: {SHIPPED_MODEL} ({CHOICE})" in scored.stderr
     assert (tmp_path / "scored.csv").read_text().splitlines()[1] == f'"{TEXT}",gratitude'
+
+
+def test_the_shipped_model_is_complete():
+    from safetensors.numpy import load_file
+
+    predictor = Predictor.load(str(SHIPPED_MODEL))
+    weights = load_file(SHIPPED_MODEL / "model.safetensors").values()
+    assert len(weights) > 100 and {weight.dtype.name for weight in weights if weight.dtype.kind == "f"} == {"float16"}
+    run = RunFolder(SHIPPED_MODEL)
+    rows, metrics = run.read_predictions("validation"), json.loads((run.report("test") / "metrics.json").read_text())
+    assert rows.label_set.names == predictor.label_set.names and len(rows.ids) == 5_426 and metrics["num_rows"] == 5_427
+    assert metrics["decision"]["thresholds"] == list(predictor.rule.thresholds)
+    assert score_predictions(rows.labels, predictor.rule.decide(rows.probabilities))["macro_f1"] == pytest.approx(
+        predictor.sidecar.validation["macro_f1_tuned"]
+    )
+    card = (SHIPPED_MODEL / "README.md").read_text()
+    assert f"macro-F1 | {metrics['at_decision_rule']['macro_f1']:.3f} |" in card and 'emotion.load("models/goemotions-minilm")' in card
+
+
+def test_nothing_in_the_shipped_model_names_the_machine_that_made_it():
+    texts = [path for path in SHIPPED_MODEL.rglob("*") if path.suffix in (".md", ".json", ".csv") and path.name != "tokenizer.json"]
+    assert {"README.md", "config.json", "emotion.json", "metrics.json", "per_label.csv"} <= {path.name for path in texts}
+    assert [path for path in texts if re.search(r"[\s\"](/|[A-Z]:\\)\w+/", path.read_text())] == []
 
 
 def test_a_split_needs_a_run(tmp_path):
