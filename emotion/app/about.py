@@ -47,7 +47,9 @@ class About:
     num_rows: int
     scores: list[Score]
     notes: list[str]
-    """What the report says about its rows, and its verdict on the model."""
+    """What the report says about its rows."""
+    verdict: Verdict | None
+    """None in a report of an earlier version."""
     labels: list[dict[str, str]]
     """Rows of per_label.csv."""
     figures: list[tuple[Path, str]]
@@ -80,7 +82,8 @@ def read_about(model: ServedModel) -> About:
         split,
         int(metrics.get("num_rows", 0)),
         scores,
-        _list_notes(metrics),
+        metrics.get("notes", []),
+        Verdict(**metrics["verdict"]) if isinstance(metrics.get("verdict"), dict) else None,
         _read_labels(folder / "per_label.csv") if split else [],
         [(folder / name, caption) for name, caption in FIGURES.items() if (folder / name).is_file()] if split else [],
         find_comparison(model),
@@ -105,12 +108,6 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path}: is damaged ({error}); evaluate the model again") from None
     return metrics if isinstance(metrics, dict) else {}
-
-
-def _list_notes(metrics: dict[str, Any]) -> list[str]:
-    """Return the notes of a report, and last its verdict; reports of earlier versions have none."""
-    verdict = metrics.get("verdict")
-    return [*metrics.get("notes", []), *([str(Verdict(**verdict))] if isinstance(verdict, dict) else [])]
 
 
 def _read_labels(path: Path) -> list[dict[str, str]]:

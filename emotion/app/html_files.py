@@ -78,7 +78,8 @@ def format_scores(about: About) -> str:
         for score in about.scores
     ]
     fitted = " The rule was fitted on these rows, so its scores are optimistic." if about.split == "validation" else ""
-    title = f"<h2>Scores on the {about.split} split</h2><p class='hint'>{about.num_rows:,} rows.{fitted}</p>{format_notes(about.notes)}"
+    title = f"<h2>Scores on the {about.split} split</h2><p class='hint'>{about.num_rows:,} rows.{fitted}</p>"
+    title += format_notes(about.notes) + _format_verdict(about)
     return title + format_table(head, rows, "Scores at the decision rule") + _format_weakest(about)
 
 
@@ -176,6 +177,13 @@ def _read_size(path: Path) -> tuple[int, int]:
 def format_notes(notes: list[str]) -> str:
     """Return one paragraph for each note."""
     return "".join(f'<p class="notice">{escape(escape_controls(note))}</p>' for note in notes)
+
+
+def _format_verdict(about: About) -> str:
+    if about.verdict is None:
+        return ""
+    style = "notice good" if about.verdict.verdict == "useful" else "notice"
+    return f'<p class="{style}">{escape(escape_controls(str(about.verdict)))}</p>'
 
 
 def _format_score(value: float | None) -> str:

@@ -16,6 +16,7 @@ from emotion.app.html_files import format_comparison, format_result, format_scor
 from emotion.app.results import LabelFrequency, Progress, ScoredFile
 from emotion.app.uploads import Upload, UploadStore
 from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.verdict import Verdict
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
@@ -128,15 +129,21 @@ def test_model_tab_has_the_report_of_the_run(model):
 
 
 def test_without_a_report_the_page_says_how_to_get_one():
-    assert "evaluate.py --split test" in format_scores(About("", "", 0, [], [], [], [], None))
+    assert "evaluate.py --split test" in format_scores(About("", "", 0, [], [], None, [], [], None))
 
 
 def test_a_score_that_was_not_measured_is_a_dash():
     row = {"label": "a", "support": "3", "f1": "0.5", "precision": "", "recall": "0.25", "f1_low": "", "f1_high": ""}
     assert (
         "F1 0.50; – of its predictions are right, 25% of its 3 rows"
-        in Shown(format_scores(About("", "test", 9, [], [], [row], [], None))).text
+        in Shown(format_scores(About("", "test", 9, [], [], None, [row], [], None))).text
     )
+
+
+@pytest.mark.parametrize(("verdict", "style"), [("useful", "notice good"), ("weak", "notice"), ("do not use it", "notice")])
+def test_the_verdict_is_shown_and_only_a_good_one_looks_so(verdict, style):
+    about = About("", "test", 9, [], [], Verdict(verdict, "<b>", "", {}, {}), [], [], None)
+    assert f'<p class="{style}">verdict: {verdict}: &lt;b&gt;</p>' in format_scores(about)
 
 
 def test_comparison_report_beside_the_run_is_shown_without_scripts(model, tmp_path):
