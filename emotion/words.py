@@ -4,8 +4,12 @@ import re
 import unicodedata
 from functools import cache
 
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-"""Characters of scripts without blanks between words (Thai, Lao, Burmese, Khmer, kana, Chinese): each is a word of its own."""
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # hiragana and katakana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+"""Characters of scripts without blanks between words: each is a word of its own."""
 COUNTED_WORD = re.compile(rf"[^\W{UNSPACED}]+|[^\w\s]|[{UNSPACED}]")
 """A word, or a single punctuation mark or symbol: `!` and emoji carry emotions too."""
 JOINERS = "\u200c\u200d"
@@ -13,7 +17,7 @@ JOINERS = "\u200c\u200d"
 
 
 def find_words(text: str) -> list[tuple[int, int]]:
-    """Return start and end of each word and of each run of other characters but blanks; combining marks belong to the letter before them."""
+    """Return start and end of each word and of each run of other characters but blanks; combining marks belong to their letter."""
     return [match.span() for match in _compile_word().finditer(text)]
 
 
