@@ -66,9 +66,8 @@ docs: docs/settings.md .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
 	@echo "Open site/index.html; for the search: $(VENV)/python -m http.server --directory site"
 
-# The table below the marker in docs/settings.md is what `train.py --keys` prints.
 docs/settings.md: emotion/config/settings.py emotion/config/loading.py | .venv/installed
-	{ sed '/^<!-- below this line/q' $@; echo; $(VENV)/python train.py --keys; } > $@.new
+	{ sed '/^<!-- below this line/q' $@; echo; $(VENV)/python -c 'from emotion.config import format_keys_table; print(format_keys_table())'; } > $@.new
 	mv $@.new $@
 
 clean:

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, exit_on_error
 from emotion.text import print_message
 
@@ -55,7 +56,7 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     help_model = (
         "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, DataError, exit_on_error
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | No
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; runs that differ only in their seed count as one model")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the report")
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of one hour on the machine, in any currency")

@@ -20,10 +20,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from emotion.errors import ConfigError, DataError, exit_on_error
-from emotion.text import print_message
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
+    from emotion.text import print_message
 
 READING_KEYS = {
     *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
@@ -148,7 +149,7 @@ def is_scored_file(output: str | None) -> bool:
 
 def parse_arguments() -> argparse.Namespace:
     refuse_moved_options(sys.argv[1:])
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add(
         "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
@@ -163,6 +164,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
     add("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
+    add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
     if arguments.input is not None:  # in `--input a.csv data.text_column=body` the last word is a setting
         settings = [word for word in arguments.input if re.match(r"[a-z_]+\.[a-z_]+=", word)]

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emotion.arguments import ArgumentParser, BeQuiet
 from emotion.errors import ConfigError, exit_on_error
 from emotion.text import print_message
 
@@ -170,7 +171,7 @@ def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None"
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
     add("--verify", action="store_true", help="compare the trained, reloaded, plain, merged and ONNX models; status 1 if they differ")
@@ -194,6 +195,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="section.key=value",
         help="data.*: how to read rows; decision.*: what to refit; hub.*: the card, with --push or --half",
     )
+    add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
     tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--half": arguments.half, "--refit": arguments.refit}
     tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}

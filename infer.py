@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, DataError, exit_on_error
 from emotion.text import format_json, is_writable_text, print_message
 
@@ -72,7 +73,7 @@ def read_texts(given: list[str] | None) -> Iterator[list[str]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times (default: the lines of stdin)")
     add(

@@ -11,55 +11,64 @@ evaluate.py does. In comments, b is the texts of a micro-batch, n all texts of a
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion.errors import exit_on_error
 
-with exit_on_error():  # imports take seconds, in which Ctrl-C prints one line too
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser, BeQuiet, PrintKeys
+    from emotion.config import BASELINE, load_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
-    from accelerate.utils import set_seed
 
-    from emotion.config import BASELINE, format_keys, load_config
-    from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, tokenize
-    from emotion.distributed.collectives import translate_process_group_errors
-    from emotion.distributed.launch import start_launch
-    from emotion.evaluation.selection import score_checkpoint
-    from emotion.modeling.build import build_model
-    from emotion.planning.plan import format_plan, plan_run
-    from emotion.tracking.trackers import choose_backend
-    from emotion.training.baseline_run import fit_baseline_run
-    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+    from emotion.data.batching import Batch, TokenizedTexts
     from emotion.training.run import Run
-    from emotion.training.stages import open_runs
 
 
 def main() -> int:
-    if "--keys" in sys.argv[1:]:
-        print(format_keys())
-        return 0
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
+    # Imported after the command and the config were checked: torch and transformers take seconds.
+    from emotion.distributed.collectives import translate_process_group_errors
+    from emotion.distributed.launch import start_launch
+    from emotion.tracking.trackers import choose_backend
+
     choose_backend(config.tracking)  # raises now, not minutes into the run, if the tracker is not installed
-    launch = start_launch(config)
-    if arguments.dry_run:
-        launch.accelerator.print(format_plan(plan_run(config, launch.accelerator.num_processes, launch.precision, launch.num_shards)))
-        return 0
-    for run in open_runs(config, arguments, launch):  # teachers first, where the config asks for them
-        with run:
-            if config.model.backbone == BASELINE:
-                fit_baseline_run(run)
-            else:
-                train(run)
-        if run.exit_status:
-            break
-    launch.accelerator.end_training()
-    return run.exit_status
+    with translate_process_group_errors():
+        launch = start_launch(config)
+        if arguments.dry_run:
+            from emotion.planning.plan import print_plan
+
+            print_plan(config, launch)
+            return 0
+        from emotion.training.baseline_run import fit_baseline_run
+        from emotion.training.stages import open_runs
+
+        for run in open_runs(config, arguments, launch):  # teachers first, where the config asks for them
+            with run:
+                if config.model.backbone == BASELINE:
+                    fit_baseline_run(run)
+                else:
+                    train(run)
+            if run.exit_status:
+                break
+        launch.accelerator.end_training()
+        return run.exit_status
 
 
-def train(run: Run) -> None:
+def train(run: "Run") -> None:
     """Train one model, from its data to its finished run folder."""
+    import numpy as np
+    from accelerate.utils import set_seed
+
+    from emotion.data.batching import LengthBucketSampler, tokenize
+    from emotion.modeling.build import build_model
+    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+
     # Data and model.
     dataset = run.read_data()
     config, settings, device = run.config, run.config.training, run.accelerator.device
@@ -105,7 +114,7 @@ def train(run: Run) -> None:
     run.finish()
 
 
-def compute_loss(model: Any, micro_batch: Batch, loss_function: Callable[..., torch.Tensor], num_targets: int) -> torch.Tensor:
+def compute_loss(model: Any, micro_batch: "Batch", loss_function: "Callable[..., torch.Tensor]", num_targets: int) -> "torch.Tensor":
     """Return what a micro-batch adds to the loss of its batch: the sum of its losses, divided by the number of targets of the whole batch.
 
     So the gradients of all micro-batches, on all processes, add up to that of the batch's mean loss, however it is split.
@@ -114,8 +123,10 @@ def compute_loss(model: Any, micro_batch: Batch, loss_function: Callable[..., to
     return loss_function(logits, micro_batch.labels) / num_targets
 
 
-def validate_and_keep_best(run: Run, tokenizer: Any, tokens: TokenizedTexts, labels: np.ndarray) -> None:
+def validate_and_keep_best(run: "Run", tokenizer: Any, tokens: "TokenizedTexts", labels: "np.ndarray") -> None:
     """Fit temperature and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
+    from emotion.evaluation.selection import score_checkpoint
+
     logits = run.predict(tokens)  # (n, L)
     candidate = score_checkpoint(labels, logits, run.config)  # fits the decision rule first
     is_best = candidate.is_better_than(run.best, run.config.training.select_by)
@@ -125,18 +136,19 @@ def validate_and_keep_best(run: Run, tokenizer: Any, tokens: TokenizedTexts, lab
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings on top of the file")
     parser.add_argument("--resume", action="store_true", help="continue from the run's newest state, or start if there is none")
     parser.add_argument("--resume-anyway", action="store_true", help="like --resume, even if settings or data have changed")
-    parser.add_argument("--dry-run", action="store_true", help="print steps, parameters and memory of the run, and exit")
-    parser.add_argument("--keys", action="store_true", help="list all settings and exit")
+    parser.add_argument("--dry-run", action="store_true", help="print steps, time, parameters and memory of the run, and exit")
+    parser.add_argument("--keys", action=PrintKeys, nargs="?", metavar="SECTION", help="list all settings, or a section's, and exit")
+    parser.add_argument("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
     arguments.resume |= arguments.resume_anyway
     return arguments
 
 
 if __name__ == "__main__":
-    with exit_on_error(), translate_process_group_errors():
+    with exit_on_error():
         sys.exit(main())

@@ -5,6 +5,7 @@ of files and streams only: they print one line and exit with status 2. Any other
 No secret reaches stderr, whatever a message quotes.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -71,7 +72,9 @@ def exit_on_error() -> Iterator[None]:
 def _describe_end(error: BaseException, is_interrupted: bool) -> tuple[list[str], int] | None:
     """Return the lines and the exit status for an exception; None for one that is a bug, or the script's own end."""
     if isinstance(error, KeyboardInterrupt) or (is_interrupted and isinstance(error, Exception)):
-        return ["interrupted"], 130
+        # The other processes of a launcher are interrupted too; one line says so. A note says how to go on.
+        lines = ["; ".join(["interrupted", *getattr(error, "__notes__", ())])] if os.environ.get("RANK", "0") == "0" else []
+        return lines, 130
     if isinstance(error, EmotionError):
         first, *others = map(str, error.args)
         return [f"error: {first}", *others], 2
@@ -146,3 +149,11 @@ def _remember_interrupt() -> Iterator[list[int]]:
         # The second Ctrl-C ends the process at once: while the interpreter shuts down, it would be a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL if interrupts else signal.default_int_handler)
         sys.unraisablehook = hook
+        if not interrupts:
+            atexit.register(signal.signal, signal.SIGINT, _exit_at_once)
+
+
+def _exit_at_once(_: int, __: FrameType | None) -> None:
+    """End the process on Ctrl-C while the interpreter shuts down."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)

@@ -1,13 +1,18 @@
 """Text that others wrote, such as a data row, a label or a file's name: whether UTF-8 can hold it, and how it is shown on a terminal."""
 
 import json
+import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1; line and paragraph separators; overrides of the direction; lone surrogates, which no stream can encode."""
+QUIET = "EMOTION_QUIET"
+"""Variable that is set while only results and errors are printed."""
 MAX_NAMES_SHOWN = 10
 """Number of names that a message lists."""
 
@@ -35,8 +40,36 @@ def format_names(names: Iterable[str]) -> str:
 
 
 def print_message(message: str, stream: TextIO | None = None) -> None:
-    """Print a message on one line of stderr, or of another stream, with its control characters escaped."""
-    print(escape_controls(message), file=stream or sys.stderr)
+    """Print a message on one line of stderr, or a result on one line of another stream, with its control characters escaped.
+
+    On a terminal, long lines are wrapped between words. With `--quiet`, only results are printed.
+    """
+    if stream is not None or not is_quiet():
+        print(wrap_for(escape_controls(message), stream or sys.stderr), file=stream or sys.stderr)
+
+
+def wrap_for(text: str, stream: TextIO) -> str:
+    """Return the text wrapped between words to the width of a terminal; as it is if the stream is none, or for an indented command."""
+    width = find_width(stream)
+    # A word that is longer, such as a path, stays whole: it can then be copied.
+    options: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    is_command = text.startswith("  ")
+    return text if width is None or is_command else textwrap.fill(text, width, **options)
+
+
+def find_width(stream: TextIO) -> int | None:
+    """Return the columns of a terminal; None if the stream is none, so that its lines are not wrapped."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def is_quiet() -> bool:
+    """Return whether only results and errors are printed."""
+    return bool(os.environ.get(QUIET))
+
+
+def be_quiet() -> None:
+    """Print only results and errors from here on: no messages, and no progress bars of any package that is not yet imported."""
+    os.environ |= {QUIET: "1", "TQDM_DISABLE": "1"}
 
 
 def format_json(value: Any) -> str:

@@ -17,7 +17,7 @@ FLOORS = [
     {"modeling"},
     {"evaluation", "data"},
     {"distributed"},
-    {"cpu"},
+    {"cpu", "arguments"},
     {"config", "labels", "files", "locks", "checks"},
     {"errors"},
     {"secrets", "text", "words"},

@@ -3,7 +3,7 @@
 `settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
 """
 
-from emotion.config.loading import check_keys, describe_keys, format_keys, load_config, to_dict
+from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,
@@ -39,6 +39,7 @@ __all__ = [
     "describe_keys",
     "find_last_part",
     "format_keys",
+    "format_keys_table",
     "load_config",
     "to_dict",
 ]

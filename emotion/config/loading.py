@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import sys
+import textwrap
 import types
 import typing
 from collections.abc import Collection, Sequence
@@ -18,6 +20,8 @@ from emotion.errors import ConfigError
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
 
+MIN_DESCRIPTION_WIDTH = 40
+"""Columns of a terminal below which a description goes under its key."""
 VERBATIM_NAMES = ("label_delimiter",)
 """Settings in which blanks count: ` and ` is not `and`."""
 
@@ -66,20 +70,51 @@ def describe_keys() -> list[tuple[str, str, str]]:
     return rows
 
 
-def format_keys() -> str:
-    """Return all settings as a Markdown table: the text of `train.py --keys` and of docs/settings.md."""
+def format_keys(section: str | None = None, width: int | None = None) -> str:
+    """Return all settings, or those of a section, as aligned text of `width` columns; one line per setting if that is None.
+
+    Raises: ConfigError if there is no such section.
+    """
+    names = [field.name for field in dataclasses.fields(Config)]
+    if section is not None and section not in names:
+        raise ConfigError(f"--keys {section}: unknown section{_suggest_key(section, names)}; known are {', '.join(names)}")
+    blocks = []
+    for name in [section] if section else names:
+        rows = [row for row in describe_keys() if row[0].startswith(f"{name}.")]
+        key_width, default_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+        first = [f"{key:{key_width}}  {default:{default_width}}  " for key, default, _ in rows]
+        if width is not None and width < len(first[0]) + MIN_DESCRIPTION_WIDTH:  # the description goes below its key
+            filled = [textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ") for _, _, text in rows]
+            lines = [f"{start.rstrip()}\n{text}" for start, text in zip(first, filled, strict=True)]
+        else:
+            options: dict[str, Any] = {"subsequent_indent": " " * len(first[0]), "width": width or sys.maxsize}
+            lines = [textwrap.fill(start + row[2], **options) for start, row in zip(first, rows, strict=True)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def format_keys_table() -> str:
+    """Return all settings as a Markdown table, that of docs/settings.md."""
     rows = [f"| `{key}` | `{default}` | {text.replace('|', chr(92) + '|')} |" for key, default, text in describe_keys()]
     return "\n".join(["| key | default | description |", "|---|---|---|", *rows])
 
 
 def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> None:
-    """Check that every `key=value` override has an effect.
+    """Check that every `key=value` override can be read, and has an effect.
 
-    Raises: ConfigError for the first whose key is not `allowed`; `why` ends the message.
+    Raises: ConfigError that lists every unknown key, wrong type and value out of bounds, or for the first whose key is not `allowed`; `why`
+    ends the message.
     """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for override in overrides:
+        _apply_override(values, override, problems)
+    config = _build(Config, values, "", problems)
+    if problems := problems or _check_bounds(config):
+        raise ConfigError(mask_secrets(f"config: {'; '.join(problems)}"))
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if key not in allowed and any(key == known for known, _, _ in describe_keys()):
+        if key not in allowed:
             raise ConfigError(f"{override}: has no effect here; allowed are {', '.join(sorted(allowed))}: {why}")
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from emotion.data.padding import pad_rows
 from emotion.errors import DataError
+from emotion.text import is_quiet
 
 BUCKET_BATCHES = 128
 """Number of batches per bucket, that is of batches whose rows are sorted by length together.
@@ -90,7 +91,7 @@ class TokenizedTexts:
 def tokenize(tokenizer: Any, texts: list[str], max_length: int, description: str | None = None) -> TokenizedTexts:
     """Tokenize texts, truncated to `max_length` tokens; `description` is the title of the progress bar, None disables it."""
     token_ids: list[list[int]] = []
-    with tqdm(total=len(texts), desc=description, disable=description is None, unit="text", leave=False) as progress:
+    with tqdm(total=len(texts), desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress:
         for start in range(0, len(texts), TOKENIZE_ROWS):
             chunk = texts[start : start + TOKENIZE_ROWS]
             token_ids += tokenizer(chunk, truncation=True, max_length=max_length, padding=False, return_attention_mask=False).input_ids

@@ -1,6 +1,7 @@
 """What the processes of a run tell one another, and the message when one of them is gone."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from emotion.errors import EmotionError, TrainingError
+from emotion.text import is_quiet, print_message
 
 T = TypeVar("T")
 
@@ -33,6 +35,12 @@ def ask_main(accelerator: Accelerator, ask: Callable[[], T]) -> T:
     if isinstance(answers[0], EmotionError):
         raise answers[0]
     return answers[0]  # type: ignore[return-value]
+
+
+def print_on_main(accelerator: Accelerator, message: str) -> None:
+    """Print a message on stdout of the main process; with `--quiet`, not at all."""
+    if accelerator.is_main_process and not is_quiet():
+        print_message(message, sys.stdout)
 
 
 def all_reduce_sum(values: np.ndarray, accelerator: Accelerator) -> np.ndarray:

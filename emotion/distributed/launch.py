@@ -11,6 +11,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from emotion.config import Config
 from emotion.cpu.fast_path import prepare_cpu
 from emotion.cpu.machine import find_option, read_launcher
+from emotion.distributed.collectives import print_on_main
 from emotion.errors import TrainingError
 
 UNSUPPORTED = {
@@ -62,7 +63,7 @@ def start_launch(config: Config) -> Launch:
     )
     check_world_size(accelerator.num_processes)
     if accelerator.device.type == "cpu" and (message := prepare_cpu()):
-        accelerator.print(message)
+        print_on_main(accelerator, message)
     return Launch(accelerator, is_sharded)
 
 

@@ -21,6 +21,7 @@ from emotion.inference.predictor import AUTOCAST, Predictor
 from emotion.inference.sidecar import find_model_folder
 from emotion.modeling.backbones import NO_REMOTE_CODE, translate_loading_errors
 from emotion.modeling.build import load_trained
+from emotion.text import is_quiet
 
 NUM_SHAPE_ROWS = 64
 """Rows that are predicted one at a time and padded. More rows take long and show nothing new."""
@@ -114,7 +115,9 @@ def predict_with_transformers(predictor: Predictor, location: str, texts: list[s
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding
     is_autocast = device.type == "cuda" and sidecar.precision in AUTOCAST
     with torch.inference_mode(), torch.autocast(device.type, AUTOCAST.get(sidecar.precision), enabled=is_autocast):
-        for start in tqdm(range(0, len(texts), TRANSFORMERS_BATCH_SIZE), desc="transformers", unit="batch", leave=False):
+        for start in tqdm(
+            range(0, len(texts), TRANSFORMERS_BATCH_SIZE), desc="transformers", unit="batch", leave=False, disable=is_quiet()
+        ):
             rows = by_length[start : start + TRANSFORMERS_BATCH_SIZE]
             inputs = tokenizer(
                 [texts[row] for row in rows],

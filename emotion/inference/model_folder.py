@@ -1,5 +1,7 @@
 """Write model folders: a standard Hugging Face folder plus one sidecar, `emotion.json`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,25 @@ def save_model(
         divided_head(model, 1.0 if is_calibrated else rule.temperature),
     ):
         partial.mkdir()
-        model.save_pretrained(partial, **options)
+        with without_progress_bar():
+            model.save_pretrained(partial, **options)
         tokenizer.save_pretrained(partial)
         write_sidecar(partial, sidecar, rule)
         (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Let transformers draw no progress bar: it would remain above that of the training."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar, rule: DecisionRule) -> None:

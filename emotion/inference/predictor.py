@@ -21,6 +21,7 @@ from emotion.labels import LabelSet
 from emotion.modeling.baseline import NgramTokenizer
 from emotion.modeling.build import check_length, load_trained
 from emotion.modeling.prediction import predict_logits
+from emotion.text import is_quiet
 
 BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
 """Tokens of a batch, padding included: enough for fast matrix products, few enough for a CPU's caches."""
@@ -97,7 +98,7 @@ class Predictor:
         width = self.sidecar.max_length if is_padded else 0
         dtype = AUTOCAST.get(self.sidecar.precision)
         with (
-            tqdm(total=num_texts, desc=description, disable=description is None, unit="text", leave=False) as progress,
+            tqdm(total=num_texts, desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress,
             torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext(),
         ):
 

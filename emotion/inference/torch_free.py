@@ -18,6 +18,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.inference.sidecar import REMEDY, Sidecar, read_config
 from emotion.inference.text_checks import TextChecks, build_letter_weights, find_foreign, find_unknown
 from emotion.labels import LabelSet
+from emotion.text import is_quiet
 
 TOKENIZER = "tokenizer.json"
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
@@ -80,7 +81,7 @@ class TorchFreePredictor(ABC):
             return len(rows)
 
         with (
-            tqdm(total=len(token_ids), desc=description, disable=description is None, unit="text", leave=False) as progress,
+            tqdm(total=len(token_ids), desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress,
             ThreadPoolExecutor(self.num_concurrent_batches) as pool,
         ):
             for num_rows in (pool.map if len(batches) > 1 else map)(predict_batch, batches):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from emotion.errors import ModelError
 from emotion.files import atomic_write, compute_checksum
 from emotion.locks import hold_lock
+from emotion.text import is_quiet
 
 PREFIX = "bundled:"
 BLOCK = 2**22
@@ -179,7 +180,7 @@ def _check(weights: Path, packaged: Packaged, backbone: str) -> None:
 @contextmanager
 def _show_progress(description: str, num_bytes: int) -> Iterator[Callable[[IO[bytes], IO[bytes]], None]]:
     """Yield a function that copies a stream, with a progress bar over `num_bytes`."""
-    with tqdm(total=num_bytes, desc=description, unit="B", unit_scale=True, leave=False) as progress:
+    with tqdm(total=num_bytes, desc=description, unit="B", unit_scale=True, leave=False, disable=is_quiet()) as progress:
 
         def copy(source: IO[bytes], target: IO[bytes]) -> None:
             while block := source.read(BLOCK):

@@ -7,6 +7,7 @@ import numpy as np
 from emotion.config import BASELINE, Config, ModelConfig
 from emotion.data.batching import LengthBucketSampler, tokenize
 from emotion.data.reading import read_dataset
+from emotion.distributed.launch import Launch
 from emotion.errors import ConfigError
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -78,6 +79,13 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)
     return Plan(config, num_processes, num_rows, row_source, lengths, length_source, precision, footprint, largest_batch, num_shards)
+
+
+def print_plan(config: Config, launch: Launch) -> None:
+    """Print the plan of a run that is launched like this."""
+    plan = plan_run(config, launch.accelerator.num_processes, launch.precision, launch.num_shards)
+    if launch.accelerator.is_main_process:
+        print(format_plan(plan))
 
 
 def format_plan(plan: Plan) -> str:

@@ -38,7 +38,7 @@ from emotion.scoring.formats import (
 from emotion.scoring.manifest import FINISHED, ScoringJob, describe_job, describe_version
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
-from emotion.text import is_writable_text
+from emotion.text import is_quiet, is_writable_text
 from emotion.tracking.run_folder import find_run_of_model
 from emotion.tracking.run_rows import describe_known, read_rows
 
@@ -170,7 +170,7 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
     """Write this process's parts that are not complete yet, and return the paths of the parts of all processes, in order."""
     job, is_main = scorer.job, scorer.job.process == 0
     paths: list[Path] = []
-    with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main, leave=False, smoothing=0.1) as progress:
+    with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main or is_quiet(), leave=False, smoothing=0.1) as progress:
         for number, part in enumerate(cut_parts(source.entries, job.part_rows)):
             path = job.folder / f"part-{number:06d}"
             paths.append(path)

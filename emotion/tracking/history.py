@@ -14,6 +14,7 @@ from tqdm import tqdm
 from emotion.checks import is_number
 from emotion.evaluation.selection import Candidate
 from emotion.files import atomic_write
+from emotion.text import is_quiet, print_message
 from emotion.tracking.efficiency import COUNTS, EfficiencyMeter, StepResult, measure_peak_memory
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.trackers import Tracking
@@ -79,7 +80,8 @@ class History:
         self._tracking = tracking
         self._losses: list[float] = []
         interval = 0.5 if sys.stderr.isatty() else 30  # seconds; few lines in a log file
-        self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_silent, mininterval=interval, maxinterval=2 * interval)
+        is_hidden = is_silent or is_quiet()
+        self._progress = tqdm(total=num_steps, desc="train", unit="step", disable=is_hidden, mininterval=interval, maxinterval=2 * interval)
 
     def __enter__(self) -> "History":
         return self
@@ -128,16 +130,16 @@ class History:
             return
         self._write("validation", step, {**candidate.scores, "is_best": is_best})
         scores = candidate.scores
-        self._progress.write(
+        self.say(
             f"epoch {step / self._steps_per_epoch:.2f}: validation loss {scores['loss']:.4f}, "
-            f"mAP {scores['macro_average_precision']:.4f}, tuned macro-F1 {scores['macro_f1_tuned']:.4f}"
-            + (" (best so far)" if is_best else "")
+            f"mAP {scores['macro_average_precision']:.4f}, tuned macro-F1 {scores['macro_f1_tuned']:.4f}" + (", best" if is_best else "")
         )
 
     def say(self, message: str) -> None:
-        """Print a line above the progress bar."""
-        if not self._is_silent:
-            self._progress.write(message)
+        """Print a message above the progress bar, unless `--quiet` is given."""
+        if not self._is_silent and not is_quiet():
+            with self._progress.external_write_mode():
+                print_message(message, sys.stdout)
 
     def _write(self, row_type: str, step: int, values: dict[str, Any]) -> None:
         row = {

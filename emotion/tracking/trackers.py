@@ -7,17 +7,20 @@ import hashlib
 import json
 import netrc
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from emotion.config import Config, TrackingConfig, to_dict
 from emotion.errors import ConfigError
-from emotion.text import describe_error
+from emotion.text import describe_error, is_quiet, print_message
 from emotion.tracking.run_folder import RunFolder
 
 FOLDERS = {"wandb": "wandb", "tensorboard": "tensorboard"}
@@ -80,7 +83,9 @@ class Tracking:
             action(self.tracker)
         except Exception as error:  # trackers raise exceptions of many types, such as network errors
             name, self.tracker = self.tracker.name, None
-            print(f"tracking: {name} failed ({_shorten(error)}); the run continues without it; metrics.jsonl is complete", file=sys.stderr)
+            print_message(
+                f"tracking: {name} failed ({_shorten(error)}); the run continues without it; metrics.jsonl is complete", sys.stderr
+            )
 
 
 def start_tracking(config: Config, run: RunFolder) -> Tracking:
@@ -93,7 +98,7 @@ def start_tracking(config: Config, run: RunFolder) -> Tracking:
             return _start_tensorboard(config, run)
         return _start_wandb(config, run, json.loads((run.path / "environment.json").read_text(encoding="utf-8")))
     except Exception as error:
-        print(f"tracking: {backend} cannot be started ({_shorten(error)}); the run continues without it", file=sys.stderr)
+        print_message(f"tracking: {backend} cannot be started ({_shorten(error)}); the run continues without it", sys.stderr)
         return Tracking()
 
 
@@ -123,7 +128,7 @@ def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) ->
             tracker.start()
             return Tracking(tracker, first_step=tracker.run.step)
         except Exception as error:
-            print(f"tracking: wandb cannot be reached ({_shorten(error)}); logging offline instead", file=sys.stderr)
+            print_message(f"tracking: wandb cannot be reached ({_shorten(error)}); logging offline instead", sys.stderr)
             _remove_failed_start(run, run_id)
     # wandb cannot resume an offline run, so a resumed run logs all rows of metrics.jsonl again.
     for earlier in (run.path / FOLDERS["wandb"]).glob(f"offline-run-*-{run_id}"):
@@ -131,8 +136,16 @@ def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) ->
     tracker = WandBTracker(config.tracking.project, **options, mode="offline")
     tracker.start()
     reason = "no connection" if has_wandb_key() else "no key"
-    print(f"tracking: wandb, offline ({reason}); to upload it later: wandb sync {tracker.run.dir}/..")
+    if not is_quiet():
+        print(f"tracking: wandb, offline ({reason}); to upload it later:\n  wandb sync {name_offline_run(Path(tracker.run.dir).parent)}")
     return Tracking(tracker)
+
+
+def name_offline_run(folder: Path) -> str:
+    """Return the shortest path of a folder as a word of a command: from the working directory, if it is below that."""
+    with suppress(ValueError):
+        folder = folder.resolve().relative_to(Path.cwd())
+    return shlex.quote(str(folder))
 
 
 def _remove_failed_start(run: RunFolder, run_id: str) -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from emotion.config import INERT_SECTIONS, Config, to_dict
 from emotion.data.batching import BUCKET_BATCHES
 from emotion.data.reading import Examples
+from emotion.distributed.collectives import print_on_main
 from emotion.errors import ConfigError
 
 FREE_KEYS = (
@@ -65,7 +66,7 @@ def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is
     if changes := describe_changes(defaults | before, after):
         if not is_forced:
             raise ConfigError(f"{run}: cannot resume: these settings changed: {'; '.join(changes)}: give the old ones, or --resume-anyway")
-        accelerator.print(f"resuming although these settings changed: {'; '.join(changes)}")
+        print_on_main(accelerator, f"resuming although these settings changed: {'; '.join(changes)}")
 
 
 def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

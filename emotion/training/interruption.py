@@ -1,16 +1,39 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step finish and saves a state; Ctrl-C or SIGTERM again stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step finish and saves a state; Ctrl-C or SIGTERM again stops at once.
+
+Either way, the last line is the command that goes on with the run.
+"""
 
 import os
+import shlex
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from emotion.cpu.machine import read_launcher
+
 HANG_UP = getattr(signal, "SIGHUP", None)
 """Not on Windows."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None)
+
+
+def format_resume_command(words: list[str], name: str) -> str:
+    """Return the command that goes on with the run `name` of a script: as it was typed, launcher included, with run.name and --resume.
+
+    `words` are those of the script, `sys.argv`.
+    """
+    command = ["python", *words]
+    launcher = read_launcher() if {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & set(os.environ) else None
+    if launcher is not None and launcher[0][-len(words) :] == words:
+        command = launcher[0] if "-m" in launcher[0][:2] else launcher[0][1:]  # not the interpreter of `accelerate` or `torchrun`
+        command = [Path(command[0]).name, *command[1:]]
+        if "ACCELERATE_USE_CPU" in launcher[1]:
+            command.insert(0, f"ACCELERATE_USE_CPU={launcher[1]['ACCELERATE_USE_CPU']}")
+    kept = [word for word in command if word != "--resume" and not word.startswith("run.name=")]
+    return shlex.join([*kept, f"run.name={name}", *([] if "--resume-anyway" in kept else ["--resume"])])
 
 
 class Interruption:

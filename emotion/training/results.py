@@ -1,6 +1,7 @@
 """What a run leaves beside its model: the report of the validation rows and the curves, and what it prints at its end."""
 
 import shlex
+import sys
 from typing import Any
 
 from emotion.config import Config
@@ -9,7 +10,7 @@ from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.evaluation.plots import plot_training
 from emotion.evaluation.reporting import format_report, write_report
 from emotion.evaluation.selection import Candidate
-from emotion.text import escape_controls
+from emotion.text import print_message
 from emotion.tracking.findings import collect_findings, format_findings, write_findings
 from emotion.tracking.run_folder import RunFolder
 
@@ -34,10 +35,13 @@ def write_validation_report(
 def print_results(folder: RunFolder, report: dict[str, Any], efficiency: dict[str, Any], findings: dict[str, Any]) -> None:
     """Print scores, cost, what to do next, and last the verdict."""
     print(format_report(report))
-    print(
-        f"\n{folder.path}: {efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all, "
-        f"peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB\n"
-        "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:\n"
-        f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test"
-    )
-    print(*map(escape_controls, format_findings(findings)), sep="\n")
+    print()
+    speed = f"{efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all"
+    lines = [
+        f"{folder.path}: {speed}, peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB",
+        "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:",
+        f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test",
+        *format_findings(findings),
+    ]
+    for line in lines:
+        print_message(line, sys.stdout)

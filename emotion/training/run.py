@@ -19,7 +19,7 @@ from emotion.cpu import fast_path
 from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
 from emotion.data.reading import Dataset, Examples, read_dataset
 from emotion.distributed import sharding
-from emotion.distributed.collectives import all_reduce_sum, ask_main
+from emotion.distributed.collectives import all_reduce_sum, ask_main, print_on_main
 from emotion.distributed.launch import Launch
 from emotion.evaluation.selection import Candidate, score_checkpoint
 from emotion.export.hub import push_finished
@@ -31,7 +31,6 @@ from emotion.inference.sidecar import Sidecar
 from emotion.inference.text_checks import describe_counts, measure_scripts
 from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
-from emotion.text import escape_controls
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
@@ -55,10 +54,12 @@ from emotion.training.state import (
 class Run(AbstractContextManager["Run"]):
     """One model's training, from its data to its finished folder. Every process has its own object; the main one writes."""
 
-    def __init__(self, config: Config, folder: RunFolder, launch: Launch, is_resumed: bool, is_forced: bool) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, launch: Launch, is_resumed: bool, is_forced: bool, resume_command: str = ""
+    ) -> None:
         self.config, self.folder, self.launch, self.accelerator = config, folder, launch, launch.accelerator
         self.precision, self.meter = launch.precision, EfficiencyMeter(self.accelerator.num_processes)
-        self.is_resumed, self._is_forced = is_resumed, is_forced
+        self.is_resumed, self._is_forced, self._resume_command = is_resumed, is_forced, resume_command
         self.best: Candidate | None = None
         """The best checkpoint so far, by validation."""
         self.exit_status = 0
@@ -70,7 +71,9 @@ class Run(AbstractContextManager["Run"]):
         """What was counted in the validation texts."""
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(f"go on with: {self._resume_command}")  # in the line that the script ends with
         self._stack.close()
         # DDP must be gone before the process group is: afterwards its destructor can wait for a partner without end.
         for name in ("model", "optimizer", "_accumulator"):
@@ -78,25 +81,29 @@ class Run(AbstractContextManager["Run"]):
         self.accelerator.free_memory()
         self._lock.close()
 
+    def say(self, message: str) -> None:
+        """Print a message, unless `--quiet` is given."""
+        print_on_main(self.accelerator, message)
+
     def read_data(self) -> Dataset:
         """Return the data set, and print what there is to know about it. The config then has a number of epochs, if it had `auto`.
 
         Raises: EmotionError if data or teachers cannot be used.
         """
         device, num_processes = self.accelerator.device, self.accelerator.num_processes
-        self.accelerator.print(escape_controls(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}"))
+        self.say(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}")
         self.dataset = read_dataset(self.config.data)
         for message in self.dataset.messages:
-            self.accelerator.print(escape_controls(f"data: {message}"))
+            self.say(f"data: {message}")
         training = self.config.training.resolve_epochs(len(self.dataset["train"]))
         if training != self.config.training:
             self.config = replace(self.config, training=training)
             if self.config.model.backbone != BASELINE:
-                self.accelerator.print(f"train: {training.epochs} epochs for {len(self.dataset['train']):,} rows (training.epochs=auto)")
+                self.say(f"train: {training.epochs} epochs for {len(self.dataset['train']):,} rows (training.epochs=auto)")
         self._scripts = measure_scripts(self.dataset["train"].texts)
         teachers = self.config.distillation.teachers or ()
         for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
-            self.accelerator.print(message)
+            self.say(message)
         return self.dataset
 
     def check_lengths(self, tokenizer: Any, tokens: dict[str, TokenizedTexts]) -> None:
@@ -105,7 +112,7 @@ class Run(AbstractContextManager["Run"]):
             texts = self.dataset[split].texts
             counts = {"cut": int(find_cut(tokenizer, texts, tokenized, self.config.data.max_length).sum())}
             for sentence in describe_counts(counts, len(texts)):
-                self.accelerator.print(f"{split}: {sentence}")
+                self.say(f"{split}: {sentence}")
             if split == "validation":
                 self._checks = counts
 
@@ -118,7 +125,7 @@ class Run(AbstractContextManager["Run"]):
         model = fast_path.optimize_encoder(model, self.accelerator.device)
         if self.launch.num_shards > 1:
             model = sharding.shard_model(model, self.accelerator)
-            self.accelerator.print(sharding.describe_shards(model, self.accelerator))
+            self.say(sharding.describe_shards(model, self.accelerator))
         return model
 
     def start_or_resume(self) -> None:
@@ -156,7 +163,7 @@ class Run(AbstractContextManager["Run"]):
         write_rows(self.folder, self.dataset)
         if self.dataset.bad_rows:
             self.dataset.write_quarantine(self.folder.quarantine)
-            print(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
+            self.say(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
 
     def build_targets(self, rows: Examples) -> np.ndarray:
         """Return the training targets, (n, L): gold labels, mixed with the teachers' probabilities where there are teachers."""
@@ -279,7 +286,7 @@ class Run(AbstractContextManager["Run"]):
         settings = self.config.training
         if self._is_interrupted:
             self.exit_status = 128 + (self._interruption.signal or 0)
-            self.history.say(f"interrupted after step {self._step} of {self._num_steps}; --resume goes on from there")
+            self.history.say(f"interrupted after step {self._step} of {self._num_steps}, the state is saved")
             return True
         if settings.patience and self._num_worse >= settings.patience:
             self.history.say(f"stopped early: no better {settings.select_by} in {self._num_worse} validations")
@@ -291,6 +298,8 @@ class Run(AbstractContextManager["Run"]):
         self._stack.close()  # progress bar and signals
         if self.accelerator.is_main_process:
             self.write_results(self.model, self._step)
+            if self._is_interrupted:
+                print(f"interrupted; go on with: {self._resume_command}", file=sys.stderr)
 
     def write_results(self, model: Any, num_steps: int) -> None:
         """Write what a run leaves behind beside its model; a finished run needs its states no more."""

@@ -1,6 +1,7 @@
 """The runs of a config, one after another: teachers first, where the config asks for them."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from emotion.distributed.launch import Launch
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.distillation import list_stages
 from emotion.training.fingerprint import check_unchanged, fingerprint_settings
+from emotion.training.interruption import format_resume_command
 from emotion.training.run import Run
 
 
@@ -21,6 +23,7 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
     """
     accelerator = launch.accelerator
     folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
+    resume_command = format_resume_command(sys.argv, folder.path.name)
     for stage_folder, stage_config in list_stages(folder, config):
         accelerator.wait_for_everyone()  # the main process may still be writing the stage before
         if stage_folder.is_finished:
@@ -30,4 +33,4 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
             before, after = fingerprint_settings(finished), fingerprint_settings(stage_config)
             check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
         else:
-            yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway)
+            yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway, resume_command)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from emotion.config import TrainingConfig
 from emotion.cpu.fast_path import flush_stored_updates
+from emotion.distributed.collectives import print_on_main
 from emotion.distributed.sharding import gather, shard_like
 from emotion.errors import ConfigError, TrainingError
 from emotion.files import atomic_write, compute_checksum, restore_name, write_json
@@ -181,7 +182,7 @@ def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accel
         restore_name(run.model)
     state, messages = read_newest_state(states)
     for message in messages:
-        accelerator.print(message)
+        print_on_main(accelerator, message)
     steps = gather_object([state.progress.step if state is not None else 0])
     if len(set(steps)) > 1:
         raise ConfigError(
@@ -189,14 +190,14 @@ def find_state(states: Path, fingerprint: dict[str, Any], is_forced: bool, accel
             "set run.folder to a place that all machines share, or copy its state/ to each"
         )
     if state is None:
-        accelerator.print(f"{run.path}: no state to resume, starting from the beginning")
+        print_on_main(accelerator, f"{run.path}: no state to resume, starting from the beginning")
         return None
     check_unchanged(run.path, state.progress.fingerprint, fingerprint, is_forced, accelerator)
     if state.best_logits is not None and not (run.model / SIDECAR).is_file():
         raise ConfigError(
             f"{run.path}: cannot resume: its best model so far, {run.model}, is gone; put it back, or start anew with another run.name=NAME"
         )
-    accelerator.print(f"{run.path}: resumed after step {state.progress.step:,}")
+    print_on_main(accelerator, f"{run.path}: resumed after step {state.progress.step:,}")
     return state
 
 

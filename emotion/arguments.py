@@ -1,0 +1,52 @@
+"""The command line of a script: a mistake in it is one line, and an option that does not exist is answered with the nearest one."""
+
+import argparse
+import difflib
+import re
+import sys
+from typing import Any, NoReturn
+
+from emotion.errors import ConfigError
+from emotion.text import be_quiet, find_width
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose errors are a ConfigError. `description` is the script's docstring, of which `--help` shows the first line."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=(description or "").split("\n")[0])
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ConfigError: the first unknown option if there is one, otherwise what argparse says."""
+        for word in self._list_unknown_options():
+            near = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"`python {self.prog} --help` lists all options"
+            raise ConfigError(f"{word}: unknown option, {hint}") from None
+        raise ConfigError(f"{message} (`python {self.prog} --help` lists all options)") from None
+
+    def _list_unknown_options(self) -> list[str]:
+        """Return the words of the command line that look like options and are none; an option may be cut short."""
+        words = sys.argv[1:]
+        words = words[: words.index("--")] if "--" in words else words
+        options = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+        return [option for option in options if not any(known.startswith(option) for known in self._option_string_actions)]
+
+
+class PrintKeys(argparse.Action):
+    """Print the settings and exit, whatever else the command line has."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: argparse.Namespace, section: Any, __: str | None = None) -> None:
+        from emotion.config import format_keys
+
+        print(format_keys(section, find_width(sys.stdout)))
+        parser.exit()
+
+
+class BeQuiet(argparse.Action):
+    """Turn messages and progress bars off as soon as the option is read: before the packages that draw bars are imported."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, *_: Any) -> None:
+        be_quiet()
