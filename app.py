@@ -16,9 +16,11 @@ import threading
 import time
 from pathlib import Path
 
-from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, exit_on_error
-from emotion.text import print_message
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser
+    from emotion.text import print_message
 
 
 def main() -> int:

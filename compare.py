@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, DataError, exit_on_error
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser
 
 if TYPE_CHECKING:
     from emotion.evaluation.comparison.runs import Run

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from emotion.errors import ConfigError, DataError, exit_on_error
@@ -116,6 +116,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
         part_rows = arguments.part_rows or PART_ROWS
         job = ScoringJob(inputs, output, columns, arguments.probabilities, part_rows, process, num_processes, model, arguments.excel_safe)
+        job = replace(job, is_overwriting=arguments.overwrite)
         predictor = load_predictor(model, arguments.backend)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
@@ -159,6 +160,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", metavar="PATH", help="a folder for the report, or a scored file: .csv, .jsonl (.gz, .zst), .parquet, .xlsx, - (stdout)")
     add("--probabilities", default="none", metavar="none|all|K", help="probabilities in a scored file: none, all, or the K highest")
     add("--excel-safe", action="store_true", help="in a scored csv, put ' before cells that a spreadsheet would take for formulas")
+    add("--overwrite", action="store_true", help="replace a scored file that exists")
     add("--part-rows", type=int, metavar="N", help="rows of a scored file that are scored and saved together (default: 16,384)")
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
@@ -185,6 +187,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
     if arguments.excel_safe and not (is_file and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
         raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
+    if arguments.overwrite and not is_file:
+        raise ConfigError("--overwrite: is for scored files; a report replaces an earlier one in any case")
     if arguments.part_rows is not None and arguments.part_rows < 1:
         raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
     if arguments.input is not None and arguments.output is None:

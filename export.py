@@ -18,9 +18,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion.arguments import ArgumentParser, BeQuiet
 from emotion.errors import ConfigError, exit_on_error
-from emotion.text import print_message
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser, BeQuiet
+    from emotion.config import check_keys, check_repository, describe_keys
+    from emotion.text import print_message
 
 if TYPE_CHECKING:
     from emotion.data.reading.labelled_rows import LabelledRows
@@ -179,6 +182,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")
     add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
     add("--half", metavar="FOLDER", help="write a full model with float16 weights, and fit its decision rule again")
+    add("--overwrite", action="store_true", help="with --merge or --half: replace an earlier model in FOLDER")
     add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
     add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
     add(
@@ -205,17 +209,33 @@ def parse_arguments() -> argparse.Namespace:
     if len(given) != 1:
         choices = "--verify, --merge FOLDER, --onnx, --half FOLDER, --refit, --push USER/NAME, --push-space USER/NAME"
         raise ConfigError(f"give one of {choices}; got {' and '.join(given) or 'none'}")
-    for option, allowed in (("int8", ["--onnx"]), ("dry_run", ["--push", "--push-space"])):
+    for option, allowed in (
+        ("int8", ["--onnx"]),
+        ("dry_run", ["--push", "--push-space"]),
+        ("overwrite", ["--merge", "--half"]),
+    ):
         if getattr(arguments, option) and given[0] not in allowed:
             raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")
     if arguments.half is not None and (arguments.split == "test" or arguments.input):
         raise ConfigError("--half: fits the decision rule on the validation rows of the run; leave out --split and --input")
+    for option, name in (("--push", arguments.push), ("--push-space", arguments.push_space)):
+        if name is not None:
+            check_repository(option, name)
     for option, folder in (("--merge", arguments.merge), ("--half", arguments.half)):
-        if folder is not None and Path(folder).exists():
-            raise ConfigError(f"{option} {folder}: exists already; choose another folder")
+        if folder is not None:
+            check_target(option, Path(folder), arguments.overwrite)
+    check_keys(arguments.overrides, [key for key, _, _ in describe_keys()], "")  # those without effect are found with the run
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export.py runs in a single process; start it without a launcher")
     return arguments
+
+
+def check_target(option: str, folder: Path, is_overwriting: bool) -> None:
+    """Raise a ConfigError if the folder exists and is not to be replaced; only a model that is in no run folder is."""
+    if folder.exists() and not is_overwriting:
+        raise ConfigError(f"{option} {folder}: exists already; choose another folder, or give --overwrite")
+    if folder.exists() and (not (folder / "emotion.json").is_file() or (folder.parent / "config.yaml").is_file()):
+        raise ConfigError(f"{option} {folder}: --overwrite replaces only a model that --merge or --half wrote; choose another folder")
 
 
 if __name__ == "__main__":

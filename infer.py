@@ -1,17 +1,21 @@
 """Print the emotions of texts.
 
-python infer.py --text "I can't believe you did this for me!"
+python infer.py "I can't believe you did this for me!"
+python infer.py                                             # asks for texts on a terminal
 cat lines.txt | python infer.py --json > emotions.jsonl
-python infer.py --explain --text "Thanks, but the battery died again."
+python infer.py --explain "Thanks, but the battery died again."
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
-from emotion.arguments import ArgumentParser
 from emotion.errors import ConfigError, DataError, exit_on_error
-from emotion.text import format_json, is_writable_text, print_message
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    from emotion.arguments import ArgumentParser
+    from emotion.text import format_json, is_writable_text, print_message
 
 CHUNK_LINES = 1_024
 """Lines of stdin that are predicted together. A long input is never in memory as a whole."""
@@ -19,8 +23,7 @@ CHUNK_LINES = 1_024
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.text is None and sys.stdin.isatty():
-        raise ConfigError('no text: give one with --text "...", or lines on stdin')
+    is_prompting = arguments.text is None and sys.stdin.isatty()
     from emotion.inference.answers import build_record, format_table
     from emotion.inference.explanation import explain
     from emotion.inference.loading import load_predictor
@@ -28,11 +31,11 @@ def main() -> int:
     from emotion.tracking.run_folder import find_default_model
 
     model, choice = (arguments.model, "") if arguments.model else find_default_model()
-    predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None)
+    predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None or is_prompting)
     print_message(f"model: {model} ({', '.join(filter(None, (predictor.backend_name, choice)))})")
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
-    for texts in read_texts(arguments.text):
+    for texts in prompt_texts() if is_prompting else read_texts(arguments.text):
         probabilities, checks = predictor.predict_checked(texts)
         for row, (text, scores, predicted) in enumerate(zip(texts, probabilities, rule.decide(probabilities), strict=True)):
             explanation = explain(predictor, text) if arguments.explain else None
@@ -46,6 +49,29 @@ def main() -> int:
                     print(f"  note: {note}")
         sys.stdout.flush()
     return 0
+
+
+def prompt_texts() -> Iterator[list[str]]:
+    """Yield the lines that are typed on a terminal, one by one, until an empty line or Ctrl-D."""
+    with suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401  # lets `input` edit the line and find earlier ones
+    print_message("type a text and Enter; an empty line or Ctrl-D ends")
+    while True:
+        try:
+            if sys.stdout.isatty():
+                text = input("> ")
+            else:  # the answers go to a file, the prompt does not
+                print("> ", end="", file=sys.stderr, flush=True)
+                text = input()
+        except EOFError:
+            print_message("")
+            return
+        except UnicodeDecodeError:
+            print_message("not valid UTF-8; type it again")
+            continue
+        if not text.strip():
+            return
+        yield [text]
 
 
 def read_texts(given: list[str] | None) -> Iterator[list[str]]:
@@ -75,7 +101,8 @@ def read_texts(given: list[str] | None) -> Iterator[list[str]]:
 def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("--text", action="append", metavar="TEXT", help="a text; can be given several times (default: the lines of stdin)")
+    add("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of stdin; on a terminal, a prompt asks for them)")
+    add("--text", action="append", metavar="TEXT", help="a text; can be given several times")
     add(
         "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
     )
@@ -87,12 +114,13 @@ def parse_arguments() -> argparse.Namespace:
     backends += "auto uses them where their answers are the same as torch's (default)"
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help=backends)
     add("--json", action="store_true", help="print one JSON object per line")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    arguments.text = [*(arguments.text or ()), *arguments.texts] or None
     if any(not text.strip() for text in arguments.text or ()):
-        raise DataError("--text: is empty")
+        raise DataError("a text is empty; give one with words")
     for text in arguments.text or ():
         if not is_writable_text(text):
-            raise DataError(f"--text {text!r}: not valid UTF-8")
+            raise DataError(f"text {text!r}: not valid UTF-8")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
     if arguments.top_k is not None and arguments.top_k < 1:

@@ -26,9 +26,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def _list_unknown_options(self) -> list[str]:
         """Return the words of the command line that look like options and are none; an option may be cut short."""
-        words = sys.argv[1:]
-        words = words[: words.index("--")] if "--" in words else words
-        options = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+        options = [word.partition("=")[0] for word in sys.argv[1:] if re.match(r"--?[A-Za-z]", word)]
         return [option for option in options if not any(known.startswith(option) for known in self._option_string_actions)]
 
 

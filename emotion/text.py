@@ -48,11 +48,11 @@ def print_message(message: str, stream: TextIO | None = None) -> None:
         print(wrap_for(escape_controls(message), stream or sys.stderr), file=stream or sys.stderr)
 
 
-def wrap_for(text: str, stream: TextIO) -> str:
+def wrap_for(text: str, stream: TextIO, indent: str = "  ") -> str:
     """Return the text wrapped between words to the width of a terminal; as it is if the stream is none, or for an indented command."""
     width = find_width(stream)
     # A word that is longer, such as a path, stays whole: it can then be copied.
-    options: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    options: dict[str, Any] = {"subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
     is_command = text.startswith("  ")
     return text if width is None or is_command else textwrap.fill(text, width, **options)
 

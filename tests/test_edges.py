@@ -10,6 +10,7 @@ import pytest
 
 from emotion.errors import DataError, exit_on_error
 from emotion.secrets import mask_secrets
+from emotion.training.interruption import format_resume_command
 from tests.conftest import ROOT, run_script
 
 SECRETS = {
@@ -160,6 +161,57 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     code = f"import atexit\natexit.register(lambda: {INTERRUPT})\n{INTERRUPT}"
     result = run_in_block(code, "; echo $?")
     assert (result.stdout, result.stderr) == ("130\n", "interrupted\n")
+
+
+def test_ctrl_c_while_the_interpreter_shuts_down_is_one_line_and_status_130():
+    result = run_in_block(f"import atexit\natexit.register(lambda: {INTERRUPT})\nprint('done')")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "done\n", "interrupted\n")
+
+
+def test_one_of_several_processes_says_that_they_are_interrupted():
+    for rank, message in (("0", "interrupted\n"), ("1", "")):
+        result = run_in_block(INTERRUPT, RANK=rank)
+        assert (result.returncode, result.stderr) == (130, message)
+
+
+def test_the_line_of_ctrl_c_ends_with_the_notes_of_the_exception():
+    code = f"try:\n    {INTERRUPT}\nexcept KeyboardInterrupt as error:\n    error.add_note('go on with: x')\n    raise"
+    assert run_in_block(code).stderr == "interrupted; go on with: x\n"
+
+
+LAUNCHED = {
+    "accelerate": (
+        ["/v/bin/python", "/v/bin/accelerate", "launch", "--num_processes", "2"],
+        {},
+        "accelerate launch --num_processes 2 train.py --config 'a b.yaml' run.name=x --resume",
+    ),
+    "torchrun": (
+        ["/v/bin/python3.11", "/v/bin/torchrun", "--nproc_per_node=2"],
+        {"ACCELERATE_USE_CPU": "1"},
+        "ACCELERATE_USE_CPU=1 torchrun --nproc_per_node=2 train.py --config 'a b.yaml' run.name=x --resume",
+    ),
+    "module": (
+        ["/v/bin/python", "-m", "torch.distributed.run"],
+        {},
+        "python -m torch.distributed.run train.py --config 'a b.yaml' run.name=x --resume",
+    ),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_the_command_that_goes_on_has_the_launcher(launcher, monkeypatch):
+    words, (parent, environment, expected) = ["train.py", "--config", "a b.yaml"], LAUNCHED[launcher]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr("emotion.training.interruption.read_launcher", lambda: ([*parent, *words], environment))
+    assert format_resume_command(words, "x") == expected
+    monkeypatch.setattr("emotion.training.interruption.read_launcher", lambda: (["/bin/bash"], {}))  # that of a daemon, for example
+    assert format_resume_command(words, "x") == "python train.py --config 'a b.yaml' run.name=x --resume"
+
+
+def test_the_command_that_goes_on_names_the_run_once():
+    words = ["train.py", "--config", "a.yaml", "run.name=old", "--resume", "training.epochs=2"]
+    assert format_resume_command(words, "new") == "python train.py --config a.yaml training.epochs=2 run.name=new --resume"
+    assert format_resume_command(["train.py", "--resume-anyway"], "x") == "python train.py --resume-anyway run.name=x"
 
 
 def test_an_ignored_ctrl_c_stays_ignored():

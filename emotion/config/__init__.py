@@ -3,7 +3,7 @@
 `settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
 """
 
-from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, to_dict
+from emotion.config.loading import check_keys, check_repository, describe_keys, format_keys, format_keys_table, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,
@@ -36,6 +36,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "check_keys",
+    "check_repository",
     "describe_keys",
     "find_last_part",
     "format_keys",

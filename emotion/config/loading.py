@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from emotion.config.effects import find_ineffective
-from emotion.config.settings import BASELINE, BOUNDS, Config
+from emotion.config.settings import BASELINE, BOUNDS, REPOSITORY, Config
 from emotion.errors import ConfigError
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
@@ -40,7 +40,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     config = _build(Config, values, "", problems)
     if not problems:
         problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
-        problems += [] if is_of_run else [*_find_secrets(config), *find_ineffective(config, overrides)]
+        if not is_of_run:
+            problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
+            problems += find_ineffective(config, overrides)
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
@@ -250,6 +252,17 @@ def _find_unwritable(config: Config) -> list[str]:
         for key, text in _list_texts(config)
         if "\0" in text or not is_writable_text(text)
     ]
+
+
+def check_repository(option: str, name: str) -> None:
+    """Raise a ConfigError unless `name` is USER/NAME; the Hub would guess the owner."""
+    if problems := _check_repository(f"{option} {name}", name):
+        raise ConfigError(problems[0])
+
+
+def _check_repository(given: str, name: str | None) -> list[str]:
+    is_allowed = name is None or REPOSITORY.fullmatch(name)
+    return [] if is_allowed else [f"{given}: must be USER/NAME, with the user or organization that owns the repository"]
 
 
 def _list_texts(config: Config) -> list[tuple[str, str]]:

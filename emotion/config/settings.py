@@ -9,6 +9,8 @@ INERT_SECTIONS = ("run", "tracking", "hub")
 """Sections of a config that do not affect the trained model."""
 BASELINE = "tfidf"
 """The value of `model.backbone` that selects the TF-IDF baseline instead of a transformer."""
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+"""The name of a repository on the Hub: its owner and its own name."""
 AUTO_EPOCH_ROWS, MIN_AUTO_EPOCHS, MAX_AUTO_EPOCHS = 10_400, 3, 20
 """Rows that `training.epochs=auto` reads, epoch by epoch, and its bounds: 8 epochs of the bundled corpus, 325 steps of 32 rows. With 160
 rows, 20 epochs end at a training loss of 0.01, so more would change little; with the 43,410 of GoEmotions, 3 are those of minilm.yaml."""

@@ -30,6 +30,10 @@ class Footprint:
     gradients: float
     optimizer: float
     activations: float
+    flops_per_token: float = 0.0
+    """Floating-point operations that training takes per token, without attention between tokens."""
+    width: int = 1
+    """Width of the layers."""
 
     @property
     def total(self) -> float:
@@ -72,7 +76,19 @@ def estimate_footprint(
         gradients=4 * num_trainable,
         optimizer=8 * num_trainable,
         activations=estimate_activations(architecture, num_rows * num_tokens, activation_bytes, config.gradient_checkpointing),
+        flops_per_token=count_flops(model, config.gradient_checkpointing),
+        width=architecture.hidden_size,
     )
+
+
+def count_flops(model: Any, is_checkpointed: bool) -> float:
+    """Return the floating-point operations per token of one training step: of the matrix products with weights only.
+
+    Each weight of a linear layer takes 2 in the forward pass and 2 for the gradient of its input; 2 more for its own gradient if it is
+    trained, and 2 more where the forward pass is repeated. Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", 2.1.
+    """
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    return float(sum((4 + 2 * weight.requires_grad + 2 * is_checkpointed) * weight.numel() for weight in weights))
 
 
 def estimate_activations(architecture: Any, num_tokens: int, num_bytes: int, is_checkpointed: bool) -> float:

@@ -1,8 +1,10 @@
 """Plan a run: rows, steps, padding, parameters and memory. No weights are loaded, and nothing is downloaded if that can be avoided."""
 
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from emotion.config import BASELINE, Config, ModelConfig
 from emotion.data.batching import LengthBucketSampler, tokenize
@@ -12,8 +14,14 @@ from emotion.errors import ConfigError
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
+from emotion.planning import machine
 from emotion.planning.memory import Footprint, estimate_footprint
+from emotion.text import wrap_for
 
+NAME_WIDTH = 12
+"""Columns of the name of a line."""
+EFFICIENCY = 0.7
+"""Fraction of the speed of matrix products that training reaches. Source: docs/log/, 26 November 2026."""
 KNOWN_DATASETS = {"google-research-datasets/go_emotions": (43_410, 28)}
 """Numbers of training rows and labels of data sets on the Hub."""
 
@@ -36,6 +44,7 @@ class Plan:
     largest_batch: tuple[int, int]
     """Rows and width, in tokens, of the largest micro-batch."""
     num_shards: int
+    device: str = "cpu"
 
     @property
     def batch_size(self) -> int:
@@ -56,6 +65,14 @@ class Plan:
         micro_batches = [part for rows in batches for part in np.array_split(rows, training.gradient_accumulation_steps)]
         num_tokens = sum(len(part) * int(self.lengths[part].max()) for part in micro_batches if len(part))
         return 1 - int(self.lengths.sum()) / num_tokens
+
+    @property
+    def num_tokens(self) -> float:
+        """Tokens of all epochs, with padding; `data.max_length` per text if the lengths are not known."""
+        per_epoch = self.num_rows * self.config.data.max_length
+        if self.lengths is not None:
+            per_epoch = int(self.lengths.sum()) / (1 - self.padding_fraction)
+        return float(per_epoch * self.config.training.num_epochs)
 
 
 def plan_run(config: Config, num_processes: int, precision: str, num_shards: int = 1) -> Plan:
@@ -84,8 +101,10 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
 def print_plan(config: Config, launch: Launch) -> None:
     """Print the plan of a run that is launched like this."""
     plan = plan_run(config, launch.accelerator.num_processes, launch.precision, launch.num_shards)
+    plan = replace(plan, device=str(launch.accelerator.device))
     if launch.accelerator.is_main_process:
-        print(format_plan(plan))
+        for line in format_plan(plan).splitlines():
+            print(wrap_for(line, sys.stdout, " " * NAME_WIDTH))
 
 
 def format_plan(plan: Plan) -> str:
@@ -103,8 +122,9 @@ def format_plan(plan: Plan) -> str:
         "precision": plan.precision
         + (" (the default of this device; training.precision=bf16 plans for a GPU)" if plan.precision == "fp32" else ""),
         **_describe_memory(plan),
+        "time": _describe_time(plan),
     }
-    return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value)
+    return "\n".join(f"{name:<{NAME_WIDTH}}{value}" for name, value in lines.items() if value)
 
 
 def _describe_variant(config: Config) -> str:
@@ -132,17 +152,44 @@ def _describe_memory(plan: Plan) -> dict[str, str]:
     """Return the lines on memory."""
     footprint = plan.footprint
     num_rows, width = plan.largest_batch
-    total = f"about {_format_gib(footprint.total)} per device, plus what the libraries take"
     lines = {
         "memory": f"weights {_format_gib(footprint.weights)}, gradients {_format_gib(footprint.gradients)}, "
         f"optimizer {_format_gib(footprint.optimizer)}, activations {_format_gib(footprint.activations)} ({num_rows} x {width} tokens)",
-        "": total,
+        "in all": f"about {_format_gib(footprint.total)} per device",
     }
     if plan.num_shards > 1:
         where = "on each device" if plan.config.model.quantization == "nf4" else "in the main memory of each process"
-        lines[""] += f"; this is one of {plan.num_shards} shards, so one layer in full comes on top"
+        lines["in all"] += f"; this is one of {plan.num_shards} shards, so one layer in full comes on top"
         lines["loading"] = f"{_format_gib(footprint.weights * plan.num_shards)} for all weights {where}, before they are sharded"
-    return lines
+    return lines | {"fits": _describe_fit(plan)}
+
+
+def _describe_fit(plan: Plan) -> str:
+    """Return whether the run fits into the memory of this machine, as far as it can be estimated."""
+    free, where = machine.measure_free_memory(torch.device(plan.device))
+    needed, text = plan.footprint.total, ""
+    if plan.device == "cpu":
+        num_local = machine.count_local_processes(plan.num_processes)
+        needed = num_local * (needed + machine.LIBRARY_BYTES)
+        text = f" with {_format_gib(machine.LIBRARY_BYTES)} of libraries" + (f" in each of {num_local} processes" if num_local > 1 else "")
+    remedy = "; lower training.per_device_batch_size or data.max_length, or take lora.r=16" if needed > free else ""
+    return f"{'no' if needed > free else 'yes'}: {_format_gib(needed)}{text}, {_format_gib(free)} {where}{remedy}"
+
+
+def _describe_time(plan: Plan) -> str:
+    """Return an estimate of the training time on this machine, and what it is made from."""
+    rows, width = plan.largest_batch
+    speed = machine.measure_speed(torch.device(plan.device), plan.precision, rows * width, plan.footprint.width)
+    num_flops = plan.footprint.flops_per_token * plan.num_tokens
+    seconds = num_flops / (speed * EFFICIENCY * plan.num_processes)
+    basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products, of which training reaches about"
+    return f"about {_format_duration(seconds)}, without validation, on this machine ({basis} {EFFICIENCY:.0%})"
+
+
+def _format_duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarray | None, str]:

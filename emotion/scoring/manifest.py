@@ -42,15 +42,27 @@ class ScoringJob:
     """Folder or Hub id of the model, whose weights are part of the job."""
     is_excel_safe: bool = False
     """Whether cells of a csv that a spreadsheet would take for a formula begin with an apostrophe."""
+    is_overwriting: bool = False
+    """Whether an output that exists is replaced."""
 
     @property
     def folder(self) -> Path:
         """Folder of the parts until the output is complete."""
         return self.output.with_name(f".{self.output.name}.parts")
 
-    def describe_existing(self) -> str:
-        """Return the message that the output exists."""
-        return f"--output {self.output}: exists already; choose another name, or remove it"
+    def make_room(self) -> None:
+        """Remove an output that exists, with the files beside it, if it is to be replaced.
+
+        Raises: ConfigError if it is not, or is one of the inputs.
+        """
+        if not self.output.exists():
+            return
+        if not self.is_overwriting:
+            raise ConfigError(f"--output {self.output}: exists already; choose another name, or give --overwrite")
+        if any(path != Path("-") and path.samefile(self.output) for path in self.inputs):
+            raise ConfigError(f"--output {self.output}: is one of the inputs; choose another name")
+        for path in (self.output, self.quarantine, self.metrics):
+            path.unlink(missing_ok=True)
 
     @property
     def lock(self) -> Path:
@@ -123,8 +135,7 @@ def write_manifest(job: ScoringJob, description: dict[str, Any]) -> None:
     Raises: ConfigError if the folder belongs to another job, or the output exists.
     """
     manifest = job.folder / MANIFEST
-    if job.output.exists():
-        raise ConfigError(job.describe_existing())
+    job.make_room()
     if (job.folder / OLD_MANIFEST).is_file():
         (job.folder / OLD_MANIFEST).replace(manifest)
     before = read_manifest(manifest)

@@ -29,13 +29,13 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
 
     The first process creates the folder and its manifest; the others wait for it. False if it has written the output by then.
 
-    Raises: ConfigError if the output exists, the parts belong to another job or the first process does not start; LockHeldError if
-    another process has this place.
+    Raises: ConfigError if the output exists and is not to be replaced, the parts belong to another job or the first process does not start;
+    LockHeldError if another process has this place.
     """
     if job.process == 0 and job.output.exists():
         if read_manifest(job.folder / FINISHED) == {"output": describe_version(job.output)}:
             shutil.rmtree(job.folder, ignore_errors=True)  # of a process that was killed when it had named its output
-        raise ConfigError(job.describe_existing())
+        job.make_room()
     if (num_bytes := len(os.fsencode(job.quarantine.name))) > MAX_NAME_BYTES:
         spare = num_bytes - len(os.fsencode(job.output.name))
         most = MAX_NAME_BYTES - spare

@@ -79,7 +79,7 @@ def test_the_card_has_the_test_scores_of_the_smaller_model_and_its_license(half)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--half", "configs"], "--half configs: exists already; choose another folder"),
+        (["--half", "configs"], "--half configs: exists already; choose another folder, or give --overwrite"),
         (
             ["--half", "new", "--split", "test"],
             "--half: fits the decision rule on the validation rows of the run; leave out --split and --input",

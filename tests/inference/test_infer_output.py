@@ -70,4 +70,4 @@ def test_json_parses_to_the_same_text_and_labels(folder):
 
 def test_a_text_that_is_not_utf8_is_one_line(folder):
     result = infer(folder, "--text", "caf\udce9")
-    assert (result.returncode, result.stderr) == (2, "error: --text 'caf\\udce9': not valid UTF-8\n")
+    assert (result.returncode, result.stderr) == (2, "error: text 'caf\\udce9': not valid UTF-8\n")

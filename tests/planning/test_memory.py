@@ -10,7 +10,7 @@ from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
 from emotion.modeling.lora import count_parameters
-from emotion.planning.memory import SCALE_BYTES, Footprint, estimate_footprint
+from emotion.planning.memory import SCALE_BYTES, Footprint, count_flops, estimate_footprint
 from tests.conftest import FAMILIES
 
 LABELS = LabelSet(tuple("abcd"))
@@ -51,6 +51,13 @@ def test_activations_are_within_a_factor_of_two_of_what_autograd_stores(tiny_bac
     with torch.autograd.graph.saved_tensors_hooks(store, lambda tensor: tensor):
         model.train()(input_ids=ids, attention_mask=torch.ones_like(ids))
     assert 0.5 < footprint.activations / sum(stored.values()) < 2
+
+
+def test_operations_are_counted_by_hand():
+    """Products with 2 x 3 trained weights take 6 operations a weight, with 3 x 4 frozen ones 4; a repeated forward pass takes 2 more."""
+    model = torch.nn.Sequential(torch.nn.Embedding(10, 2), torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
+    model[2].weight.requires_grad = False
+    assert count_flops(model, False) == 6 * 6 + 4 * 12 and count_flops(model, True) == 8 * 6 + 6 * 12
 
 
 def test_gradient_checkpointing_stores_fewer_activations(tiny_backbones):

@@ -1,13 +1,17 @@
 """The plan that `train.py --dry-run` prints."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from emotion.config import Config, TrainingConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError
+from emotion.planning import machine
 from emotion.planning.memory import Footprint
-from emotion.planning.plan import Plan, format_plan, plan_run
+from emotion.planning.plan import Plan, _format_duration, format_plan, plan_run
 
 
 def test_steps_and_padding_by_hand():
@@ -20,6 +24,63 @@ def test_steps_and_padding_by_hand():
     lines = format_plan(plan).splitlines()
     assert "tokens      3.5 per text, at most 5, 12.5% padding (counted)" in lines
     assert "steps       3 in 3 epochs, 4 rows each: 1 process(es) x 2 micro-batch(es) x 2" in lines
+
+
+def make_plan(**changes):
+    footprint = Footprint(10, 5, weights=2.0**30, gradients=0, optimizer=0, activations=0, flops_per_token=6e6, width=8)
+    config = Config(training=TrainingConfig(epochs=3, per_device_batch_size=2, gradient_accumulation_steps=2))
+    return replace(Plan(config, 1, 4, "counted", np.array([5, 2, 4, 3]), "counted", "fp32", footprint, (2, 5), 1), **changes)
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "free", "line"),
+    [
+        (1, 3.0, "fits        yes: 2.20 GiB with 1.20 GiB of libraries, 3.00 GiB free in this machine"),
+        (2, 5.0, "fits        yes: 4.40 GiB with 1.20 GiB of libraries in each of 2 processes, 5.00 GiB free in this machine"),
+        (
+            1,
+            2.0,
+            "fits        no: 2.20 GiB with 1.20 GiB of libraries, 2.00 GiB free in this machine; lower training.per_",
+        ),
+    ],
+)
+def test_a_plan_says_whether_it_fits_with_the_libraries(num_processes, free, line, monkeypatch):
+    monkeypatch.setattr(machine, "measure_free_memory", lambda device: (free * 2**30, "free in this machine"))
+    assert line in format_plan(make_plan(num_processes=num_processes))
+
+
+def test_the_libraries_are_not_in_the_memory_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(machine, "measure_free_memory", lambda device: (2.0**30, f"free on {device}"))
+    monkeypatch.setattr(machine, "measure_speed", lambda *_: 1e12)
+    assert "fits        yes: 1.00 GiB, 1.00 GiB free on cuda:0" in format_plan(make_plan(device="cuda:0"))
+
+
+def test_the_time_is_operations_by_speed(monkeypatch):
+    """48 tokens: 3 epochs of 16, padding included. 6e6 operations each, at 70 % of 1e6 a second: 411 s; two processes take half."""
+    monkeypatch.setattr(machine, "measure_speed", lambda *_: 1e6)
+    assert make_plan().num_tokens == 48 and make_plan(lengths=None).num_tokens == 3 * 4 * Config().data.max_length
+    assert "time        about 7 min, without validation, on this machine (0.0 TFLOP, 0 GFLOP/s in " in format_plan(make_plan())
+    assert "time        about 3 min" in format_plan(make_plan(num_processes=2))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h")])
+def test_a_duration_is_in_its_largest_unit(seconds, text):
+    assert _format_duration(seconds) == text
+
+
+def test_free_memory_is_at_most_the_limit_of_a_container(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("1048576\n")
+    monkeypatch.setattr(machine, "MEMORY_LIMITS", (str(tmp_path / "none"), str(tmp_path / "max")))
+    assert machine.measure_free_memory(torch.device("cpu")) == (2**20, "free in this machine")
+    (tmp_path / "max").write_text("max\n")
+    assert machine.measure_free_memory(torch.device("cpu"))[0] > 2**27
+
+
+def test_the_speed_is_counted_in_operations(monkeypatch):
+    """200 products of (4, 8) x (8, 32) in 2 s by a clock that stands still until they are done."""
+    times = iter([0.0, *[0.0] * 200, 2.0])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(times))
+    assert machine.measure_speed(torch.device("cpu"), "fp32", 4, 8) == 200 * 2 * 4 * 8 * 32 / 2
 
 
 def test_a_plan_counts_rows_and_parameters_of_the_bundled_data_and_model():

@@ -9,7 +9,7 @@ import pytest
 from emotion.config import DataConfig
 from emotion.errors import ConfigError
 from emotion.scoring.manifest import ScoringJob, describe_job, write_manifest
-from tests.scoring.oracle import Oracle, make_texts, score, start_and_fail
+from tests.scoring.oracle import Oracle, make_texts, read_output, score, start_and_fail
 
 
 def test_parts_that_a_killed_process_left_beside_its_complete_output_are_removed(tmp_path, monkeypatch):
@@ -41,6 +41,18 @@ def test_parts_of_another_job_and_an_existing_output_are_refused(tmp_path):
     score(tmp_path / "a.csv", output=tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="exists already"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv")
+
+
+def test_an_output_is_replaced_if_asked_for_and_never_where_it_is_an_input(tmp_path):
+    make_texts(tmp_path / "a.csv", 5)
+    output, beside = tmp_path / "out.csv", tmp_path / "out.csv.metrics.json"
+    output.write_text("earlier")
+    beside.write_text("earlier")
+    score(tmp_path / "a.csv", output=output, is_overwriting=True)
+    assert len(read_output(output)) == 6 and not beside.exists()
+    with pytest.raises(ConfigError, match=r"out\.csv: is one of the inputs; choose another name"):
+        score(output, output=output, is_overwriting=True)
+    assert len(read_output(output)) == 6
 
 
 def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):

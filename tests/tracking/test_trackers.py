@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import struct
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +84,8 @@ def test_history_equals_metrics_and_has_every_row_once(resumed_run):
         assert len(expected) >= 2 and history[f"{row_type}/{name}"] == pytest.approx(expected)
     assert any("validation/labels" in name for name in history) and any("precision_recall" in name for name in history)
     assert result.stdout.count("tracking: wandb, offline") == 1
+    (command,) = [line for line in result.stdout.splitlines() if line.startswith("  wandb sync ")]
+    assert list(Path(shlex.split(command)[2]).glob("*.wandb"))
     config = {item.key for record in records for item in record.run.config.update}
     assert {"training", "environment"} <= config
     media = [path.suffix for path in (run / "wandb").rglob("media/**/*") if path.is_file()]
