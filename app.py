@@ -6,19 +6,19 @@
 model -> a page on this machine with three tabs: try a text, score a file, read about the model. Its API: docs/app.md.
 """
 
-import argparse
-import importlib.util
-import os
-import signal
-import sys
-import tempfile
-import threading
-import time
-from pathlib import Path
-
 from emotion.errors import ConfigError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import importlib.util
+    import os
+    import signal
+    import sys
+    import tempfile
+    import threading
+    import time
+    from pathlib import Path
+
     from emotion.arguments import ArgumentParser
     from emotion.text import print_message
 

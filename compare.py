@@ -6,15 +6,15 @@
 run folders -> tables and tests -> report.html (one self-contained page), report.md, CSV tables, plots.
 """
 
-import argparse
-import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from emotion.errors import ConfigError, DataError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import sys
+    from dataclasses import replace
+    from pathlib import Path
+    from typing import TYPE_CHECKING
+
     from emotion.arguments import ArgumentParser
 
 if TYPE_CHECKING:

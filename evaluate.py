@@ -8,20 +8,20 @@ model + split or labelled file -> probabilities -> stored decision rule -> metri
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
 """
 
-import argparse
-import os
-import re
-import shlex
-import shutil
-import sys
-import tempfile
-import time
-from dataclasses import fields, replace
-from pathlib import Path
-
 from emotion.errors import ConfigError, DataError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import os
+    import re
+    import shlex
+    import shutil
+    import sys
+    import tempfile
+    import time
+    from dataclasses import fields, replace
+    from pathlib import Path
+
     from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
     from emotion.text import print_message
@@ -178,6 +178,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit together, or values out of range."""
+    why = "the model keeps the settings that it was trained with"
+    check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
     probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
@@ -197,7 +199,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--input: a report is of one labelled file, got {len(arguments.input)}; to score files give --output FILE.csv")
     report_keys = READING_KEYS | {"data.id_column", "data.on_bad_row"} if arguments.input else DATA_KEYS
     allowed = READING_KEYS if is_file else report_keys
-    check_keys(arguments.overrides, allowed, "the model keeps the settings that it was trained with")
+    check_keys(arguments.overrides, allowed, why)
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
 

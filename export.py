@@ -12,15 +12,15 @@ model + labelled rows -> table of how closely its variants agree, a merged or sm
 run -> a model with another decision rule, or a repository or a Space on the Hub.
 """
 
-import argparse
-import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from emotion.errors import ConfigError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import os
+    import sys
+    from pathlib import Path
+    from typing import TYPE_CHECKING
+
     from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import check_keys, check_repository, describe_keys
     from emotion.text import print_message

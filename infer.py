@@ -6,14 +6,14 @@ cat lines.txt | python infer.py --json > emotions.jsonl
 python infer.py --explain "Thanks, but the battery died again."
 """
 
-import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
-
 from emotion.errors import ConfigError, DataError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import sys
+    from collections.abc import Iterator
+    from contextlib import suppress
+
     from emotion.arguments import ArgumentParser
     from emotion.text import format_json, is_writable_text, print_message
 

@@ -2,20 +2,20 @@
 
     python train.py --config configs/quickstart.yaml
     python train.py --config configs/quickstart.yaml training.seed=1 run.name=second --resume
-    accelerate launch train.py --config configs/mistral_qlora.yaml
+    python train.py --config configs/mistral_qlora.yaml --dry-run
 
 config -> data -> model -> loop -> best model folder. `train` below is the method. What surrounds it (devices and processes, the run folder,
 resuming, signals, out-of-memory back-off, logs) is the `Run` object of `emotion/training/run.py`. Training does not use the test split;
 evaluate.py does. In comments, b is the texts of a micro-batch, n all texts of a split, L the labels.
 """
 
-import argparse
-import sys
-from typing import TYPE_CHECKING, Any
-
 from emotion.errors import exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import sys
+    from typing import TYPE_CHECKING, Any
+
     from emotion.arguments import ArgumentParser, BeQuiet, PrintKeys
     from emotion.config import BASELINE, load_config
 

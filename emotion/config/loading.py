@@ -80,9 +80,9 @@ def format_keys(section: str | None = None, width: int | None = None) -> str:
     names = [field.name for field in dataclasses.fields(Config)]
     if section is not None and section not in names:
         raise ConfigError(f"--keys {section}: unknown section{_suggest_key(section, names)}; known are {', '.join(names)}")
-    blocks = []
+    described, blocks = describe_keys(), []
     for name in [section] if section else names:
-        rows = [row for row in describe_keys() if row[0].startswith(f"{name}.")]
+        rows = [row for row in described if row[0].startswith(f"{name}.")]
         key_width, default_width = (max(len(row[column]) for row in rows) for column in (0, 1))
         first = [f"{key:{key_width}}  {default:{default_width}}  " for key, default, _ in rows]
         if width is not None and width < len(first[0]) + MIN_DESCRIPTION_WIDTH:  # the description goes below its key
