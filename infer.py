@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from emotion.errors import ConfigError, DataError, exit_on_error
+from emotion.paths import expand_home
 from emotion.text import format_json, is_writable_text, print_message
 
 CHUNK_LINES = 1_024
@@ -76,7 +77,10 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times (default: the lines of stdin)")
     add(
-        "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
+        "--model",
+        type=expand_home,
+        metavar="FOLDER",
+        help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
     )
     add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")

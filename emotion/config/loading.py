@@ -15,9 +15,12 @@ import yaml
 from emotion.config.effects import find_ineffective
 from emotion.config.settings import BASELINE, BOUNDS, Config
 from emotion.errors import ConfigError
+from emotion.paths import expand_path, find_model_fault
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
 
+PROJECT = Path(__file__).parents[2]
+"""The folder of the scripts and of configs/; without the latter if the package is installed."""
 VERBATIM_NAMES = ("label_delimiter",)
 """Settings in which blanks count: ` and ` is not `and`."""
 
@@ -29,14 +32,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
 
     Raises: ConfigError that lists every unknown key, wrong type and value out of bounds.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
+    values = _read_yaml(_find_config(path)) if path is not None else {}
     problems: list[str] = []
     for override in overrides:
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
     if not problems:
         problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
-        problems += [] if is_of_run else [*_find_secrets(config), *find_ineffective(config, overrides)]
+        problems += [] if is_of_run else [*_check_backbone(config), *_find_secrets(config), *find_ineffective(config, overrides)]
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
@@ -81,6 +84,14 @@ def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> 
         key = override.partition("=")[0].strip()
         if key not in allowed and any(key == known for known, _, _ in describe_keys()):
             raise ConfigError(f"{override}: has no effect here; allowed are {', '.join(sorted(allowed))}: {why}")
+
+
+def _find_config(path: str | Path) -> Path:
+    """Return the path of a config file; from any working directory, `configs/NAME.yaml` also means a published one."""
+    path = expand_path(path)
+    published = PROJECT / path
+    is_published = path.parts[:1] == ("configs",) and not path.exists() and published.is_file()
+    return published if is_published else path
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -221,6 +232,13 @@ def _list_texts(config: Config) -> list[tuple[str, str]]:
     """Return (key, text) of each setting that is a string or a list of strings."""
     settings = [(f"{section}.{key}", value) for section, values in to_dict(config).items() for key, value in values.items()]
     return [(key, value if isinstance(value, str) else ",".join(value)) for key, value in settings if isinstance(value, str | list)]
+
+
+def _check_backbone(config: Config) -> list[str]:
+    """Return a problem if the backbone is not where its name says: now, and not after the data is read or the Hub was asked."""
+    name = config.model.backbone
+    fault = None if name == BASELINE or name.startswith("bundled:") else find_model_fault(name)
+    return [] if fault is None else [f"model.backbone={name!r}: {fault}"]
 
 
 def _check_bounds(config: Config) -> list[str]:

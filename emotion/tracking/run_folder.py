@@ -21,6 +21,7 @@ from emotion.errors import ConfigError, DataError, ModelError
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
+from emotion.paths import expand_path
 from emotion.secrets import mask_secrets
 from emotion.text import describe_error, print_message
 
@@ -99,7 +100,7 @@ class RunFolder:
 
         Raises: ConfigError if the name is taken, or the run to resume is finished.
         """
-        parent = Path(config.run.folder)
+        parent = expand_path(config.run.folder)
         folder = cls(parent / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
         if is_resumed:
             earlier = [cls(path) for path in sorted(parent.glob(f"{config_name}-*"), reverse=True)]
@@ -269,7 +270,7 @@ def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
 
 def find_run_of_model(location: str) -> RunFolder | None:
     """Return the run of a run folder or of the model folder in it; None for another folder."""
-    path = Path(location).expanduser()
+    path = expand_path(location)
     for candidate in (path, path.parent):
         if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
             return RunFolder(candidate)
