@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -150,6 +150,19 @@ class RunFolder:
         """Return the run's config."""
         return load_config(self.config, is_of_run=True)
 
+    def resolve_data(self, config: Config, given: Collection[str] = ()) -> Config:
+        """Return a config of the run with its data where training found it: a relative path is one of the folder that it was started in.
+
+        Where that has no such file any more, as on another machine, it is one of the working directory. So are the settings `given` now.
+        """
+        from emotion.data.reading.finding import anchor_sources
+
+        try:
+            folder = Path(json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["working_directory"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an earlier version, or damaged
+            return config
+        return config if folder == Path.cwd() else replace(config, data=anchor_sources(config.data, folder, given))
+
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
         append_line(self.metrics, json.dumps(replace_nan(row)))
@@ -282,6 +295,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
 
     return {
         "command": [mask_secrets(argument) for argument in command],
+        "working_directory": str(Path.cwd()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _read_git_commit(),
         "python": sys.version.split()[0],

@@ -3,6 +3,7 @@
 import difflib
 import glob
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,23 @@ def find_tables(config: DataConfig) -> dict[str, Table]:
 def is_data_file(path: Path) -> bool:
     """Return whether a path is a file of a known format."""
     return find_format(path) in (*READERS, ARCHIVE) and path.is_file()
+
+
+def anchor_sources(config: DataConfig, folder: Path, given: Collection[str] = ()) -> DataConfig:
+    """Return the config with each relative path of data in `folder` instead of the working directory, if there is such a file or folder.
+
+    The settings `given`, such as `data.source`, stay.
+    """
+    names = {key: getattr(config, key) for key in ("source", *SPLIT_FILES) if f"data.{key}" not in given}
+    return replace(config, **{key: _anchor(name, folder) for key, name in names.items() if name and name != "sample"})
+
+
+def _anchor(name: str, folder: Path) -> str:
+    if (path := folder / expand_path(name)).exists():
+        return str(path)
+    if glob.has_magic(name) and "," not in name and _find_files(pattern := str(Path(glob.escape(str(folder)), expand_path(name)))):
+        return pattern
+    return ",".join(_anchor(part.strip(), folder) for part in name.split(",")) if "," in name else name
 
 
 def _read_split(name: str, config: DataConfig) -> Table:
