@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-HANG_UP = getattr(signal, "SIGHUP", None)
-"""Not on Windows."""
+HANG_UP = getattr(signal, "SIGHUP", getattr(signal, "SIGBREAK", None))
+"""The terminal is closed; SIGBREAK on Windows."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None)
 
 

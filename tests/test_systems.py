@@ -1,0 +1,68 @@
+"""The scripts work without what only Linux has, on a terminal of another encoding, in folders of any name, from anywhere."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SAMPLE
+
+WITHOUT = f"""
+import json, os, runpy, signal, sys
+for name in ("resource", "fcntl"):
+    sys.modules[name] = None
+for module, names in (signal, "SIGHUP SIGKILL pthread_kill"), (os, "fork sched_getaffinity uname getuid killpg setsid mkfifo"):
+    for name in filter(lambda name: hasattr(module, name), names.split()):
+        delattr(module, name)
+sys.path.insert(0, {str(ROOT)!r})
+for words in json.loads(sys.argv[1]):
+    sys.argv = [os.path.join({str(ROOT)!r}, words[0]), *words[1:]]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print("ended", words[0], end.code, flush=True)
+"""
+"""Runs scripts one after another in an interpreter without the modules, functions and signals that Windows or macOS lack."""
+
+
+def run_without(commands, folder, **environment):
+    """Run scripts in `WITHOUT`, in a folder, and return the result with its streams as bytes."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LC_", "LANG"))}
+    command = [sys.executable, "-c", WITHOUT, json.dumps(commands)]
+    return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_every_script_works_without_what_linux_has_in_any_folder_and_encoding(tiny_bert, tmp_path):
+    """Trained, evaluated and asked from two folders, with a terminal of cp1252 and files whose names have blanks and umlauts."""
+    home, here = tmp_path / "Zuhause für alle", tmp_path / "an other"
+    for folder in (home, here):
+        folder.mkdir()
+    for split in ("train", "validation", "test"):
+        lines = (SAMPLE / f"{split}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (home / f"{split}.csv").write_text("".join(lines[:150]), encoding="utf-8")
+    (home / "Läufe").mkdir()
+    settings = [f"model.backbone={tiny_bert}", "data.source=.", "training.epochs=1", "training.per_device_batch_size=128"]
+    variables = {"HOME": str(home), "USERPROFILE": str(home), "PYTHONIOENCODING": "cp1252", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    train = ["train.py", "--config", "configs/quickstart.yaml", *settings, "run.folder=~/Läufe", "run.name=a b"]
+    trained = run_without([train], home, **variables)
+    assert trained.stdout.decode("cp1252").endswith("ended train.py 0\n"), trained.stderr.decode()
+    model, text = ["--model", "~/Läufe/a b"], "Grüße 你好 👩"
+    commands = [
+        ["evaluate.py", *model, "--split", "test"],
+        ["evaluate.py", *model, "--input", "~/te*.csv", "--output", "~/scored ü.csv"],
+        ["infer.py", *model, "--threshold", "0.01", "--text", text],
+        ["infer.py", *model, "--json", "--backend", "torch", "--text", text],
+        ["compare.py", "~/Läufe/a b", "--output", "~/comparison"],
+        ["export.py", *model, "--verify"],
+    ]
+    result = run_without(commands, here, **variables)
+    out, err = result.stdout.decode("cp1252"), result.stderr.decode("cp1252")
+    assert [line for line in out.splitlines() if line.startswith("ended")] == [f"ended {words[0]} 0" for words in commands], err
+    assert "Traceback" not in err and list(here.iterdir()) == []
+    assert (home / "scored ü.csv").is_file() and (home / "comparison" / "report.html").is_file()
+    assert "Grüße \\u4f60\\u597d \\U0001f469\n  * " in out
+    answer = next(json.loads(line) for line in out.splitlines() if line.startswith("{"))
+    assert answer["text"] == text
