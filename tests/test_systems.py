@@ -13,7 +13,7 @@ WITHOUT = f"""
 import json, os, runpy, signal, sys
 for name in ("resource", "fcntl"):
     sys.modules[name] = None
-for module, names in (signal, "SIGHUP SIGKILL pthread_kill"), (os, "fork sched_getaffinity uname getuid killpg setsid mkfifo"):
+for module, names in (signal, "SIGHUP SIGKILL pthread_kill"), (os, "fork sched_getaffinity killpg setsid mkfifo"):
     for name in filter(lambda name: hasattr(module, name), names.split()):
         delattr(module, name)
 sys.path.insert(0, {str(ROOT)!r})
