@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
-HUB_ID = re.compile(r"(?!runs/)(?:[a-z0-9_][\w.-]*/)?[a-z0-9_][\w.-]*", re.ASCII | re.IGNORECASE)
-"""Source: `validate_repo_id` of huggingface_hub. `runs/NAME` is a run, of which there are more than of repositories of a user `runs`."""
+HUB_ID = re.compile(r"(?!(?:runs|models)/)(?:[a-z0-9_][\w.-]*/)?[a-z0-9_][\w.-]*", re.ASCII | re.IGNORECASE)
+"""Source: `validate_repo_id` of huggingface_hub. `runs/NAME` and `models/NAME` are folders of this project, not repositories."""
 
 
 def expand_home(name: str) -> str:

@@ -23,6 +23,7 @@ PATHS = [
     "a/b/c",
     "x/",
     "runs/x",
+    "models/x",
     "C:\\x",
     "C:/x",
     "C:\\data\\x.csv",
