@@ -46,17 +46,20 @@ def find_obstacle() -> str | None:
 
     if constants.is_offline_mode():
         name = next((name for name in OFFLINE_VARIABLES if os.environ.get(name)), OFFLINE_VARIABLES[0])
-        obstacle, message = f"{name} is set", f"hub: offline, because {name} is set; only its cache is read"
-    else:
-        address = mask_secrets(_describe_address(constants.ENDPOINT))
-        error = _ask(constants.ENDPOINT)
-        obstacle = None if error is None else f"{address} cannot be reached"
-        message = f"hub: {address}" if error is None else f"hub: {obstacle} ({mask_secrets(error)}); only its cache is read"
-        if obstacle is None and address == constants.ENDPOINT:
-            return None
+        _say(f"offline, because {name} is set; only its cache is read")
+        return f"{name} is set"
+    address = mask_secrets(_describe_address(constants.ENDPOINT))
+    if (error := _ask(constants.ENDPOINT)) is not None:
+        _say(f"{address} cannot be reached ({mask_secrets(error)}); only its cache is read")
+        return f"{address} cannot be reached"
+    if address != constants.ENDPOINT:
+        _say(address)
+    return None
+
+
+def _say(message: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        print_message(message)
-    return obstacle
+        print_message(f"hub: {message}")
 
 
 def _describe_address(endpoint: str) -> str:

@@ -17,11 +17,11 @@ OPENING = ("open", "fdopen", "read_text", "write_text")
 UNIX_CALLS = {"fork", "getuid", "kill", "killpg", "mkfifo", "setsid", "sysconf", "uname"}
 
 
-def walk(kind):
+def walk(node_type):
     """Yield (file and line, node) of each node of a type in the scripts and the package."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, kind):
+            if isinstance(node, node_type):
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
@@ -55,6 +55,7 @@ def is_text(call):
 
 WITHOUT = f"""
 import json, os, runpy, signal, sys
+import psutil  # its form for Linux needs one of them
 for name in ("resource", "fcntl"):
     sys.modules[name] = None
 for module, names in (signal, "SIGHUP SIGKILL pthread_kill"), (os, "fork sched_getaffinity killpg setsid mkfifo"):
