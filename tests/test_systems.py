@@ -95,8 +95,6 @@ def test_every_script_works_without_what_linux_has_in_any_folder_and_encoding(ti
         "USERPROFILE": str(home),
         "PYTHONIOENCODING": "cp1252",
         "LC_ALL": "C",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
     }
     train = ["train.py", "--config", "configs/quickstart.yaml", *settings, "run.folder=~/Läufe", "run.name=a b"]
     trained = run_without([train], home, **variables)
