@@ -58,7 +58,7 @@ import json, os, runpy, signal, sys
 import psutil  # its form for Linux needs one of them
 for name in ("resource", "fcntl"):
     sys.modules[name] = None
-for module, names in (signal, "SIGHUP SIGKILL pthread_kill"), (os, "fork sched_getaffinity killpg setsid mkfifo"):
+for module, names in (signal, "SIGHUP pthread_kill"), (os, "fork sched_getaffinity killpg setsid mkfifo"):
     for name in filter(lambda name: hasattr(module, name), names.split()):
         delattr(module, name)
 sys.path.insert(0, {str(ROOT)!r})
