@@ -20,6 +20,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from pathlib import Path
 
     from emotion.arguments import ArgumentParser
+    from emotion.paths import expand_home
     from emotion.text import print_message
 
 
@@ -63,13 +64,18 @@ def parse_arguments() -> argparse.Namespace:
     help_model = (
         "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"
     )
-    add("--model", action="append", metavar="FOLDER", help=help_model)
+    add("--model", type=expand_home, action="append", metavar="FOLDER", help=help_model)
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help="as for infer.py; auto starts fastest (default)")
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space sets it
     add("--host", default=host, help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     add("--share", action="store_true", help="ask Gradio for a public link: texts then pass through its server")
-    add("--uploads", metavar="FOLDER", help="keep uploaded and scored files here (default: a temporary folder, removed at the end)")
+    add(
+        "--uploads",
+        type=expand_home,
+        metavar="FOLDER",
+        help="keep uploaded and scored files here (default: a temporary folder, removed at the end)",
+    )
     arguments = parser.parse_args()
     if arguments.port is not None and not 0 < arguments.port < 65_536:
         raise ConfigError(f"--port {arguments.port}: must be from 1 to 65535")

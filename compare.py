@@ -16,6 +16,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from typing import TYPE_CHECKING
 
     from emotion.arguments import ArgumentParser
+    from emotion.paths import expand_home
 
 if TYPE_CHECKING:
     from emotion.evaluation.comparison.runs import Run
@@ -69,10 +70,14 @@ def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | No
 
 def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; runs that differ only in their seed count as one model")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the report")
+    parser.add_argument(
+        "runs", type=expand_home, nargs="+", metavar="RUN", help="run folders; runs that differ only in their seed count as one model"
+    )
+    parser.add_argument("--output", type=expand_home, required=True, metavar="FOLDER", help="folder of the report")
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of one hour on the machine, in any currency")
-    parser.add_argument("--data", metavar="SOURCE", help="data with the test texts, if it is no longer where the runs read it")
+    parser.add_argument(
+        "--data", type=expand_home, metavar="SOURCE", help="data with the test texts, if it is no longer where the runs read it"
+    )
     parser.add_argument("--no-texts", action="store_true", help="quote no texts, for a report that is shared with others")
     arguments = parser.parse_args()
     if arguments.price_per_hour is not None and arguments.price_per_hour <= 0:

@@ -24,6 +24,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
 
     from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
+    from emotion.paths import expand_home
     from emotion.text import print_message
 
 READING_KEYS = {
@@ -153,11 +154,25 @@ def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add(
-        "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
+        "--model",
+        type=expand_home,
+        metavar="FOLDER",
+        help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
     )
     add("--split", choices=("validation", "test"), help="split of the run's data to evaluate on (default: test)")
-    add("--input", metavar="FILE", nargs="+", help="a labelled file, or files to score; patterns such as 'texts/*.csv'; - for csv on stdin")
-    add("--output", metavar="PATH", help="a folder for the report, or a scored file: .csv, .jsonl (.gz, .zst), .parquet, .xlsx, - (stdout)")
+    add(
+        "--input",
+        type=expand_home,
+        metavar="FILE",
+        nargs="+",
+        help="a labelled file, or files to score; patterns such as 'texts/*.csv'; - for csv on stdin",
+    )
+    add(
+        "--output",
+        type=expand_home,
+        metavar="PATH",
+        help="a folder for the report, or a scored file: .csv, .jsonl (.gz, .zst), .parquet, .xlsx, - (stdout)",
+    )
     add("--probabilities", default="none", metavar="none|all|K", help="probabilities in a scored file: none, all, or the K highest")
     add("--excel-safe", action="store_true", help="in a scored csv, put ' before cells that a spreadsheet would take for formulas")
     add("--overwrite", action="store_true", help="replace a scored file that exists")

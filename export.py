@@ -23,6 +23,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
 
     from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import check_keys, check_repository, describe_keys
+    from emotion.paths import expand_home
     from emotion.text import print_message
 
 if TYPE_CHECKING:
@@ -176,12 +177,12 @@ def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None"
 def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add("--model", type=expand_home, metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
     add("--verify", action="store_true", help="compare the trained, reloaded, plain, merged and ONNX models; status 1 if they differ")
-    add("--merge", metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
+    add("--merge", type=expand_home, metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
     add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")
     add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
-    add("--half", metavar="FOLDER", help="write a full model with float16 weights, and fit its decision rule again")
+    add("--half", type=expand_home, metavar="FOLDER", help="write a full model with float16 weights, and fit its decision rule again")
     add("--overwrite", action="store_true", help="with --merge or --half: replace an earlier model in FOLDER")
     add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
     add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
@@ -192,7 +193,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--dry-run", action="store_true", help="with --push or --push-space: list the files that would be uploaded")
     add("--split", choices=("validation", "test"), help="split of the run's data to compare on (default: validation)")
-    add("--input", metavar="FILE", help="a labelled file to compare on instead of a split")
+    add("--input", type=expand_home, metavar="FILE", help="a labelled file to compare on instead of a split")
     add(
         "overrides",
         nargs="*",

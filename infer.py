@@ -15,6 +15,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from contextlib import suppress
 
     from emotion.arguments import ArgumentParser
+    from emotion.paths import expand_home
     from emotion.text import format_json, is_writable_text, print_message
 
 CHUNK_LINES = 1_024
@@ -104,7 +105,10 @@ def parse_arguments() -> argparse.Namespace:
     add("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of stdin; on a terminal, a prompt asks for them)")
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times")
     add(
-        "--model", metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)"
+        "--model",
+        type=expand_home,
+        metavar="FOLDER",
+        help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
     )
     add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")

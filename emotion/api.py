@@ -15,6 +15,7 @@ from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
+from emotion.paths import expand_path
 from emotion.text import is_writable_text
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Model:
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
         columns = DataConfig(text_column=text_column, label_column=label_column)
-        job = ScoringJob(paths, Path(output), columns, str(probabilities), model=self._location)
+        job = ScoringJob(paths, expand_path(output), columns, str(probabilities), model=self._location)
         tally = score_files(self._predictor, rule, job, logger.info)
         assert tally is not None  # only a second process gets None
         return tally

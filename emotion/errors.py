@@ -11,12 +11,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
 from emotion.secrets import mask_secrets
-from emotion.text import escape_controls
+from emotion.text import escape_controls, show_all_characters
 
 
 class EmotionError(Exception):
@@ -53,8 +52,8 @@ def exit_on_error() -> Iterator[None]:
     Such a file may be a standard stream: closed, or on a full device. Inside the block no secret is written to stderr.
     """
     _open_closed_streams()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be UTF-8, or the terminal's encoding not have a label
+    for stream in (sys.stdout, sys.stderr):
+        show_all_characters(stream)  # a file's name may not be UTF-8, or the terminal's encoding not have a label
     _mask_stderr()
     with _remember_interrupt() as interrupts:
         try:
@@ -131,10 +130,13 @@ def _remember_interrupt() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     def raise_again(dropped: Any) -> None:
+        from _thread import interrupt_main
         from threading import Timer, get_ident
 
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            Timer(0.01, signal.pthread_kill, (get_ident(), signal.SIGINT)).start()  # not now: Python would drop it again
+            # Not now: Python would drop it again. Windows has no pthread_kill; `interrupt_main` alone would not end a sleep elsewhere.
+            kill = getattr(signal, "pthread_kill", lambda _, number: interrupt_main(number))
+            Timer(0.01, kill, (get_ident(), signal.SIGINT)).start()
         else:
             hook(dropped)
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ DISK_FULL_REASONS = {
 """Error numbers that mean there is not enough space, with the text for the user."""
 DISK_FULL_MESSAGES = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
 """The operating system's messages for the same errors: safetensors passes on the message, not the number."""
+SECONDS_TO_RENAME = 2.0 if os.name == "nt" else 0.0
+"""How long a rename is tried: on Windows, virus scanners and indexers hold a new file open for a moment."""
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Samples of a large file that its fingerprint covers."""
 MAX_NAME_BYTES = 240
@@ -46,11 +49,11 @@ def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
             _share_permissions(partial)
         if path.is_dir():  # a rename cannot replace a folder: keep the old one until the new one has its name
             _remove(old)
-            path.rename(old)
-            partial.rename(path)
+            _rename(path, old)
+            _rename(partial, path)
             _remove(old)
         else:
-            partial.replace(path)
+            _rename(partial, path)
     except Exception as error:
         if (reason := _find_disk_full_reason(error)) is not None:
             _remove(partial)
@@ -67,7 +70,7 @@ def restore_name(path: Path) -> None:
     """Give a folder its name back if a kill came between the two renames of `atomic_write`."""
     old = _name_beside(path, "old")
     if old.is_dir() and not path.exists():
-        old.rename(path)
+        _rename(old, path)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -153,6 +156,19 @@ def _is_refusal(error: Exception, path: Path, partial: Path) -> TypeGuard[OSErro
         return False
     target = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else partial
     return target == path or partial.is_relative_to(target) or target.is_relative_to(partial)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a file or folder, and replace a file that has the name. Windows refuses this while another program has one of them open."""
+    deadline = time.monotonic() + SECONDS_TO_RENAME
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Text that others wrote, such as a data row, a label or a file's name: whether UTF-8 can hold it, and how it is shown on a terminal."""
 
+import codecs
 import json
 import os
 import re
@@ -7,12 +8,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1; line and paragraph separators; overrides of the direction; lone surrogates, which no stream can encode."""
 QUIET = "EMOTION_QUIET"
 """Variable that is set while only results and errors are printed."""
+ASCII_FORMS = {"█": "#", "●": "*", "○": "o", "…": "...", "±": "+-", "−": "-", "·": "-", "–": "-", "’": "'"}
+"""What is shown in place of our own signs where a terminal does not have them."""
 MAX_NAMES_SHOWN = 10
 """Number of names that a message lists."""
 
@@ -72,7 +76,26 @@ def be_quiet() -> None:
     os.environ |= {QUIET: "1", "TQDM_DISABLE": "1"}
 
 
-def format_json(value: Any) -> str:
-    r"""Return the value as JSON on one line, with each control character as a `\uXXXX` escape."""
+def format_json(value: Any, stream: TextIO | None = None) -> str:
+    r"""Return the value as JSON on one line, with each control character as a `\uXXXX` escape.
+
+    So is each character that is not ASCII if stdout, or another stream, is not UTF-8, which JSON has to be.
+    """
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    text = json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
     # `json` escapes them up to U+001F only.
-    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def show_all_characters(stream: TextIO | None) -> None:
+    r"""Let a stream show a sign of ours in ASCII, and any other character as an escape such as `\u4f60`, if its encoding lacks it."""
+    if isinstance(stream, TextIOWrapper):  # a notebook's is not, and shows all
+        codecs.register_error("emotion.ascii", _replace_unencodable)
+        stream.reconfigure(errors="emotion.ascii")
+
+
+def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(ASCII_FORMS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters), error.end

@@ -32,6 +32,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "emotion" / "data" / "sample"
+CAN_FORK = sys.platform.startswith("linux")
+"""Elsewhere scripts are started, not forked: Windows cannot, and macOS not safely once torch is imported."""
 READ_AT_IMPORT = ("HF_", "OMP_", "PYTHON")
 """Prefixes of the names of variables that packages read once, when they are imported."""
 READ_AT_CALL = ("HF_TOKEN",)
@@ -47,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     os.environ[SESSION_FOLDER] = tempfile.mkdtemp(prefix="emotion-tests-")
     config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(SESSION_FOLDER), ignore_errors=True))
-    if config.getoption("numprocesses", None):
+    if config.getoption("numprocesses", None) and CAN_FORK:
         find_server(make_variables())  # imports while xdist's workers start
 
 
@@ -139,7 +141,7 @@ class Script:
         self.outputs, self._status, self._process = files[1:], None, None
         with ExitStack() as stack:
             streams = [stack.enter_context(path.open(mode)) for path, mode in zip(files, ("rb", "wb", "wb"), strict=True)]
-            if not is_warm:
+            if not is_warm or not CAN_FORK:
                 command = [sys.executable, *arguments]
                 self._process = subprocess.Popen(command, cwd=folder, env=variables, stdin=streams[0], stdout=streams[1], stderr=streams[2])
                 self.pid = self._process.pid

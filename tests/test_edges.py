@@ -35,19 +35,20 @@ NO_SECRETS = [
 ]
 
 
-def run_in_block(code, shell="", **environment):
+def run_in_block(code, shell="", encoding=None, **environment):
     """Run code inside `exit_on_error` in an interpreter of its own; `shell` redirects its streams."""
     program = "import sys, os, signal\nfrom emotion.errors import *\nfrom emotion.errors import exit_on_error\n"
     program += "with exit_on_error():\n" + "".join(f"    {line}\n" for line in code.splitlines())
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | environment
     command = ["bash", "-c", f'"$0" -c "$1" {shell}', sys.executable, program]
-    return run_interruptible(command, variables)
+    return run_interruptible(command, variables, encoding)
 
 
-def run_interruptible(command, environment):
+def run_interruptible(command, environment, encoding=None):
     """Run a command that takes Ctrl-C, even where the tests themselves were started in the background, which ignores it."""
     restore = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, input="", check=False, preexec_fn=restore)
+    streams = {"capture_output": True, "text": True, "encoding": encoding, "input": ""}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, preexec_fn=restore, **streams)
 
 
 ERRORS = {
@@ -111,7 +112,17 @@ def test_a_reader_that_stops_is_no_error():
 
 def test_a_name_that_is_not_utf8_is_printed():
     assert run_in_block(r"print('caf\udce9')").stdout == "caf\\udce9\n"
-    assert run_in_block("print('●')", PYTHONIOENCODING="latin-1").stdout == "\\u25cf\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", "● ○ ██… é 你"), ("ascii", r"* o ##... \xe9 \u4f60"), ("cp1252", r"* o ##… é \u4f60"), ("gbk", "● ○ ██… é 你")],
+)
+def test_what_a_terminal_lacks_is_shown_in_ascii(encoding, shown):
+    """On both streams; a sign of ours has a form of its own."""
+    code = "text = '● ○ ██… é 你'\nprint(text)\nprint(text, file=sys.stderr)"
+    result = run_in_block(code, encoding=encoding, PYTHONIOENCODING=encoding)
+    assert (result.stdout, result.stderr) == (f"{shown}\n", f"{shown}\n")
 
 
 @pytest.mark.parametrize("text", SECRETS)

@@ -19,6 +19,25 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_rename_that_windows_refuses_is_tried_again(tmp_path, monkeypatch):
+    """A virus scanner has the file open for a moment."""
+    refusals, replace = [PermissionError(errno.EACCES, "Permission denied")] * 2, Path.replace
+
+    def replace_later(path, target):
+        if refusals:
+            raise refusals.pop()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_later)
+    with pytest.raises(StorageError, match="cannot be written"), atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert len(refusals) == 1
+    monkeypatch.setattr("emotion.files.SECONDS_TO_RENAME", 60.0)
+    with atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new" and not refusals and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_folder_is_replaced_completely(tmp_path):
     path = tmp_path / "model"
     for content in ("one", "two"):

@@ -18,9 +18,9 @@ FLOORS = [
     {"evaluation", "data"},
     {"distributed"},
     {"cpu", "arguments"},
-    {"config", "labels", "files", "locks", "checks"},
+    {"config", "labels", "files", "locks", "checks", "hub"},
     {"errors"},
-    {"secrets", "text", "words"},
+    {"secrets", "text", "words", "paths"},
 ]
 """Rooms of the package, top floor first; a room imports from floors below its own only."""
 LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}

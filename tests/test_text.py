@@ -1,5 +1,6 @@
 """Text that others wrote cannot control a terminal, and stays JSON."""
 
+import io
 import json
 import unicodedata
 
@@ -35,3 +36,12 @@ def test_all_other_characters_are_kept():
     kinds = {unicodedata.category(character) for character in escaped}
     assert kinds == {"Cc", "Zl", "Zp", "Cf", "Cs"} and len(escaped) == 65 + 2 + 9 + 2_048
     assert all(not set(format_json(character)) & escaped and json.loads(format_json(character)) == character for character in escaped)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "utf-16", "utf-8", None])
+def test_json_is_utf8_whatever_the_encoding_of_the_stream(encoding):
+    """In cp1252 or gbk, `ü` would be a byte that no reader of JSON takes."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding) if encoding else io.StringIO()
+    line = format_json({"ü": "你 👩 \x9b"}, stream)
+    assert json.loads(line) == {"ü": "你 👩 \x9b"}
+    assert line.isascii() if encoding not in ("utf-8", None) else line == '{"ü": "你 👩 \\u009b"}'

@@ -11,6 +11,7 @@ from emotion.errors import ConfigError
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.inference.sidecar import find_model_folder
+from emotion.paths import expand_path
 from emotion.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ def read_validation(run: RunFolder, label_names: tuple[str, ...]) -> ValidationR
 
 
 def _name_model(location: str) -> str:
-    path = Path(location).expanduser()
+    path = expand_path(location)
     resolved = path.resolve() if path.is_dir() else path
     return resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name or location

@@ -17,11 +17,14 @@ import yaml
 from emotion.config.effects import find_ineffective
 from emotion.config.settings import BASELINE, BOUNDS, REPOSITORY, Config
 from emotion.errors import ConfigError
+from emotion.paths import expand_path, find_model_fault
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
 
 MIN_DESCRIPTION_WIDTH = 40
 """Columns of a terminal below which a description goes under its key."""
+PROJECT = Path(__file__).parents[2]
+"""The folder of the scripts and of configs/; without the latter if the package is installed."""
 VERBATIM_NAMES = ("label_delimiter",)
 """Settings in which blanks count: ` and ` is not `and`."""
 
@@ -33,7 +36,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
 
     Raises: ConfigError that lists every unknown key, wrong type and value out of bounds.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
+    values = _read_yaml(_find_config(path)) if path is not None else {}
     problems: list[str] = []
     for override in overrides:
         _apply_override(values, override, problems)
@@ -41,6 +44,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     if not problems:
         problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
         if not is_of_run:
+            problems += _check_backbone(config)
             problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
             problems += find_ineffective(config, overrides)
     if problems:
@@ -118,6 +122,14 @@ def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> 
         key = override.partition("=")[0].strip()
         if key not in allowed:
             raise ConfigError(f"{override}: has no effect here; allowed are {', '.join(sorted(allowed))}: {why}")
+
+
+def _find_config(path: str | Path) -> Path:
+    """Return the path of a config file; from any working directory, `configs/NAME.yaml` also means a published one."""
+    path = expand_path(path)
+    published = PROJECT / path
+    is_published = path.parts[:1] == ("configs",) and not path.exists() and published.is_file()
+    return published if is_published else path
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -269,6 +281,13 @@ def _list_texts(config: Config) -> list[tuple[str, str]]:
     """Return (key, text) of each setting that is a string or a list of strings."""
     settings = [(f"{section}.{key}", value) for section, values in to_dict(config).items() for key, value in values.items()]
     return [(key, value if isinstance(value, str) else ",".join(value)) for key, value in settings if isinstance(value, str | list)]
+
+
+def _check_backbone(config: Config) -> list[str]:
+    """Return a problem if the backbone is not where its name says: now, and not after the data is read or the Hub was asked."""
+    name = config.model.backbone
+    fault = None if name == BASELINE or name.startswith("bundled:") else find_model_fault(name)
+    return [] if fault is None else [f"model.backbone={name!r}: {fault}"]
 
 
 def _check_bounds(config: Config) -> list[str]:

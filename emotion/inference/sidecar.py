@@ -17,6 +17,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.files import hash_samples
 from emotion.labels import LabelSet
 from emotion.modeling.limits import count_positions
+from emotion.paths import expand_path, is_hub_id
 
 SIDECAR = "emotion.json"
 FORMAT_VERSION = 1
@@ -106,15 +107,16 @@ def find_model_folder(location: str) -> str:
 
     Raises: ModelError if a path does not exist or contains no model.
     """
-    path = Path(location).expanduser()
+    path = expand_path(location)
     if (path / "model" / SIDECAR).is_file():
         return str(path / "model")
     if path.is_dir():
         if not (path / SIDECAR).is_file():
             raise ModelError(f"--model {location}: holds no finished model (no model/{SIDECAR}); train one with train.py")
         return str(path)
-    if location.count("/") != 1 or location.startswith((".", "/", "~", "runs/")):
-        raise ModelError(f"--model {location}: no such folder; `ls runs` lists the runs")
+    if path.exists() or "/" not in location or not is_hub_id(location):  # on the Hub, a trained model is USER/NAME
+        fault = "is a file, not a folder" if path.exists() else "no such folder"
+        raise ModelError(f"--model {location}: {fault}; `ls runs` lists the runs")
     return location
 
 

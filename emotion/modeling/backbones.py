@@ -6,7 +6,7 @@ A backbone is a bundled model, a local folder, a GGUF file or a model on the Hub
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import torch
 from emotion.config import ModelConfig
 from emotion.errors import EmotionError, ModelError
 from emotion.files import is_disk_full
+from emotion.hub import read_from_hub
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.gguf import SUFFIX, locate_gguf
 from emotion.modeling.packaged import PREFIX, find_packaged, locate_packaged
+from emotion.paths import expand_path, find_model_fault
 from emotion.text import describe_error
 
 log = logging.getLogger(__name__)
@@ -40,16 +42,12 @@ def locate_backbone(config: ModelConfig) -> str:
     """
     if config.backbone.startswith(PREFIX):
         return str(locate_packaged(config.backbone))
-    path = Path(config.backbone).expanduser()
+    path = expand_path(config.backbone)
     if path.suffix.lower() == SUFFIX:
         return str(locate_gguf(path))
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model.backbone={config.backbone!r}: has no config.json; give a folder written by save_pretrained")
-        return str(path)
-    if config.backbone.startswith((".", "/", "~")) or config.backbone.count("/") > 1:
-        raise ModelError(f"model.backbone={config.backbone!r}: no such folder")
-    return config.backbone
+    if fault := find_model_fault(config.backbone):
+        raise ModelError(f"model.backbone={config.backbone!r}: {fault}")
+    return str(path) if path.is_dir() else config.backbone
 
 
 def get_base_model_name(config: ModelConfig) -> str:
@@ -131,9 +129,10 @@ def silence_deprecations() -> Iterator[None]:
 def translate_loading_errors(location: str) -> Iterator[None]:
     """Turn what transformers and the Hub raise while loading into one `ModelError` that says what to do.
 
-    Pickled weights are refused before anything is loaded. Loading reports are silenced, because a new head is always reported; so are
-    progress bars, except those of downloads.
+    Pickled weights are refused before anything is loaded. Where the Hub does not answer, its cache is read at once. Loading reports are
+    silenced, because a new head is always reported; so are progress bars, except those of downloads.
     """
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
     from transformers.utils import logging as transformers_logging
 
     _refuse_pickled_weights(Path(location))
@@ -141,11 +140,16 @@ def translate_loading_errors(location: str) -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     if is_local:
         transformers_logging.disable_progress_bar()
+    obstacle = None
     try:
-        yield
+        with nullcontext() if is_local else read_from_hub() as obstacle:
+            yield
     except EmotionError:
         raise
     except Exception as error:  # of many types: a config.json of the wrong structure, for example, is an AttributeError
+        if obstacle is not None and _is_caused_by(error, LocalEntryNotFoundError, OfflineModeIsEnabled):
+            remedy = "check the name and the network, or give a local folder"
+            raise ModelError(f"{location}: no such folder, and not in the cache of the Hub ({obstacle}); {remedy}") from None
         reason = describe_error(error, 300)
         raise ModelError(f"{location}: cannot be loaded: {_advise(error, is_local)} ({reason})") from None
     finally:
@@ -163,6 +167,8 @@ def _refuse_pickled_weights(folder: Path) -> None:
 
 def _advise(error: Exception, is_local: bool) -> str:
     """Return what to do about an error while loading."""
+    from huggingface_hub.errors import GatedRepoError
+
     if isinstance(error, torch.OutOfMemoryError):
         return "its weights do not fit into the device's memory; try model.quantization=nf4"
     if is_disk_full(error):
@@ -171,13 +177,11 @@ def _advise(error: Exception, is_local: bool) -> str:
         return "the folder is not a complete model folder"
     if "safetensors" in str(error):
         return f"only safetensors are read; {CONVERT}"
-    if _is_gated(error):
+    if _is_caused_by(error, GatedRepoError):
         return "accept its license on the Hub, then set HF_TOKEN"
     return "check the name and the network, or give a local folder"
 
 
-def _is_gated(error: BaseException | None) -> bool:
-    """Return whether an error, or one of its causes, is the Hub's refusal because the license was not accepted."""
-    from huggingface_hub.errors import GatedRepoError
-
-    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
+def _is_caused_by(error: BaseException | None, *types: type[Exception]) -> bool:
+    """Return whether an error, or one of its causes, is of one of the types."""
+    return error is not None and (isinstance(error, types) or _is_caused_by(error.__cause__ or error.__context__, *types))

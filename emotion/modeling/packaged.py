@@ -20,6 +20,7 @@ from tqdm import tqdm
 from emotion.errors import ModelError
 from emotion.files import atomic_write, compute_checksum
 from emotion.locks import hold_lock
+from emotion.paths import expand_path
 from emotion.text import is_quiet
 
 PREFIX = "bundled:"
@@ -96,7 +97,7 @@ def find_packaged(backbone: str) -> Packaged | None:
 
 def find_cache() -> Path:
     """Return the folder of assembled backbones."""
-    return Path(os.environ.get("EMOTION_CACHE") or "~/.cache/emotion").expanduser()
+    return expand_path(os.environ.get("EMOTION_CACHE") or "~/.cache/emotion")
 
 
 def assemble(name: str, write: Callable[[Path], None]) -> Path:

@@ -1,6 +1,5 @@
 """What a run cost: parameters, throughput, padding, memory, time and size on disk."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -105,5 +104,12 @@ def measure_peak_memory() -> int:
     """Return the peak memory of this process in bytes: of the GPU if there is one, otherwise of main memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil  # Accelerate needs it too
+
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
     unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -32,7 +32,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
     rule = DecisionRule.from_dict(decision, len(rows.label_set), str(folder.report(split) / "metrics.json"))
     return Run(
         name=folder.path.resolve().name,
-        config=folder.read_config(),
+        config=folder.resolve_data(folder.read_config()),
         label_set=rows.label_set,
         ids=rows.ids,
         labels=rows.labels,

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from emotion.errors import ConfigError, DataError, ModelError
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
+from emotion.paths import expand_path
 from emotion.secrets import mask_secrets
 from emotion.text import describe_error, print_message
 
@@ -99,7 +100,7 @@ class RunFolder:
 
         Raises: ConfigError if the name is taken, or the run to resume is finished.
         """
-        parent = Path(config.run.folder)
+        parent = expand_path(config.run.folder)
         folder = cls(parent / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
         if is_resumed:
             earlier = [cls(path) for path in sorted(parent.glob(f"{config_name}-*"), reverse=True)]
@@ -148,6 +149,19 @@ class RunFolder:
     def read_config(self) -> Config:
         """Return the run's config."""
         return load_config(self.config, is_of_run=True)
+
+    def resolve_data(self, config: Config, given: Collection[str] = ()) -> Config:
+        """Return a config of the run with its data where training found it: a relative path is one of the folder that it was started in.
+
+        Where that has no such file any more, as on another machine, it is one of the working directory. So are the settings `given` now.
+        """
+        from emotion.data.reading.finding import anchor_sources
+
+        try:
+            folder = Path(json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["working_directory"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an earlier version, or damaged
+            return config
+        return config if folder == Path.cwd() else replace(config, data=anchor_sources(config.data, folder, given))
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
@@ -269,7 +283,7 @@ def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
 
 def find_run_of_model(location: str) -> RunFolder | None:
     """Return the run of a run folder or of the model folder in it; None for another folder."""
-    path = Path(location).expanduser()
+    path = expand_path(location)
     for candidate in (path, path.parent):
         if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
             return RunFolder(candidate)
@@ -281,6 +295,7 @@ def _describe_environment(command: list[str]) -> dict[str, Any]:
 
     return {
         "command": [mask_secrets(argument) for argument in command],
+        "working_directory": str(Path.cwd()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _read_git_commit(),
         "python": sys.version.split()[0],

@@ -39,7 +39,10 @@ def read_rows_to_score(run: RunFolder | None, split: str, file: str | None, over
     Raises: DataError as `read_labelled_rows`.
     """
     remembered = read_rows(run)
-    config = load_config(run.config, overrides, is_of_run=True) if run is not None and file is None else None
+    config = None
+    if run is not None and file is None:
+        given = [override.partition("=")[0].strip() for override in overrides]
+        config = run.resolve_data(load_config(run.config, overrides, is_of_run=True), given)
     rows = read_labelled_rows(config, split, file, overrides, label_set, remembered)
     if run is not None and config is not None and remembered is None and _is_changed(run, rows, label_set):
         rows.notes.append(

@@ -25,6 +25,11 @@ from emotion.tracking.run_folder import RunFolder
 
 FOLDERS = {"wandb": "wandb", "tensorboard": "tensorboard"}
 """Subfolder of the run folder that each writes to; a `wandb/` in the working directory would shadow the Python package."""
+WANDB_MODES = {"online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+"""What each value of `WANDB_MODE` means. Source: `Settings.mode` of wandb."""
+DEFAULT_PROJECT = "emotion"
+PRIVATE_KEYS = ("command", "working_directory")
+"""Keys of environment.json that are not uploaded."""
 WANDB_SETTINGS = {
     # Nothing that may contain a secret or describes the machine is uploaded: command line, console, code, host, git remote.
     **{"console": "off", "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True},
@@ -32,18 +37,37 @@ WANDB_SETTINGS = {
 }
 
 
-def choose_backend(config: TrackingConfig) -> str:
-    """Return the name of the tracker to use, or `none`; `auto` is wandb if it is installed and `WANDB_MODE` is not `disabled`.
+def choose_backend(config: TrackingConfig) -> tuple[str, str | None]:
+    """Return the name of the tracker to use, or `none`, and the environment variable that turned it off, as `NAME=value`.
 
-    Raises: ConfigError if the config names a tracker that is not installed; Accelerate would ignore it silently.
+    `auto` is wandb if it is installed. `WANDB_DISABLED` and `WANDB_MODE=disabled` turn wandb off.
+
+    Raises: ConfigError if the config names a tracker that is not installed, which Accelerate would ignore silently, or for another mode.
     """
-    is_disabled = os.environ.get("WANDB_MODE") == "disabled"
-    if config.backend == "auto":
-        return "none" if is_disabled or find_spec("wandb") is None else "wandb"
+    if config.backend == "auto" and find_spec("wandb") is None:
+        return "none", None
     packages = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}.get(config.backend, ())
     if packages and not any(find_spec(package) for package in packages):
         raise ConfigError(f"tracking.backend={config.backend}: is not installed: pip install {packages[0]}, or tracking.backend=none")
-    return "none" if config.backend == "wandb" and is_disabled else config.backend
+    if config.backend not in ("auto", "wandb"):
+        return config.backend, None
+    mode, variable = read_wandb_mode()
+    return ("none", variable) if mode == "disabled" else ("wandb", None)
+
+
+def read_wandb_mode() -> tuple[str | None, str | None]:
+    """Return the mode of wandb that the environment names, `online`, `offline` or `disabled`, and the variable that does, as `NAME=value`.
+
+    Raises: ConfigError for a mode that wandb does not know.
+    """
+    if (value := os.environ.get("WANDB_DISABLED", "")).lower() in ("1", "on", "yes", "true"):
+        return "disabled", f"WANDB_DISABLED={value}"
+    value = os.environ.get("WANDB_MODE", "")
+    if not value:
+        return None, None
+    if value not in WANDB_MODES:
+        raise ConfigError(f"WANDB_MODE={value}: must be online, offline or disabled; correct the environment variable, or unset it")
+    return WANDB_MODES[value], f"WANDB_MODE={value}"
 
 
 @dataclass
@@ -90,8 +114,10 @@ class Tracking:
 
 def start_tracking(config: Config, run: RunFolder) -> Tracking:
     """Start the tracker of a run; if it cannot be started, print a message and return one that does nothing."""
-    backend = choose_backend(config.tracking)
+    backend, off_by = choose_backend(config.tracking)
     if backend == "none":
+        if off_by is not None:
+            print(f"tracking: wandb is off ({off_by})")
         return Tracking()
     try:
         if backend == "tensorboard":
@@ -120,24 +146,29 @@ def _start_wandb(config: Config, run: RunFolder, environment: dict[str, Any]) ->
     run_id = hashlib.sha256(f"{environment['started']} {environment['command']} {run.path.name}".encode()).hexdigest()[:12]
     timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", 30))
     options = {"name": run.path.name, "id": run_id, "dir": str(run.path), "settings": WANDB_SETTINGS | {"init_timeout": timeout}}
-    options["config"] = to_dict(config) | {"environment": {key: value for key, value in environment.items() if key != "command"}}
-    is_offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
-    if not is_offline:
+    options["config"] = to_dict(config) | {"environment": {key: value for key, value in environment.items() if key not in PRIVATE_KEYS}}
+    project = config.tracking.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+    mode, variable = read_wandb_mode()
+    reason = variable if mode == "offline" else None if has_wandb_key() else "no key"
+    if reason is None:
         try:
-            tracker = WandBTracker(config.tracking.project, **options, mode="online", resume="allow")
+            tracker = WandBTracker(project, **options, mode="online", resume="allow")
             tracker.start()
+            if not is_quiet():
+                print(f"tracking: wandb, online, project {project}")
             return Tracking(tracker, first_step=tracker.run.step)
         except Exception as error:
             print_message(f"tracking: wandb cannot be reached ({_shorten(error)}); logging offline instead", sys.stderr)
             _remove_failed_start(run, run_id)
+            reason = "no connection"
     # wandb cannot resume an offline run, so a resumed run logs all rows of metrics.jsonl again.
     for earlier in (run.path / FOLDERS["wandb"]).glob(f"offline-run-*-{run_id}"):
         shutil.rmtree(earlier, ignore_errors=True)
-    tracker = WandBTracker(config.tracking.project, **options, mode="offline")
+    tracker = WandBTracker(project, **options, mode="offline")
     tracker.start()
-    reason = "no connection" if has_wandb_key() else "no key"
     if not is_quiet():
-        print(f"tracking: wandb, offline ({reason}); to upload it later:\n  wandb sync {name_offline_run(Path(tracker.run.dir).parent)}")
+        print(f"tracking: wandb, offline ({reason}), project {project}; to upload it later:")
+        print(f"  wandb sync {name_offline_run(Path(tracker.run.dir).parent)}")
     return Tracking(tracker)
 
 

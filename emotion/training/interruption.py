@@ -15,8 +15,8 @@ from accelerate import Accelerator
 
 from emotion.cpu.machine import read_launcher
 
-HANG_UP = getattr(signal, "SIGHUP", None)
-"""Not on Windows."""
+HANG_UP = getattr(signal, "SIGHUP", getattr(signal, "SIGBREAK", None))
+"""The terminal is closed; SIGBREAK on Windows."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None)
 
 

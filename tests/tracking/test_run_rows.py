@@ -6,9 +6,13 @@ import shutil
 import pandas as pd
 import pytest
 
+from emotion.config import DataConfig
+from emotion.data.reading.finding import anchor_sources
+from emotion.data.reading.streams import expand_patterns
 from emotion.errors import DataError
+from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
-from emotion.tracking.run_rows import describe_known, is_test, read_rows
+from emotion.tracking.run_rows import describe_known, is_test, read_rows, read_rows_to_score
 from tests.conftest import make_once, run_script
 
 WORDS = {"joy": ("happy", "glad", "great"), "anger": ("mad", "cross", "awful")}
@@ -107,6 +111,52 @@ def test_a_run_of_an_earlier_version_is_read_as_before_and_changed_data_is_said(
     assert len(pd.read_parquet(run / "predictions" / "test.parquet")) == 24
     result = run_script("export.py", "--model", str(run), "--verify")
     assert f"as trained: not compared, because the probabilities in {run}/predictions/validation.parquet" in result.stderr
+
+
+def test_relative_data_is_in_the_folder_where_training_was_started(run, tmp_path, monkeypatch):
+    """Not in the working directory of now, unless the data was named now or is no longer there."""
+    folder, label_set = RunFolder(run), LabelSet(("anger", "joy"))
+    here = tmp_path / "here [1]"
+    here.mkdir()
+    shutil.copy(tmp_path / "data.csv", here)
+    config = folder.config.read_text().replace(f"{tmp_path}/data.csv", "data.csv")
+    assert "source: data.csv" in config
+    folder.config.write_text(config)
+    environment = folder.path / "environment.json"
+    environment.write_text(json.dumps(json.loads(environment.read_text()) | {"working_directory": str(tmp_path)}))
+    monkeypatch.chdir(here)
+
+    def read_path(*overrides):
+        return read_rows_to_score(folder, "test", None, overrides, label_set).messages[0].split(": ")[0]
+
+    assert read_path() == str(tmp_path / "data.csv")
+    assert read_path("data.source=data.csv") == "data.csv"
+    (tmp_path / "data.csv").unlink()
+    assert read_path() == "data.csv"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no such file"):
+        read_path()
+    environment.write_text("[]")  # of an earlier version, or damaged
+    monkeypatch.chdir(here)
+    assert read_path() == "data.csv"
+
+
+def test_each_setting_of_data_is_found_again(tmp_path, monkeypatch):
+    """Folders, patterns, several files and other spellings; what is not there, or on the Hub, stays as it is."""
+    folder = tmp_path / "a, b [1]"
+    (folder / "data").mkdir(parents=True)
+    for name in ("train-1.csv", "train-2.csv", "test.csv"):
+        (folder / "data" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    names = {"source": "data", "train": "data/train-1.csv, data/train-2.csv", "validation": "./data/../data/test.csv", "test": "gone.csv"}
+    anchored = anchor_sources(DataConfig(**names), folder)
+    both = f"{folder}/data/train-1.csv,{folder}/data/train-2.csv"
+    assert anchored == DataConfig(f"{folder}/data", train=both, validation=f"{folder}/data/../data/test.csv", test="gone.csv")
+    assert anchor_sources(DataConfig("data/train-*.csv"), folder, ["data.source"]).source == "data/train-*.csv"
+    pattern = anchor_sources(DataConfig("data/train-*.csv"), folder).source
+    assert expand_patterns([pattern]) == (folder / "data" / "train-1.csv", folder / "data" / "train-2.csv")
+    for name in ("sample", "someone/data"):
+        assert anchor_sources(DataConfig(name), folder).source == name
 
 
 def test_damaged_rows_are_one_line(run):

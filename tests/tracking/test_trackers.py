@@ -4,15 +4,17 @@ import json
 import os
 import shlex
 import struct
+import typing
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emotion.config import load_config
 from emotion.errors import ConfigError
 from emotion.tracking.run_folder import RunFolder
-from emotion.tracking.trackers import Tracking, choose_backend, has_wandb_key, start_tracking
+from emotion.tracking.trackers import WANDB_MODES, Tracking, choose_backend, has_wandb_key, read_wandb_mode, start_tracking
 from tests.conftest import run_script
 from tests.runs import kill_when, train_arguments
 
@@ -154,12 +156,12 @@ def test_tensorboard_has_the_same_history(tiny_bert, tmp_path):
 
 def test_choice_of_tracker(monkeypatch):
     config = load_config(None).tracking
-    assert choose_backend(config) == "none"  # WANDB_MODE=disabled
+    assert choose_backend(config) == ("none", "WANDB_MODE=disabled")
     monkeypatch.delenv("WANDB_MODE")
-    assert choose_backend(config) == "wandb"
-    assert choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking) == "tensorboard"
+    assert choose_backend(config) == ("wandb", None)
+    assert choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking) == ("tensorboard", None)
     monkeypatch.setattr("emotion.tracking.trackers.find_spec", lambda name: None)
-    assert choose_backend(config) == "none"
+    assert choose_backend(config) == ("none", None)
     with pytest.raises(ConfigError, match="tensorboard: is not installed"):
         choose_backend(load_config(None, ["tracking.backend=tensorboard"]).tracking)
 
@@ -180,3 +182,76 @@ def test_a_damaged_description_of_the_environment_is_one_message(tmp_path, monke
         (tmp_path / "environment.json").write_text(content)
         assert start_tracking(config, RunFolder(tmp_path)).tracker is None
         assert capsys.readouterr().err.startswith("tracking: wandb cannot be started (")
+
+
+@pytest.mark.parametrize(
+    ("variables", "mode"),
+    [
+        ({}, (None, None)),
+        ({"WANDB_DISABLED": "false", "WANDB_MODE": "dryrun"}, ("offline", "WANDB_MODE=dryrun")),
+        ({"WANDB_MODE": "online"}, ("online", "WANDB_MODE=online")),
+        ({"WANDB_DISABLED": "True", "WANDB_MODE": "online"}, ("disabled", "WANDB_DISABLED=True")),
+    ],
+    ids=str,
+)
+def test_variables_of_wandb_choose_its_mode(variables, mode, monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert read_wandb_mode() == mode
+
+
+def test_modes_are_those_of_wandb(monkeypatch):
+    from wandb.sdk.wandb_settings import Settings
+
+    assert set(typing.get_args(Settings.model_fields["mode"].annotation)) == set(WANDB_MODES)
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ConfigError, match=r"^WANDB_MODE=ofline: must be online, offline or disabled; "):
+        choose_backend(load_config(None).tracking)
+
+
+class Recorder:
+    """Stands for Accelerate's tracker of wandb, and records what it is started with."""
+
+    started: typing.ClassVar[list] = []
+
+    def __init__(self, project, mode, **options):
+        self.started.append((project, mode, options["config"]["environment"]))
+        self.run = SimpleNamespace(dir="FOLDER/files", step=0)
+
+    def start(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "variables", "expected"),
+    [
+        (None, {}, "wandb, offline (no key), project emotion; to upload it later:\n  wandb sync FOLDER\n"),
+        (
+            None,
+            {"WANDB_PROJECT": "mine", "WANDB_API_KEY": "key", "WANDB_MODE": "offline"},
+            "wandb, offline (WANDB_MODE=offline), project mine;",
+        ),
+        ("set", {"WANDB_PROJECT": "mine", "WANDB_API_KEY": "key"}, "wandb, online, project set\n"),
+        (None, {"WANDB_DISABLED": "1"}, "wandb is off (WANDB_DISABLED=1)\n"),
+    ],
+    ids=str,
+)
+def test_the_mode_and_the_project_are_said(setting, variables, expected, monkeypatch, tmp_path, capsys):
+    for name in ("WANDB_MODE", "WANDB_DISABLED", "WANDB_PROJECT", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))  # with no key in a file
+    monkeypatch.setattr("accelerate.tracking.WandBTracker", Recorder)
+    monkeypatch.setattr(Recorder, "started", [])
+    (tmp_path / "environment.json").write_text(
+        json.dumps({"started": "", "command": ["x"], "working_directory": "/home/me", "python": "3"})
+    )
+    start_tracking(load_config(None, [f"tracking.project={setting}"] if setting else []), RunFolder(tmp_path))
+    out = capsys.readouterr().out
+    assert out.startswith(f"tracking: {expected}")
+    if Recorder.started:
+        ((project, mode, environment),) = Recorder.started
+        assert f"{mode}" in out and f"project {project}" in out and environment == {"started": "", "python": "3"}

@@ -2,8 +2,8 @@
 
 import difflib
 import glob
-import os
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from emotion.data.reading.opening import ARCHIVE, COMPRESSIONS, find_format
 from emotion.data.reading.rows import ReadOptions
 from emotion.data.reading.tables import Table, read_tables, table_from_columns
 from emotion.errors import DataError
+from emotion.hub import read_from_hub
+from emotion.paths import expand_path, is_hub_id
 from emotion.text import describe_error
 
 SAMPLE = Path(__file__).parents[1] / "sample"
@@ -46,13 +48,13 @@ def find_tables(config: DataConfig) -> dict[str, Table]:
     if named:
         tables = find_tables(replace(config, validation=None, test=None))
         return tables | {split: _read_split(name, config) for split, name in named.items()}
-    path = SAMPLE if config.source == "sample" else Path(config.source).expanduser()
+    path = SAMPLE if config.source == "sample" else expand_path(config.source)
     if path.is_dir():
         return _read_folder(path, config)
     if files := _find_files(config.source):
         return {"train": read_tables(files, config)}
     is_file_name = path.suffix in (*READERS, ARCHIVE, *COMPRESSIONS) or glob.has_magic(config.source)
-    if config.source.count("/") == 1 and not config.source.startswith((".", "/", "~")) and not is_file_name:
+    if "/" in config.source and is_hub_id(config.source) and not is_file_name:
         return _load_from_hub(config)
     hint = _suggest_hub_name(config.source)
     raise DataError(f"data.source={config.source!r}: no such file or folder, and not the id of a Hub dataset (USER/NAME){hint}")
@@ -63,8 +65,26 @@ def is_data_file(path: Path) -> bool:
     return find_format(path) in (*READERS, ARCHIVE) and path.is_file()
 
 
+def anchor_sources(config: DataConfig, folder: Path, given: Collection[str] = ()) -> DataConfig:
+    """Return the config with each relative path of data in `folder` instead of the working directory, if there is such a file or folder.
+
+    The settings `given`, such as `data.source`, stay.
+    """
+    names = {key: getattr(config, key) for key in ("source", *SPLIT_FILES) if f"data.{key}" not in given}
+    anchored: dict[str, Any] = {key: _anchor(name, folder) for key, name in names.items() if name and name != "sample"}
+    return replace(config, **anchored)
+
+
+def _anchor(name: str, folder: Path) -> str:
+    if (path := folder / expand_path(name)).exists():
+        return str(path)
+    if glob.has_magic(name) and "," not in name and _find_files(pattern := str(Path(glob.escape(str(folder)), expand_path(name)))):
+        return pattern
+    return ",".join(_anchor(part.strip(), folder) for part in name.split(",")) if "," in name else name
+
+
 def _read_split(name: str, config: DataConfig) -> Table:
-    path = Path(name).expanduser()
+    path = expand_path(name)
     if _is_saved_dataset(path):
         return _load_from_disk(path, config)["train"]
     files = [file for file in sorted(path.iterdir()) if is_data_file(file)] if path.is_dir() else _find_files(name)
@@ -73,7 +93,7 @@ def _read_split(name: str, config: DataConfig) -> Table:
 
 def _find_files(name: str) -> list[Path]:
     """Return the file of this name, or the files that a pattern, or several names between commas, stand for."""
-    path = Path(name).expanduser()
+    path = expand_path(name)
     if path.is_file():
         return [path]
     found = [Path(match) for match in sorted(glob.glob(str(path))) if Path(match).is_file()]  # noqa: PTH207 - it may be absolute
@@ -156,10 +176,12 @@ def _load_from_disk(folder: Path, config: DataConfig) -> dict[str, Table]:
 def _load_from_hub(config: DataConfig) -> dict[str, Table]:
     import datasets
 
+    obstacle = None
     try:
-        loaded = datasets.load_dataset(config.source, config.hub_config)
+        with read_from_hub() as obstacle:
+            loaded = datasets.load_dataset(config.source, config.hub_config)
     except Exception as error:  # the library raises many types, from an unknown name to a broken connection
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        offline = f" ({obstacle})" if obstacle else ""
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise DataError(
             f"data.source={config.source!r}: not a local file or folder, and cannot be loaded from the Hub{offline} ({reason}); "

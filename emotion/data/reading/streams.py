@@ -17,6 +17,7 @@ from emotion.data.reading.rows import BadRow, Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet
+from emotion.paths import expand_path
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def expand_patterns(names: list[str]) -> tuple[Path, ...]:
         raise DataError("--input -: stdin can be read only once; name it once")
     paths: list[Path] = []
     for name in names:
-        found = [name] if name == "-" or Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207 - the pattern may be absolute
+        path = expand_path(name)
+        found = [path] if name == "-" or path.exists() else sorted(glob.glob(str(path)))  # noqa: PTH207 - the pattern may be absolute
         if not found:
             raise DataError(f"--input {name}: no such file")
         paths += map(Path, found)
