@@ -116,7 +116,7 @@ def test_report_of_labels_of_any_characters(drawn, tmp_path):
     for shown in (
         "no &lt;b&gt;",
         "Note: a **note** of &lt;i&gt;",
-        "Data: $x$. Scored: 2026-11-26.",
+        "Data: $x$. Scored: 2026-11-26 10:00.",
         "<title>**a**|_b_ $x$ on 60 caf",
     ):
         assert shown in page, shown

@@ -1,23 +1,26 @@
 """The report of one split: its four lines, its page, and what its figures show."""
 
+import html
 import json
 import re
 import runpy
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from emotion.evaluation import plots
 from emotion.evaluation.comparison.figures import plot_pareto_front
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.document import Figure, Section, Table, format_html
+from emotion.evaluation.mistakes import NUM_SHOWN
 from emotion.evaluation.reporting import score_split
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.split_page import write_page
 from emotion.evaluation.summary import summarize
 from emotion.labels import LabelSet
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLE
 from tests.evaluation.comparison.test_accuracy import compare, make_run
 
 NAMES = ("anger", "fear", "joy", "love")
@@ -159,8 +162,9 @@ def test_evaluate_prints_lines_and_the_table_on_request(tiny_run, tmp_path, monk
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "The texts are left out" in page and "This is awful" not in page and "Data: own.csv." in page
     assert json.loads((folder / "metrics.json").read_text())["data"] == "own.csv"
-    for word in ("--no-texts", "--full"):
-        arguments.remove(word)
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / "evaluate.py"), run_name="__main__")
-    assert "This is awful" in (folder / "index.html").read_text(encoding="utf-8") and "precision" not in capsys.readouterr().out
+
+
+def test_training_writes_a_page_that_quotes_the_validation_texts(tiny_run):
+    page = (tiny_run / "report" / "validation" / "index.html").read_text(encoding="utf-8")
+    texts = [html.escape(text) for text in pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text]
+    assert "<title>tiny on 300 validation rows</title>" in page and sum(f">{text}<" in page for text in texts) == NUM_SHOWN
