@@ -180,10 +180,11 @@ def _make_slug(title: str) -> str:
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --line: #d0d7de; --band: #f4f6f8; --link: #0b5cad;
-  --bar: #5aa3d6; }
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --line: #d0d7de; --band: #f4f6f8; --link: #0b5cad; }
+td.bar { --bar: #5aa3d6; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #a3abb5; --paper: #14171b; --line: #363c44; --band: #1c2026; --link: #79b8ff; --bar: #2f6f9f; }
+  :root { --ink: #e6e8eb; --soft: #a3abb5; --paper: #14171b; --line: #363c44; --band: #1c2026; --link: #79b8ff; }
+  td.bar { --bar: #2f6f9f; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper); color: var(--ink);
