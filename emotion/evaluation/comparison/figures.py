@@ -127,7 +127,7 @@ def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str])
     right = scale * axes.transAxes.transform((1, 1))[0]
     taken: list[tuple[float, float, float]] = []  # left end, right end and height of each name
     for index in np.argsort(points[:, 1], kind="stable"):
-        across, height = points[index]
+        across, height = points[index] + (0, NAME_GAP)  # above the line of the front
         width = 0.65 * NAME_SIZE * len(names[index])
         is_right = across + NAME_GAP + width < right
         start = across + NAME_GAP if is_right else across - NAME_GAP - width
