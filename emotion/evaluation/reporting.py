@@ -81,7 +81,7 @@ def draw_figures(folder: Path, report: dict[str, Any], rows: ScoredRows, predict
     thresholds = [report["decision"]["thresholds"][column] for column in drawn]
     counts = count_confusions(labels, predictions[:, drawn])
     pairs = rows.labels[is_judged].ravel(), rows.probabilities[is_judged].ravel()
-    of_page = {
+    of_page: dict[str, tuple[Any, ...]] = {
         "confusions": (plots.plot_confusions, counts, labels.sum(axis=0), names, num_hidden),
         "reliability": (plots.plot_reliability, *pairs),
         "precision_recall": (plots.plot_precision_recall, columns, matrices, names, num_hidden),

@@ -1,6 +1,6 @@
 """Figures of a comparison. Each is drawn twice, for a light and for a dark page."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,13 +115,13 @@ def plot_pareto_front(models: list[ModelScores], costs: list[float], cost_label:
     axes.margins(x=0.2)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.draw_without_rendering()  # the layout, on which distances depend
     _name_points(axes, costs, scores, [format_name(model.name) for model in models])
     return figure
 
 
 def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str]) -> None:
     """Write the name of each point beside it: on the side where there is room, and apart from names that are written already."""
-    axes.figure.draw_without_rendering()  # the layout, on which distances depend
     scale = 72 / axes.figure.dpi
     points = scale * axes.transData.transform(np.column_stack([x, y]))
     right = scale * axes.transAxes.transform((1, 1))[0]
@@ -135,7 +135,7 @@ def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str])
             height += 1.0
         taken.append((start, start + width, height))
         offset = NAME_GAP if is_right else -NAME_GAP, height - points[index, 1]
-        style = {"ha": "left" if is_right else "right", "va": "center", "fontsize": NAME_SIZE}
+        style: dict[str, Any] = {"ha": "left" if is_right else "right", "va": "center", "fontsize": NAME_SIZE}
         axes.annotate(names[index], (x[index], y[index]), offset, textcoords="offset points", **style)
 
 
