@@ -9,8 +9,7 @@ from typing import Any
 
 from emotion.app.models import ServedModel
 from emotion.errors import ModelError
-from emotion.evaluation.reporting import FIGURES
-from emotion.evaluation.summary import SHOWN_SCORES
+from emotion.evaluation.summary import FIGURES, SHOWN_SCORES
 from emotion.evaluation.verdict import Verdict
 from emotion.inference.sidecar import find_model_folder
 

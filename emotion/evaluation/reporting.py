@@ -14,20 +14,10 @@ from emotion.evaluation.fonts import use_fonts
 from emotion.evaluation.mistakes import count_confusions
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.split_page import write_page
+from emotion.evaluation.summary import FIGURES
 from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
 from emotion.text import escape_controls
-
-FIGURES = {
-    "label_f1.png": "F1 of each label with its 95% interval",
-    "confusions.png": "Which label is taken for which: rows in which one label was missed and another was predicted wrongly",
-    "reliability.png": "Reliability: predicted probability against observed frequency",
-    "precision_recall.png": "Precision and recall of each label; the dot is the decision rule",
-    "thresholds.png": "F1, precision and recall of each label over its threshold; the line is the decision rule",
-    "confusion_matrices.png": "Confusion matrix of each label",
-    "co_occurrence.png": "Labels that occur together, gold and predicted",
-}
-"""Pictures of a report, in the order in which they are shown, with their captions."""
 
 
 def write_report(folder: Path, rows: ScoredRows, rule: DecisionRule, split: str, findings: dict[str, Any] | None = None) -> dict[str, Any]:

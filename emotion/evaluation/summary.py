@@ -1,4 +1,4 @@
-"""The scores of a report in sentences, for the terminal and the page, and the names of the scores that are shown first."""
+"""The scores of a report in sentences, for the terminal and the page, and the names of the scores and pictures that are shown."""
 
 from typing import Any
 
@@ -16,6 +16,16 @@ SHOWN_SCORES = {
 SHOWN_RANKING_SCORES = {"macro_average_precision": "mean average precision", "expected_calibration_error": "calibration error"}
 """The same for scores of the probabilities."""
 
+FIGURES = {
+    "label_f1.png": "F1 of each label with its 95% interval",
+    "confusions.png": "Which label is taken for which: rows in which one label was missed and another was predicted wrongly",
+    "reliability.png": "Reliability: predicted probability against observed frequency",
+    "precision_recall.png": "Precision and recall of each label; the dot is the decision rule",
+    "thresholds.png": "F1, precision and recall of each label over its threshold; the line is the decision rule",
+    "confusion_matrices.png": "Confusion matrix of each label",
+    "co_occurrence.png": "Labels that occur together, gold and predicted",
+}
+"""Pictures of a report, in the order in which they are shown, with their captions."""
 NUM_LABELS_NAMED = 3
 
 
