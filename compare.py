@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 def main() -> int:
     arguments = parse_arguments()
-    from emotion.evaluation.comparison.document import format_plain
     from emotion.evaluation.comparison.report import write_comparison
     from emotion.evaluation.comparison.runs import check_comparable
+    from emotion.evaluation.document import format_plain
     from emotion.tracking.finished_runs import read_finished_run
 
     runs = [read_finished_run(path) for path in arguments.runs]

@@ -4,7 +4,7 @@
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
 
-model + split or labelled file -> probabilities -> stored decision rule -> metrics.json, per_label.csv, plots.
+model + split or labelled file -> probabilities -> stored decision rule -> index.html, metrics.json, per_label.csv, plots.
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
 """
 
@@ -25,7 +25,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.arguments import ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
     from emotion.paths import expand_home
-    from emotion.text import print_message
+    from emotion.text import escape_controls, print_message
 
 READING_KEYS = {
     *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
@@ -59,13 +59,15 @@ def main() -> int:
 def evaluate(arguments: argparse.Namespace, model: str) -> int:
     """Write and print the report of a model on a split of its run's data, or on a labelled file."""
     from emotion.evaluation.reporting import format_report, write_report
+    from emotion.evaluation.rows import ScoredRows
+    from emotion.evaluation.summary import summarize
     from emotion.export.model_card import complete_card
     from emotion.files import write_json
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.inference.speed import predict_timed
     from emotion.labels import LabelSet
-    from emotion.tracking.findings import collect_findings, format_findings, write_findings
+    from emotion.tracking.findings import collect_findings, format_findings
     from emotion.tracking.run_folder import RunFolder, find_run_of_model
     from emotion.tracking.run_rows import read_rows_to_score
 
@@ -85,19 +87,23 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
     assert output is not None  # without a run there is --input, which requires --output
-    config = run.read_config() if run is not None else None
+    config = load_config(run.config, arguments.overrides, is_of_run=True) if run is not None else None
     findings = collect_findings(rows, None if file else split, rule.decide(probabilities), checks.counts, run, config)
-    report = write_report(output.report(split), examples.labels, probabilities, rule, label_set, split, examples.is_judged)
-    write_findings(output.report(split), findings)
+    if file:
+        findings["data"] = escape_controls(Path(file).name)
+    is_quoted = not arguments.no_texts and (config is None or config.run.quote_texts)
+    texts = examples.texts if is_quoted else None
+    scored = ScoredRows(examples.ids, label_set, examples.labels, probabilities, examples.is_judged, texts)
+    report = write_report(output.report(split), scored, rule, split, findings)
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set, examples.is_judged)
         write_json(output.speed(split), speed)
-    if output == run:
+    if output == run and not file:
         complete_card(output)
-    print(format_report(report))
-    print()
-    results = f"{output.report(split)}: metrics.json, per_label.csv and plots; probabilities are in {output.predictions(split)}"
-    for line in [results, *format_findings(findings)]:
+    if arguments.full:
+        print(format_report(report), end="\n\n")
+    results = f"report: {output.report(split) / 'index.html'}, tables and plots beside it; probabilities: {output.predictions(split)}"
+    for line in [*summarize(report), results, *format_findings(findings)]:
         print_message(line, sys.stdout)
     return 0
 
@@ -180,6 +186,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
+    add("--full", action="store_true", help="print the scores of all labels, too; they are in table.txt of the report in any case")
+    add("--no-texts", action="store_true", help="quote no texts in the report, for one that is shared with others")
     add("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
     add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()

@@ -92,13 +92,13 @@ def push_page(run: "RunFolder", name: str, arguments: argparse.Namespace) -> int
 
 def refit(run: "RunFolder", overrides: list[str]) -> int:
     """Fit the decision rule again, store it in the model, and print the report of validation."""
-    from emotion.evaluation.reporting import format_report
+    from emotion.evaluation.summary import summarize
     from emotion.export.refit import refit_model
 
     with run.hold():
         report, splits = refit_model(run, overrides)
-    print(format_report(report))
-    print()
+    for line in summarize(report):
+        print_message(line, sys.stdout)
     changed = f"has the new decision rule; its card and the report of {' and '.join(splits)} were written again"
     print_message(f"{run.model}: {changed}", sys.stdout)
     return 0

@@ -22,7 +22,7 @@ from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-PLOTS = {"accuracy", "differences", "labels", "pareto_inference", "pareto_training", "scale"}
+PLOTS = {"accuracy", "confusions", "differences", "labels", "pareto_inference", "pareto_training", "scale"}
 TABLES = {"accuracy", "differences", "labels", "efficiency", "scale", "throughput", "confusions", "errors", "slices", "runs"}
 RUNS = {  # name: (noise, settings, texts per second)
     "full-seed0": (0.6, [], 100),

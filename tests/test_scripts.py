@@ -22,7 +22,7 @@ from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, SAMPLE, copy_run, run_processes, run_script, start_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
-PLOTS = ("label_f1", "confusion_matrices", "co_occurrence", "precision_recall", "reliability", "thresholds")
+PLOTS = ("confusions", "label_f1", "confusion_matrices", "co_occurrence", "precision_recall", "reliability", "thresholds")
 
 
 def build_train_arguments(tiny_bert, folder, *overrides):
@@ -33,7 +33,10 @@ def build_train_arguments(tiny_bert, folder, *overrides):
 
 def test_run_folder_has_exactly_the_documented_files(tiny_run):
     files = {str(path.relative_to(tiny_run)) for path in tiny_run.rglob("*") if path.is_file()}
-    report = {f"report/validation/{name}" for name in ("metrics.json", "per_label.csv", *(f"{plot}.png" for plot in PLOTS))}
+    report = {
+        f"report/validation/{name}"
+        for name in ("index.html", "table.txt", "metrics.json", "per_label.csv", *(f"{plot}.png" for plot in PLOTS))
+    }
     names = ("README.md", "config.json", "emotion.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     model = {f"model/{name}" for name in names}
     top = {"config.yaml", "environment.json", "metrics.jsonl", "efficiency.json", "predictions/validation.parquet", "report/training.png"}

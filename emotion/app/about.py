@@ -9,19 +9,10 @@ from typing import Any
 
 from emotion.app.models import ServedModel
 from emotion.errors import ModelError
-from emotion.evaluation.reporting import SHOWN_SCORES
+from emotion.evaluation.summary import FIGURES, SHOWN_SCORES
 from emotion.evaluation.verdict import Verdict
 from emotion.inference.sidecar import find_model_folder
 
-FIGURES = {
-    "label_f1.png": "F1 of each label with its 95% interval",
-    "precision_recall.png": "Precision and recall of each label",
-    "thresholds.png": "F1 of each label over its threshold",
-    "reliability.png": "Reliability: predicted probability against observed frequency",
-    "confusion_matrices.png": "Confusion matrix of each label",
-    "co_occurrence.png": "Labels that occur together, gold and predicted",
-}
-"""Pictures of a report, in the order of the page, with their captions."""
 WEAK_LABELS = 5
 COMPARISONS = ("report", "comparison")
 """Names of folders beside a run in which a comparison report is looked for."""

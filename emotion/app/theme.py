@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from emotion.evaluation.comparison.document import STYLE as REPORT_STYLE
-from emotion.evaluation.plots import BLUE, ORANGE
+from emotion.evaluation.document import STYLE as REPORT_STYLE
+from emotion.evaluation.drawing import BLUE, ORANGE
 
 LIGHT, DARK = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", rule)) for rule in re.findall(r":root \{(.*?)\}", REPORT_STYLE))
 """Colors of the report by name: ink, soft, paper, line, band and link."""

@@ -235,6 +235,8 @@ class RunConfig:
     """Folder that contains all runs."""
     name: str | None = None
     """Name of this run's folder inside `folder`; if null, the name of the config and the time."""
+    quote_texts: bool = True
+    """Quote the texts of the worst mistakes in the reports of this run; `false` if the texts must stay where they are."""
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,21 @@
-"""Plots of a training run and of one split. Each function draws one PNG from computed arrays or rows.
+"""Plots of a training run and of one split. Each function draws one figure from computed arrays or rows.
 
-The colors are from the Okabe-Ito palette and the `viridis` map, which remain distinct with color vision deficiency. matplotlib
+The colors are from the Okabe-Ito palette and sequential maps, which remain distinct with color vision deficiency. matplotlib
 is imported where a figure is made.
 """
 
-import warnings
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion.files import atomic_write
-from emotion.text import escape_controls
+from emotion.evaluation.drawing import BLUE, GREEN, ORANGE, LabelGrid, describe_hidden, format_name, make_subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-DPI = 140
 MAX_LABELS_SHOWN = 60
 """Figures show the most frequent labels: more cannot be read, and a grid of a thousand does not fit into memory."""
-MAX_NAME_LENGTH = 40
-"""Characters of a name in a figure; a figure as wide as a name of thousands is too large to draw."""
 NUM_RELIABILITY_BINS = 15
 Columns = list[tuple[np.ndarray, np.ndarray]]
 """For each label gold, bool (m,), and probabilities, float (m,), of the m rows in which it was annotated."""
@@ -31,7 +23,7 @@ UNIT_TICKS = {0.0: "0", 0.5: "0.5", 1.0: "1"}
 """Positions and labels of the ticks on a small axis from 0 to 1."""
 
 
-def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
+def plot_training(rows: list[dict[str, Any]]) -> "Figure":
     """Draw the losses over steps and the validation scores over epochs, from the rows of `metrics.jsonl`."""
     figure, (left, right) = make_subplots(1, 2, (11, 4))
     train_rows = [row for row in rows if row["kind"] == "train"]
@@ -50,10 +42,10 @@ def plot_training(rows: list[dict[str, Any]], path: Path) -> None:
     for axes, location in ((left, "upper right"), (right, "lower right")):  # clear of the curves: losses fall, scores rise
         axes.legend(frameon=False, loc=location)
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    return figure
 
 
-def plot_label_f1(rows: list[dict[str, Any]], macro_f1: float, path: Path, num_hidden: int = 0) -> None:
+def plot_label_f1(rows: list[dict[str, Any]], macro_f1: float, num_hidden: int = 0) -> "Figure":
     """Draw the F1 of each label, best first, with its 95% interval and its support.
 
     `rows` are those of `metrics.score_labels`, with `f1_low` and `f1_high` added; a label without a gold row comes last, without a bar.
@@ -71,27 +63,63 @@ def plot_label_f1(rows: list[dict[str, Any]], macro_f1: float, path: Path, num_h
     axes.set(xlim=(0, 1), xlabel="F1 at the decision rule", title="F1 per label (n: support)" + describe_hidden(num_hidden))
     axes.margins(y=0.01)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)
-    _save(figure, path)
+    return figure
 
 
-def plot_confusion_matrices(matrices: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
-    """Draw the confusion matrix of each label, int (L, 2, 2), colored by the fraction of the gold row."""
+def plot_confusion_matrices(matrices: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
+    """Draw the confusion matrix of each label, int (L, 2, 2). Only errors are colored, by how frequent they are.
+
+    The color of false alarms is their fraction of the predictions, that of missed rows their fraction of the gold rows.
+    """
     titles = list(map(format_name, names))
-    title = "Confusion matrix per label (count and fraction of the gold row)" + describe_hidden(num_hidden)
+    title = "Confusion matrix per label: false alarms in % of the predictions, missed rows in % of the gold rows" + describe_hidden(
+        num_hidden
+    )
     grid = LabelGrid(titles, 7, 1.35, title, "predicted", "gold")
     for matrix, (left, bottom) in zip(matrices, grid.corners, strict=True):
-        fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        grid.axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1, extent=(left, left + 1, bottom, bottom + 1))
-        for (row, column), fraction in np.ndenumerate(fractions):
-            color = "white" if fraction < 0.6 else "black"
+        (_, false_alarms), (missed, hits) = matrix
+        fractions = np.array([[0, false_alarms / max(false_alarms + hits, 1)], [missed / max(missed + hits, 1), 0]])
+        colored = np.ma.masked_where(np.eye(2, dtype=bool), fractions)
+        grid.axes.imshow(colored, cmap="Oranges", vmin=0, vmax=1, extent=(left, left + 1, bottom, bottom + 1))
+        for (row, column), count in np.ndenumerate(matrix):
             x, y = left + 0.25 + 0.5 * column, bottom + 0.75 - 0.5 * row
-            text = f"{matrix[row, column]:,}\n{fraction:.0%}"
-            grid.axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
-    grid.draw_ticks({0.25: "no", 0.75: "yes"}, {0.25: "yes", 0.75: "no"})
-    _save(grid.figure, path)
+            is_error = row != column
+            text = f"{count:,}" + (f"\n{fractions[row, column]:.0%}" if is_error else "")
+            style = {"color": "white" if fractions[row, column] > 0.6 else "black"} if is_error else {"alpha": 0.6}
+            grid.axes.text(x, y, text, ha="center", va="center", fontsize=8, **style)
+    grid.draw_ticks({0.25: "no", 0.75: "yes"}, {0.25: "yes", 0.75: "no"}, has_lines=False)
+    return grid.figure
 
 
-def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
+def plot_confusions(counts: np.ndarray, support: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
+    """Draw which label is taken for which: counts of rows, int (L, L + 1), as `mistakes.count_confusions` returns them.
+
+    A cell is colored by its fraction of the gold rows of the label, `support`, int (L,).
+    """
+    size, names = len(names), list(map(format_name, names))
+    rows = [f"{name} ({number:,})" for name, number in zip(names, support, strict=True)]
+    fractions = np.ma.masked_equal(counts / np.maximum(support, 1)[:, None], 0)  # no error, no color
+    cell, fontsize = (0.27, 7) if size > 12 else (0.42, 9)  # inches, points
+    left, bottom = 0.5 + 0.065 * max(map(len, rows)), 0.5 + 0.065 * max(9, *map(len, names))  # constrained layout would take a second
+    width, height = left + cell * (size + 1) + 1.1, bottom + cell * size + 0.4
+    figure, axes = make_subplots(1, 1, (width, height), layout=None)
+    axes.set_position((left / width, bottom / height, cell * (size + 1) / width, cell * size / height))
+    image = axes.imshow(fractions, cmap="Oranges", vmin=0, vmax=max(0.2, float(fractions.max() or 0)))
+    for row, column in np.argwhere(counts):
+        color = "white" if fractions[row, column] > 0.6 * image.norm.vmax else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=fontsize, color=color)
+    axes.set_xticks(range(size + 1), [*names, "(nothing)"], rotation=90, fontsize=8)
+    axes.set_yticks(range(size), rows, fontsize=8)
+    axes.plot([-0.5, size - 0.5], [-0.5, size - 0.5], color="grey", linewidth=0.6)
+    axes.axvline(size - 0.5, color="grey", linewidth=1)
+    axes.set(xlabel="predicted instead", ylabel="missed gold label (gold rows)")
+    axes.set_title("Rows by missed and wrong label" + describe_hidden(num_hidden), fontsize=10)
+    bar = figure.add_axes((1 - 0.9 / width, (bottom + 0.2 * cell * size) / height, 0.16 / width, 0.6 * cell * size / height))
+    figure.colorbar(image, cax=bar, label="fraction of the gold rows")
+    return figure
+
+
+def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw P(column label | row label) among gold labels and among predictions, both bool (n, L), side by side."""
     names = tuple(map(format_name, names))
     side, margin = 0.24 * len(names), 0.3 + 0.06 * max(map(len, names))  # inches; computed here because constrained layout takes 1 s
@@ -112,10 +140,10 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Seque
     figure.suptitle(title, fontsize=10)
     bar = figure.add_axes((1 - 0.9 / width, (margin + 0.1 * side) / height, 0.18 / width, 0.8 * side / height))
     figure.colorbar(images[0], cax=bar, extend="max", label="fraction of rows")
-    _save(figure, path)
+    return figure
 
 
-def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
+def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw the precision-recall curve of each label and its point at the decision rule, which the confusion matrices, (L, 2, 2), give."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
@@ -132,10 +160,10 @@ def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequenc
             grid.axes.plot(left + hits / gold.sum(), bottom + hits / (hits + false_alarms), "o", color=ORANGE, markersize=5)
         grid.axes.plot([left, left + 1], 2 * [bottom + gold.mean()], color="grey", linewidth=0.8, linestyle=":")
     grid.draw_ticks(UNIT_TICKS, UNIT_TICKS)
-    _save(grid.figure, path)
+    return grid.figure
 
 
-def plot_thresholds(columns: Columns, thresholds: Sequence[float], names: Sequence[str], path: Path, num_hidden: int = 0) -> None:
+def plot_thresholds(columns: Columns, thresholds: Sequence[float], names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw F1, precision and recall of each label over thresholds, and the threshold of the decision rule."""
     tried = np.linspace(0.01, 0.99, 99)
     titles = [f"{format_name(name)}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
@@ -150,119 +178,59 @@ def plot_thresholds(columns: Columns, thresholds: Sequence[float], names: Sequen
         grid.axes.plot(left + tried, bottom + precision, color=ORANGE, linewidth=0.9, linestyle="--", label="precision")
         grid.axes.plot(left + tried, bottom + recall, color=GREEN, linewidth=0.9, linestyle=":", label="recall")
         grid.axes.plot(left + tried, bottom + f1, color=BLUE, linewidth=1.6, label="F1")
-        grid.axes.plot(2 * [left + threshold], [bottom, bottom + 1], color="black", linewidth=0.8)
+        grid.axes.plot(2 * [left + threshold], [bottom, bottom + 1], color="grey", linewidth=1.0)
     grid.draw_ticks(UNIT_TICKS, UNIT_TICKS)
     handles, legend_labels = grid.axes.get_legend_handles_labels()
     grid.figure.legend(handles[:3], legend_labels[:3], loc="lower right", ncols=3, frameon=False, fontsize=9)
-    _save(grid.figure, path)
+    return grid.figure
 
 
-def plot_reliability(gold: np.ndarray, scores: np.ndarray, path: Path) -> None:
-    """Draw the observed frequency against the predicted probability, and the number of pairs per bin.
+def plot_reliability(gold: np.ndarray, scores: np.ndarray) -> "Figure":
+    """Draw the observed frequency against the predicted probability, and how many pairs have which probability.
 
-    `gold`, bool (m,), and `scores`, float (m,), are those of all row-label pairs.
+    Left in bins of equal width, with the percentage of the pairs in each; right in bins of as many pairs each, on logarithmic axes: there
+    is where most pairs are. `gold`, bool (m,), and `scores`, float (m,), are those of all row-label pairs.
     """
-    bins = np.minimum((scores * NUM_RELIABILITY_BINS).astype(int), NUM_RELIABILITY_BINS - 1)
+    figure, grid = make_subplots(2, 2, (9.4, 5.2), sharex="col", height_ratios=(3, 1))
+    (left, right), (bottom, log_bottom) = grid
+    edges = np.linspace(0, 1, NUM_RELIABILITY_BINS + 1)
+    equal_width = np.minimum((scores * NUM_RELIABILITY_BINS).astype(int), NUM_RELIABILITY_BINS - 1)
+    _draw_calibration(left, gold, scores, equal_width)
+    left.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="fraction of positives", title="Bins of equal width")
+    left.legend(frameon=False, loc="upper left", fontsize=9)
+    percents = 100 * np.bincount(equal_width, minlength=NUM_RELIABILITY_BINS) / max(len(scores), 1)
+    bottom.bar(edges[:-1], percents, width=0.94 / NUM_RELIABILITY_BINS, align="edge", color=BLUE)
+    for edge, percent in zip(edges[:-1][percents > 0], percents[percents > 0], strict=True):
+        text = f"{percent:.0f}" if percent >= 1 else "<1"
+        bottom.text(edge + 0.47 / NUM_RELIABILITY_BINS, percent, text, ha="center", va="bottom", fontsize=7)
+    bottom.set(xlabel="predicted probability", ylabel="% of pairs", ylim=(0, 1.25 * max(percents.max(), 1)))
+    low = max(1e-3, float(np.quantile(scores, 0.01))) / 1.5 if len(scores) else 1e-3
+    equal_counts = np.argsort(np.argsort(scores, kind="stable"), kind="stable") * NUM_RELIABILITY_BINS // max(len(scores), 1)
+    _draw_calibration(right, gold, scores, equal_counts)
+    right.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low / 2, 1.4), title="Bins of as many pairs each, logarithmic axes")
+    log_bottom.hist(
+        np.clip(scores, low, 1), bins=np.geomspace(low, 1, 40).tolist(), weights=np.full(len(scores), 100 / max(len(scores), 1)), color=BLUE
+    )
+    log_bottom.set(xscale="log", xlabel="predicted probability", ylabel="% of pairs")
+    for axis in (right.xaxis, right.yaxis, log_bottom.xaxis):
+        axis.set_major_formatter(format_tick)
+    figure.suptitle("Reliability over all row-label pairs", fontsize=11)
+    return figure
+
+
+def _draw_calibration(axes: Any, gold: np.ndarray, scores: np.ndarray, bins: np.ndarray) -> None:
+    """Draw the fraction of positives against the mean probability of each bin, int (m,), with normal 95% intervals."""
     counts = np.bincount(bins, minlength=NUM_RELIABILITY_BINS)
     is_used = counts > 0
     means, fractions = (
         np.bincount(bins, weights=values, minlength=NUM_RELIABILITY_BINS)[is_used] / counts[is_used] for values in (scores, gold)
     )
-    figure, (top, bottom) = make_subplots(2, 1, (6, 6.4), sharex=True, height_ratios=(3, 1))
-    error = 1.96 * np.sqrt(np.maximum(fractions * (1 - fractions), 0) / counts[is_used])
-    top.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect calibration")
-    top.errorbar(means, fractions, yerr=error, color=BLUE, marker="o", markersize=5, linewidth=1.2, label="observed, 95% interval (normal)")
-    top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="fraction of positives", title="Reliability over all row-label pairs")
-    top.legend(frameon=False, loc="upper left")
-    top.grid(alpha=0.3)
-    bottom.bar(np.arange(NUM_RELIABILITY_BINS) / NUM_RELIABILITY_BINS, counts, width=0.94 / NUM_RELIABILITY_BINS, align="edge", color=BLUE)
-    bottom.set(yscale="log", xlabel="predicted probability", ylabel="pairs")
-    _save(figure, path)
+    error = 1.96 * np.sqrt(fractions * (1 - fractions) / counts[is_used])
+    axes.plot([1e-6, 1], [1e-6, 1], color="grey", linestyle=":", label="perfect calibration")
+    axes.errorbar(means, fractions, yerr=error, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="observed, 95% interval")
+    axes.grid(alpha=0.3)
 
 
-class LabelGrid:
-    """A unit square for each label, in rows of `num_columns`, all in one matplotlib axes.
-
-    Drawing 28 separate axes takes seconds. `corners`, float (L, 2), are the lower left corners of the squares; content of a label
-    is drawn relative to its corner. `inches` is the side of a square.
-    """
-
-    def __init__(self, titles: Sequence[str], num_columns: int, inches: float, title: str, xlabel: str, ylabel: str):
-        self.num_columns = min(num_columns, len(titles))
-        num_rows = -(-len(titles) // self.num_columns)
-        column, row = np.arange(len(titles)) % self.num_columns, np.arange(len(titles)) // self.num_columns
-        self.corners = np.stack([1.16 * column, -1.3 * row], axis=1)
-        grid_width, grid_height = 1.16 * self.num_columns - 0.16, 1.3 * num_rows - 0.3  # in squares
-        margins = {"left": 0.65, "right": 0.15, "bottom": 0.65, "top": 0.75}  # inches
-        width, height = inches * grid_width + 0.8, inches * grid_height + 1.4
-        self.figure, self.axes = make_subplots(1, 1, (width, height), layout=None)
-        self.axes.set_position(
-            (margins["left"] / width, margins["bottom"] / height, inches * grid_width / width, inches * grid_height / height)
-        )
-        self.axes.axis("off")
-        for (left, bottom), text in zip(self.corners, titles, strict=True):
-            self.axes.text(left + 0.5, bottom + 1.04, text, ha="center", fontsize=9)
-        middle = (margins["left"] - margins["right"]) / 2 / width
-        self.figure.supxlabel(xlabel, fontsize=10)
-        self.figure.supylabel(ylabel, fontsize=10)
-        self.figure.suptitle(title, fontsize=11, x=0.5 + middle)
-        self._limits = (0, grid_width), (1 - grid_height, 1)
-
-    def draw_ticks(self, x_ticks: dict[float, str], y_ticks: dict[float, str]) -> None:
-        """Draw frames, grid lines at the ticks, and tick labels along the lower and left edge of the grid.
-
-        The ticks map a position in [0, 1] to its label. Call this last, because it sets the limits of the axes.
-        """
-        from matplotlib.collections import LineCollection
-
-        first_of_last_row = len(self.corners) - self.num_columns
-        frames, lines = [], []
-        for position, (left, bottom) in enumerate(self.corners):
-            square = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) + np.array([left, bottom])
-            frames.append(square)
-            lines += [[(left + x, bottom), (left + x, bottom + 1)] for x in x_ticks]
-            lines += [[(left, bottom + y), (left + 1, bottom + y)] for y in y_ticks]
-            for x, text in x_ticks.items() if position >= first_of_last_row else ():
-                self.axes.text(left + x, bottom - 0.03, text, ha="center", va="top", fontsize=7)
-            for y, text in y_ticks.items() if position % self.num_columns == 0 else ():
-                self.axes.text(left - 0.03, bottom + y, text, ha="right", va="center", fontsize=7)
-        self.axes.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.5, zorder=-1))
-        self.axes.add_collection(LineCollection(frames, colors="black", linewidths=0.8))
-        self.axes.set(xlim=self._limits[0], ylim=self._limits[1], aspect="auto")
-
-
-def describe_hidden(num_hidden: int) -> str:
-    """Return the end of a title where a figure leaves out labels, otherwise an empty string."""
-    return f"; {num_hidden:,} rarer labels are not drawn" if num_hidden else ""
-
-
-def format_name(name: str) -> str:
-    """Return the name of a label or model as a figure shows it: no formula, no control character, at most `MAX_NAME_LENGTH` long."""
-    shown = escape_controls(name)
-    shown = shown if len(shown) <= MAX_NAME_LENGTH else shown[: MAX_NAME_LENGTH - 1] + "…"
-    shown = f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves such a name out of a legend
-    return shown.replace("$", r"\$")  # matplotlib takes text between two dollar signs for a formula
-
-
-def make_subplots(
-    num_rows: int, num_columns: int, size: tuple[float, float], layout: Any = "constrained", **options: Any
-) -> tuple["Figure", Any]:
-    """Return a figure of `size` inches and its axes; unlike pyplot, this opens no window and keeps no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(num_rows, num_columns, **options)
-
-
-def save_png(figure: "Figure", target: Path | BytesIO) -> None:
-    """Write a figure as PNG, without matplotlib's warning for each character that its fonts lack."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font|Matplotlib currently does not support")
-        figure.savefig(target, dpi=DPI, format="png")
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with atomic_write(path) as partial:
-        save_png(figure, partial)
+def format_tick(value: float, position: int | None = None) -> str:
+    """Return the label of a tick as a plain number, such as `0.1` in place of a power of ten."""
+    return f"{value:,.12g}"

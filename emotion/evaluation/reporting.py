@@ -1,4 +1,4 @@
-"""The report of one split: metrics.json, per_label.csv and plots on disk, and a text table for the terminal."""
+"""The report of one split: metrics.json, per_label.csv, table.txt, plots and index.html on disk, and texts for the terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -8,45 +8,45 @@ import pandas as pd
 
 from emotion.evaluation import metrics, plots
 from emotion.evaluation.decision import DecisionRule, default_rule
+from emotion.evaluation.document import Figure
+from emotion.evaluation.drawing import save_figure, save_light_figure
 from emotion.evaluation.fonts import use_fonts
+from emotion.evaluation.mistakes import count_confusions
+from emotion.evaluation.rows import ScoredRows
+from emotion.evaluation.split_page import write_page
+from emotion.evaluation.summary import FIGURES
 from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals
 from emotion.files import atomic_write, write_json
-from emotion.labels import LabelSet
 from emotion.text import escape_controls
 
-SHOWN_SCORES = {
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "jaccard_samples": "Jaccard index",
-    "subset_accuracy": "all labels right",
-}
-"""Scores at the decision rule that readers are shown first, with their names."""
-SHOWN_RANKING_SCORES = {"macro_average_precision": "mean average precision", "expected_calibration_error": "calibration error"}
-"""The same for scores of the probabilities."""
 
-
-def write_report(
-    folder: Path,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    rule: DecisionRule,
-    label_set: LabelSet,
-    split: str,
-    is_judged: np.ndarray | None = None,
-) -> dict[str, Any]:
+def write_report(folder: Path, rows: ScoredRows, rule: DecisionRule, split: str, findings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Write the report of one split to `folder` and return the content of metrics.json, with the rows of per_label.csv added.
 
-    `labels` are bool (n, L) and `probabilities` float (n, L); `is_judged` is as in `metrics`.
+    `findings` is what the report says besides its scores: `notes`, `verdict` and what they rest on.
     """
-    predictions = rule.decide(probabilities, is_judged)
+    predictions = rule.decide(rows.probabilities, rows.is_judged)
+    report = score_split(rows, predictions, rule, split) | (findings or {})
+    per_label = report.pop("per_label")
+    write_json(folder / "metrics.json", report)
+    with atomic_write(folder / "per_label.csv") as partial:
+        pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f", lineterminator="\r\n")  # quotes a lone \r too
+    report["per_label"] = per_label
+    with atomic_write(folder / "table.txt") as partial:
+        partial.write_text(format_report(report) + "\n", encoding="utf-8")
+    write_page(folder / "index.html", report, rows, predictions, draw_figures(folder, report, rows, predictions))
+    return report
+
+
+def score_split(rows: ScoredRows, predictions: np.ndarray, rule: DecisionRule, split: str) -> dict[str, Any]:
+    """Return the scores of predictions, bool (n, L), at a decision rule and at threshold 0.5, with one row per label in `per_label`."""
+    labels, probabilities, label_set, is_judged = rows.labels, rows.probabilities, rows.label_set, rows.is_judged
     at_default = default_rule(len(label_set)).decide(probabilities, is_judged)
     per_label = metrics.score_labels(labels, probabilities, predictions, label_set.names, is_judged)
     for row, (low, high) in zip(per_label, bootstrap_label_intervals(labels, predictions).tolist(), strict=True):
         row |= {"f1_low": low, "f1_high": high}
     matrices = metrics.confusion_matrices(labels, predictions, is_judged)
-    report: dict[str, Any] = {
+    return {
         "split": escape_controls(split),  # the name of a file, which may hold bytes that are not UTF-8
         "num_rows": len(labels),
         "labels_not_measured": [row["label"] for row in per_label if not row["support"]],
@@ -56,24 +56,33 @@ def write_report(
         "at_0.5": metrics.score_predictions(labels, at_default),
         "decision": rule.to_dict(),
         "confusion_matrices": {name: matrix.tolist() for name, matrix in zip(label_set.names, matrices, strict=True)},
+        "per_label": per_label,
     }
-    write_json(folder / "metrics.json", report)
-    with atomic_write(folder / "per_label.csv") as partial:
-        pd.DataFrame(per_label).to_csv(partial, index=False, float_format="%.4f", lineterminator="\r\n")  # quotes a lone \r too
 
+
+def draw_figures(folder: Path, report: dict[str, Any], rows: ScoredRows, predictions: np.ndarray) -> dict[str, Figure]:
+    """Draw the figures of a report of the most frequent labels into its folder, and return those of its page by their names."""
+    per_label, is_judged = report["per_label"], rows.is_judged
     drawn = find_most_frequent(per_label)
-    names, num_hidden = [label_set.names[column] for column in drawn], len(label_set) - len(drawn)
-    mask = None if is_judged is None else is_judged[:, drawn]
-    columns = list(metrics.list_judged_columns(labels[:, drawn], probabilities[:, drawn], mask))
-    thresholds, macro_f1 = [rule.thresholds[column] for column in drawn], report["at_decision_rule"]["macro_f1"]
+    names, num_hidden = [per_label[column]["label"] for column in drawn], len(per_label) - len(drawn)
+    labels, probabilities = rows.labels[:, drawn], rows.probabilities[:, drawn]
+    matrices = np.array([report["confusion_matrices"][name] for name in names])
+    columns = list(metrics.list_judged_columns(labels, probabilities, None if is_judged is None else is_judged[:, drawn]))
+    thresholds = [report["decision"]["thresholds"][column] for column in drawn]
+    counts = count_confusions(labels, predictions[:, drawn])
+    pairs = rows.labels[is_judged].ravel(), rows.probabilities[is_judged].ravel()
+    of_page: dict[str, tuple[Any, ...]] = {
+        "confusions": (plots.plot_confusions, counts, labels.sum(axis=0), names, num_hidden),
+        "reliability": (plots.plot_reliability, *pairs),
+        "precision_recall": (plots.plot_precision_recall, columns, matrices, names, num_hidden),
+        "thresholds": (plots.plot_thresholds, columns, thresholds, names, num_hidden),
+    }
+    rows_of_labels, macro_f1 = [per_label[column] for column in drawn], report["at_decision_rule"]["macro_f1"]
     with use_fonts(names):
-        plots.plot_precision_recall(columns, matrices[drawn], names, folder / "precision_recall.png", num_hidden)
-        plots.plot_thresholds(columns, thresholds, names, folder / "thresholds.png", num_hidden)
-        plots.plot_reliability(labels[is_judged].ravel(), probabilities[is_judged].ravel(), folder / "reliability.png")
-        plots.plot_label_f1([per_label[column] for column in drawn], macro_f1, folder / "label_f1.png", num_hidden)
-        plots.plot_confusion_matrices(matrices[drawn], names, folder / "confusion_matrices.png", num_hidden)
-        plots.plot_co_occurrence(labels[:, drawn], predictions[:, drawn], names, folder / "co_occurrence.png", num_hidden)
-    return report | {"per_label": per_label}
+        save_light_figure(folder / "label_f1.png", plots.plot_label_f1(rows_of_labels, macro_f1, num_hidden))
+        save_light_figure(folder / "confusion_matrices.png", plots.plot_confusion_matrices(matrices, names, num_hidden))
+        save_light_figure(folder / "co_occurrence.png", plots.plot_co_occurrence(labels, predictions[:, drawn], names, num_hidden))
+        return {name: save_figure(folder / f"{name}.png", FIGURES[f"{name}.png"], *parts) for name, parts in of_page.items()}
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emotion.checks import read_object
-from emotion.evaluation.comparison.document import escape_markdown
 from emotion.evaluation.decision import DecisionRule
-from emotion.evaluation.reporting import SHOWN_RANKING_SCORES, SHOWN_SCORES
+from emotion.evaluation.document import escape_markdown
+from emotion.evaluation.summary import SHOWN_RANKING_SCORES, SHOWN_SCORES
 from emotion.evaluation.verdict import Verdict
 from emotion.export.origins import Origin
 from emotion.tracking.run_folder import RunFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from emotion.config import BASELINE, Config, DistillationConfig
-from emotion.evaluation.comparison.document import escape_markdown
+from emotion.evaluation.document import escape_markdown
 from emotion.export.card_sections import (
     OPEN_TEST,
     OPTIMISTIC,

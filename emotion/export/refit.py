@@ -13,7 +13,7 @@ from emotion.files import atomic_write
 from emotion.inference.model_folder import write_sidecar
 from emotion.inference.sidecar import Sidecar, read_sidecar
 from emotion.labels import LabelSet
-from emotion.tracking.findings import read_findings, renew_verdict, write_findings
+from emotion.tracking.findings import read_findings, renew_verdict
 from emotion.tracking.run_folder import RunFolder
 
 
@@ -58,7 +58,4 @@ def report_again(run: RunFolder, split: str, rule: DecisionRule, target: RunFold
     """
     target = target or run
     rows, findings = target.read_predictions(split), read_findings(run.report(split))
-    report = write_report(target.report(split), rows.labels, rows.probabilities, rule, rows.label_set, split, rows.is_judged)
-    if findings is not None:
-        write_findings(target.report(split), renew_verdict(findings, rows, rule))
-    return report
+    return write_report(target.report(split), rows, rule, split, None if findings is None else renew_verdict(findings, rows, rule))

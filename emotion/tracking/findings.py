@@ -1,6 +1,6 @@
 """What a report says besides its scores: whether its rows are a test, which texts mean little, and the verdict on the model."""
 
-import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,23 @@ from emotion.checks import read_object
 from emotion.config import BASELINE, Config
 from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.verdict import Verdict, reach_verdict
-from emotion.files import write_json
 from emotion.inference.text_checks import describe_counts
-from emotion.tracking.run_folder import RunFolder, StoredPredictions
+from emotion.text import escape_controls
+from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.run_rows import count_known_texts, is_test
 
 KEYS = ("notes", "known_texts", "text_checks", "verdict")
 """What metrics.json holds of the findings."""
+OPTIONAL_KEYS = ("model", "data", "evaluated")
+"""What earlier versions did not write."""
 
 
 def collect_findings(
     rows: LabelledRows, split: str | None, predictions: np.ndarray, checks: dict[str, int], run: RunFolder | None, config: Config | None
 ) -> dict[str, Any]:
-    """Return what metrics.json holds besides the scores: `notes` for the reader, the counts behind them, and the `verdict`.
+    """Return what metrics.json holds besides the scores: `notes`, the counts behind them, the `verdict`, and what was scored.
 
     `split` is that of the run which the rows are, None for a file; `checks` counts texts as `TextChecks.counts`; `config` is that of the
     run. The verdict is null where the rows are not a test, or have no gold label.
@@ -40,23 +43,20 @@ def collect_findings(
         "known_texts": known,
         "text_checks": checks,
         "verdict": None if verdict is None else verdict.to_dict(),
+        "model": None if run is None else escape_controls(run.path.resolve().name),
+        "data": None if config is None or split is None else escape_controls(config.data.title),
+        "evaluated": time.strftime("%Y-%m-%d %H:%M"),
     }
-
-
-def write_findings(folder: Path, findings: dict[str, Any]) -> None:
-    """Add the findings to the metrics.json of a report."""
-    path = folder / "metrics.json"
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | findings)
 
 
 def read_findings(folder: Path) -> dict[str, Any] | None:
     """Return the findings of a report; None if an earlier version wrote it."""
     path = folder / "metrics.json"
     values = read_object(path, "evaluate the split again") if path.is_file() else {}
-    return {key: values[key] for key in KEYS} if set(KEYS) <= values.keys() else None
+    return {key: values[key] for key in (*KEYS, *OPTIONAL_KEYS) if key in values} if set(KEYS) <= values.keys() else None
 
 
-def renew_verdict(findings: dict[str, Any], rows: StoredPredictions, rule: DecisionRule) -> dict[str, Any]:
+def renew_verdict(findings: dict[str, Any], rows: ScoredRows, rule: DecisionRule) -> dict[str, Any]:
     """Return the findings with the verdict on another rule for the same rows; the score of TF-IDF stays."""
     if findings["verdict"] is None:
         return findings

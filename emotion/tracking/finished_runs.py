@@ -25,7 +25,8 @@ def read_finished_run(path: str, split: str = "test") -> Run:
             raise DataError(f"{path}: its {split} split is not evaluated yet; run `{command}`")
     try:
         rows = folder.read_predictions(split)
-        decision = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))["decision"]
+        report = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))
+        decision, evaluated = report["decision"], report.get("evaluated")
         efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); evaluate its {split} split again") from None
@@ -41,6 +42,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         efficiency=efficiency,
         speed=speed,
         is_judged=rows.is_judged,
+        evaluated=evaluated if isinstance(evaluated, str) else None,
     )
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from emotion.config import Config, load_config, to_dict
 from emotion.errors import ConfigError, DataError, ModelError
+from emotion.evaluation.rows import ScoredRows
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
@@ -211,7 +212,7 @@ class RunFolder:
             print_message(str(error))
             return None
 
-    def read_predictions(self, split: str) -> "StoredPredictions":
+    def read_predictions(self, split: str) -> ScoredRows:
         """Return what is stored of a split.
 
         Raises: DataError if the file is damaged.
@@ -225,24 +226,10 @@ class RunFolder:
             is_judged = gold.notna().to_numpy()
             labels = np.where(is_judged, gold.to_numpy(), False).astype(bool)
             mask = None if is_judged.all() else is_judged
-            return StoredPredictions(frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities, mask)
+            return ScoredRows(frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities, mask)
 
     def _describe_taken(self) -> str:
         return f"{self.path}: exists already; resume it with --resume, choose another run.name=NAME, or remove it"
-
-
-@dataclass(frozen=True)
-class StoredPredictions:
-    """The rows of a split as `write_predictions` stored them."""
-
-    ids: list[str]
-    label_set: LabelSet
-    labels: np.ndarray
-    """Gold labels, bool (n, L)."""
-    probabilities: np.ndarray
-    """Calibrated probabilities, float32 (n, L)."""
-    is_judged: np.ndarray | None
-    """Whether the label was annotated, bool (n, L); None if all were."""
 
 
 @contextmanager

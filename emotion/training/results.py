@@ -7,11 +7,14 @@ from typing import Any
 from emotion.config import Config
 from emotion.data.reading import Dataset
 from emotion.data.reading.labelled_rows import LabelledRows
+from emotion.evaluation.drawing import save_light_figure
 from emotion.evaluation.plots import plot_training
-from emotion.evaluation.reporting import format_report, write_report
+from emotion.evaluation.reporting import write_report
+from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.selection import Candidate
+from emotion.evaluation.summary import summarize
 from emotion.text import print_message
-from emotion.tracking.findings import collect_findings, format_findings, write_findings
+from emotion.tracking.findings import collect_findings, format_findings
 from emotion.tracking.run_folder import RunFolder
 
 
@@ -25,19 +28,18 @@ def write_validation_report(
     rows = dataset["validation"]
     predictions = best.rule.decide(best.probabilities)
     findings = collect_findings(LabelledRows(rows, [], splits=dataset.splits), "validation", predictions, checks, folder, config)
-    target = folder.report("validation")
-    report = write_report(target, rows.labels, best.probabilities, best.rule, dataset.label_set, "validation", rows.is_judged)
-    write_findings(target, findings)
-    plot_training(folder.read_metrics(), folder.path / "report" / "training.png")
+    texts = rows.texts if config.run.quote_texts else None
+    scored = ScoredRows(rows.ids, dataset.label_set, rows.labels, best.probabilities, rows.is_judged, texts)
+    report = write_report(folder.report("validation"), scored, best.rule, "validation", findings)
+    save_light_figure(folder.path / "report" / "training.png", plot_training(folder.read_metrics()))
     return report, findings
 
 
 def print_results(folder: RunFolder, report: dict[str, Any], efficiency: dict[str, Any], findings: dict[str, Any]) -> None:
-    """Print scores, cost, what to do next, and last the verdict."""
-    print(format_report(report))
-    print()
+    """Print the scores in sentences, cost, what to do next, and last the verdict."""
     speed = f"{efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all"
     lines = [
+        *summarize(report),
         f"{folder.path}: {speed}, peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB",
         "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:",
         f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test",

@@ -11,7 +11,7 @@ import pytest
 
 from emotion.app.server import CONTENT_SECURITY_POLICY
 from emotion.app.theme import COLOR_OF, DARK, LIGHT, build_style, build_theme
-from emotion.evaluation.comparison.document import STYLE
+from emotion.evaluation.document import STYLE
 from tests.conftest import find_free_port, run_script, start_script
 
 NAMES = {"ink", "soft", "paper", "line", "band", "link"}

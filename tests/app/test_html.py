@@ -119,7 +119,7 @@ def test_files_of_any_text_are_shown_as_they_are(text, tmp_path):
 def test_model_tab_has_the_report_of_the_run(model):
     about = read_about(model)
     metrics = json.loads((model.run.report("validation") / "metrics.json").read_text())
-    assert about.split == "validation" and len(about.figures) == 6 and len(about.labels) == 28
+    assert about.split == "validation" and len(about.figures) == 7 and len(about.labels) == 28
     assert about.scores[0] == Score(
         "macro-F1", metrics["at_decision_rule"]["macro_f1"], tuple(metrics["at_decision_rule_interval_95"]["macro_f1"])
     )

@@ -13,9 +13,11 @@ from markdown_it import MarkdownIt
 from matplotlib.text import Text
 
 from emotion.config import Config, DataConfig
-from emotion.evaluation import plots
-from emotion.evaluation.comparison import figures
-from emotion.evaluation.comparison.document import (
+from emotion.evaluation import drawing
+from emotion.evaluation.comparison.report import write_comparison
+from emotion.evaluation.comparison.runs import Run
+from emotion.evaluation.decision import default_rule
+from emotion.evaluation.document import (
     Paragraph,
     Section,
     Table,
@@ -25,10 +27,9 @@ from emotion.evaluation.comparison.document import (
     format_plain,
     write_document,
 )
-from emotion.evaluation.comparison.report import write_comparison
-from emotion.evaluation.comparison.runs import Run
-from emotion.evaluation.decision import default_rule
 from emotion.evaluation.reporting import format_report, write_report
+from emotion.evaluation.rows import ScoredRows
+from emotion.evaluation.summary import summarize
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 
@@ -56,6 +57,10 @@ GOLD = GENERATOR.random((60, len(LABELS))) < 0.3
 PROBABILITIES = np.clip(np.where(GOLD, 0.7, 0.3) + GENERATOR.normal(0, 0.2, GOLD.shape), 0.01, 0.99)
 
 
+TEXTS = ["\x1b]0;title\a | <b> a\nb " + NAMES[row % len(NAMES)] for row in range(len(GOLD))]
+RUN_NAMES = ("**a**|_b_ $x$", "_<i>`c`</i>", "[d](javascript:1)&amp;\x1b[2J\udce9")
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The texts of each figure that the test writes, and the formulas that matplotlib found in them."""
@@ -69,11 +74,10 @@ def drawn(monkeypatch):
         formulas.add(text)
         return parse(self, text, *arguments, **options)
 
-    original = plots.save_png
-    monkeypatch.setattr(plots, "DPI", 20)
+    original = drawing.save_png
+    monkeypatch.setattr(drawing, "DPI", 20)
+    monkeypatch.setattr(drawing, "save_png", save_png)
     monkeypatch.setattr(matplotlib.mathtext.MathTextParser, "parse", record)
-    for module in (plots, figures):
-        monkeypatch.setattr(module, "save_png", save_png)
     return figures_texts, formulas
 
 
@@ -89,9 +93,35 @@ def assert_shown(names, drawn):
 def test_report_of_labels_of_any_characters(drawn, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # one warning for each character without a glyph would fill the terminal
-        report = write_report(tmp_path, GOLD, PROBABILITIES, default_rule(len(LABELS)), LABELS, "caf\udce9")
+        rows = ScoredRows([f"<{name}>" for name in TEXTS], LABELS, GOLD, PROBABILITIES, None, TEXTS)
+        verdict = {"verdict": "weak", "reason": "no <b>", "next_step": "", "scores": {}, "labels_per_text": {}}
+        findings = {
+            "notes": ["a **note** of <i>"],
+            "verdict": verdict,
+            "model": RUN_NAMES[0],
+            "data": "$x$",
+            "evaluated": "2026-11-26 10:00",
+        }
+        report = write_report(tmp_path, rows, default_rule(len(LABELS)), "caf\udce9", findings)
     assert_shown(NAMES, drawn)
-    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        *("label_f1", "confusion_matrices", "co_occurrence", "confusions", "reliability", "precision_recall", "thresholds")
+    }
+    assert len(drawn[0]) == 7 + 4  # those of the page are drawn for a dark page, too
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    cells = Cells(page)
+    assert {escape_controls(name) for name in LABELS.names} <= {*cells.cells} and len(cells.captions) == 4
+    assert {"table", "img", "strong"} <= cells.tags and not {"script", "i", "b", "em", "a|b"} & cells.tags
+    assert any(escape_controls(text) in cells.cells for text in TEXTS) and not any(character in page for character in "\x1b\u202e\udce9")
+    for shown in (
+        "no &lt;b&gt;",
+        "Note: a **note** of &lt;i&gt;",
+        "Data: $x$. Scored: 2026-11-26 10:00.",
+        "<title>**a**|_b_ $x$ on 60 caf",
+    ):
+        assert shown in page, shown
+    assert (tmp_path / "table.txt").read_text(encoding="utf-8") == format_report(report) + "\n"
+    assert not any(character in line for line in summarize(report) for character in "\x1b\r\u202e\udce9\n")
     with (tmp_path / "per_label.csv").open(newline="") as stream:
         assert [row["label"] for row in csv.DictReader(stream)] == list(LABELS.names)
     assert pd.read_csv(tmp_path / "per_label.csv").label.tolist() == list(LABELS.names)
@@ -123,9 +153,6 @@ class Cells(HTMLParser):
             self.cells[-1] += data
 
 
-RUN_NAMES = ("**a**|_b_ $x$", "_<i>`c`</i>", "[d](javascript:1)&amp;\x1b[2J\udce9")
-
-
 def make_run(name, seed):
     noise = np.random.default_rng(seed).normal(0, 0.1 * seed, GOLD.shape)
     probabilities = np.clip(PROBABILITIES + noise, 0.01, 0.99)
@@ -141,13 +168,14 @@ def test_plain_text_of_escaped_markdown_is_the_text(name):
 
 def test_comparison_of_runs_and_labels_of_any_characters(drawn, tmp_path):
     runs = [make_run(name, seed) for seed, name in enumerate(RUN_NAMES, start=1)]
-    texts = ["\x1b]0;title\a | <b> a\nb " + NAMES[row % len(NAMES)] for row in range(len(GOLD))]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        conclusion = write_comparison(tmp_path, runs, texts, None)
+        conclusion = write_comparison(tmp_path, runs, TEXTS, None)
     assert_shown([*RUN_NAMES, *NAMES], drawn)
-    assert {path.stem for path in tmp_path.glob("*.png")} == {"accuracy", "differences", "labels", "pareto_training", "scale"}
-    assert len(drawn[0]) == 10 and all(figure & {" _<i>`c`</i>", *map(escape_controls, RUN_NAMES)} for figure in drawn[0])
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"accuracy", "differences", "labels", "pareto_training", "scale", "confusions"}
+    of_models = [figure for figure in drawn[0] if "predicted instead" not in figure]
+    assert len(drawn[0]) == 12 and len(of_models) == 10
+    assert all(figure & {" _<i>`c`</i>", *map(escape_controls, RUN_NAMES)} for figure in of_models)
     complete = [figure for figure in drawn[0] if all(any(escape_controls(name) in text for text in figure) for name in RUN_NAMES)]
     assert len(complete) == 8  # all but the curve, which names its last model: each for a light and for a dark page
     assert not any(character in sentence for sentence in conclusion for character in "\x1b\udce9\n")

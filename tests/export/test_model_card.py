@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -13,7 +14,8 @@ from markdown_it import MarkdownIt
 
 from emotion.config import Config, DataConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
 from emotion.evaluation.decision import DecisionRule, default_rule
-from emotion.evaluation.reporting import write_report
+from emotion.evaluation.reporting import score_split
+from emotion.evaluation.rows import ScoredRows
 from emotion.export.model_card import add_verification, complete_card, find_location, replace_section, write_card
 from emotion.export.origins import find_origin
 from emotion.files import write_json
@@ -175,6 +177,16 @@ def test_card_shows_names_as_text_and_its_yaml_stays_valid():
     assert headings[1:] == ["Use", "Scores", "Labels", "Training", "Limits"]
 
 
+def write_scores(folder, labels, probabilities, rule, label_set, split):
+    """Write what a card reads of a report."""
+    rows = ScoredRows([], label_set, labels, probabilities)
+    report = score_split(rows, rule.decide(probabilities), rule, split)
+    per_label = report.pop("per_label")
+    write_json(folder / "metrics.json", report)
+    pd.DataFrame(per_label).to_csv(folder / "per_label.csv", index=False, float_format="%.4f")
+    return report
+
+
 def make_run(folder, names=NAMES, split="test", config="{}"):
     """Write a run whose rows have every label once, with the report of a split."""
     run, label_set, rule = RunFolder(folder / "run-1"), LabelSet(names), default_rule(len(names))
@@ -183,7 +195,7 @@ def make_run(folder, names=NAMES, split="test", config="{}"):
     (run.model / "README.md").write_text(write_card(Config(), label_set, {}, "run"), encoding="utf-8")
     write_sidecar(run.model, Sidecar(names, ModelConfig(), 128, "fp32", {}), rule)
     labels = np.eye(len(names), dtype=bool)
-    write_report(run.report(split), labels, np.where(labels, 0.9, 0.1), rule, label_set, split)
+    write_scores(run.report(split), labels, np.where(labels, 0.9, 0.1), rule, label_set, split)
     return run
 
 
@@ -213,7 +225,7 @@ def test_scores_are_those_of_the_test_split_once_it_was_opened(tmp_path):
     assert "model-index" not in read_card(run)
     labels = np.array([[1, 0], [1, 0], [0, 1]], dtype=bool)
     predicted = np.array([[1, 0], [0, 1], [0, 1]], dtype=bool)  # F1 of each label: 2 * 1 / (2 + 1)
-    report = write_report(run.report("test"), labels, np.where(predicted, 0.9, 0.1), default_rule(2), LABELS, "test")
+    report = write_scores(run.report("test"), labels, np.where(predicted, 0.9, 0.1), default_rule(2), LABELS, "test")
     verdict = {"verdict": "weak", "reason": "few rows", "next_step": "add rows", "scores": {}, "labels_per_text": {}}
     write_json(run.report("test") / "metrics.json", {**report, "verdict": verdict})
     complete_card(run)
@@ -231,7 +243,7 @@ def test_scores_are_those_of_the_test_split_once_it_was_opened(tmp_path):
 def test_scores_at_another_rule_than_that_of_the_model_are_left_out(tmp_path):
     run = make_run(tmp_path, ("anger", "joy"), "validation")
     labels = np.eye(2, dtype=bool)
-    write_report(run.report("test"), labels, labels * 0.9, replace(default_rule(2), thresholds=(0.3, 0.3)), LABELS, "test")
+    write_scores(run.report("test"), labels, labels * 0.9, replace(default_rule(2), thresholds=(0.3, 0.3)), LABELS, "test")
     complete_card(run)
     assert "validation rows" in read_card(run) and "test rows" not in read_card(run)
 

@@ -145,3 +145,8 @@ def _score_group(group: SeedGroup, resampled: list[dict[str, np.ndarray]]) -> Mo
         by_seed.append({name: float(value) for name, value in scores.items()} | ranking)
     mean = {name: np.mean([scores[name] for scores in resampled], axis=0) for name in resampled[0]}
     return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0))
+
+
+def format_score(value: float, interval: tuple[float, float]) -> str:
+    """Return a score with its interval in parentheses."""
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -2,7 +2,7 @@
 
 from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, rank_models
 from emotion.evaluation.comparison.costs import Cost
-from emotion.evaluation.comparison.document import escape_markdown
+from emotion.evaluation.document import escape_markdown
 
 
 def conclude(models: list[ModelScores], differences: list[Difference], costs: list[Cost]) -> list[str]:

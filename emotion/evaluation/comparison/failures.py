@@ -1,16 +1,23 @@
-"""Error analysis: confused labels, the most confident errors, and scores on slices of the test rows."""
+"""The section on errors: confused labels, the most confident errors, and scores on slices of the test rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from emotion.evaluation.comparison.accuracy import ModelScores, format_score
 from emotion.evaluation.comparison.runs import Run
+from emotion.evaluation.document import Figure, Paragraph, Section, Table, escape_markdown
+from emotion.evaluation.drawing import save_figure
+from emotion.evaluation.mistakes import count_confusions, rank_confusions, rank_errors
+from emotion.evaluation.plots import MAX_LABELS_SHOWN, plot_confusions
 from emotion.evaluation.uncertainty import draw_counts, find_interval, resample_scores, score_rows
 
-NUM_SHOWN = 10
+SLICE_METRIC = "jaccard_samples"
+"""Unlike F1, it is also meaningful on rows without a gold label."""
 MIN_SLICE_SIZE = 30
 """Slices with fewer rows are left out: their scores are too uncertain."""
 
@@ -25,44 +32,48 @@ class Slice:
     """Indices of the rows, int."""
 
 
-def rank_confusions(run: Run, num_shown: int = NUM_SHOWN) -> list[dict[str, Any]]:
-    """Return the most frequent confusions: a gold label that was missed in rows where another label was predicted wrongly."""
-    is_missed, is_false_alarm = run.labels & ~run.predictions, run.predictions & ~run.labels
-    counts = is_missed.astype(np.float64).T @ is_false_alarm.astype(np.float64)  # (gold label, predicted label)
-    num_missed = is_missed.sum(axis=0)
-    names = run.label_set.names
-    most_frequent = np.argsort(-counts, axis=None, kind="stable")[:num_shown]
-    return [
-        {
-            "missed label": names[gold],
-            "predicted instead": names[predicted],
-            "rows": int(counts[gold, predicted]),
-            "fraction of missed": counts[gold, predicted] / num_missed[gold],
-        }
-        for gold, predicted in zip(*np.unravel_index(most_frequent, counts.shape), strict=True)
-        if counts[gold, predicted] > 0
+def report_failures(folder: Path, ranked: list[ModelScores], texts: Sequence[str] | None, quote_texts: bool) -> Section:
+    """Return confusions and errors of the best model's first run, and the scores of all models on slices of the rows."""
+    run = ranked[0].group.runs[0]
+    run_name = escape_markdown(run.name)
+    rows = replace(run.rows, texts=texts if quote_texts else None)
+    confusions = rank_confusions(rows, run.predictions)
+    confusion_rows = [
+        [row["missed label"], row["predicted instead"], str(row["rows"]), f"{row['fraction of missed']:.0%}"] for row in confusions
     ]
+    errors = rank_errors(rows, run.predictions)
+    error_rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in errors]
+    slice_rows = [
+        [part.name, f"{len(part.rows):,}"] + [format_score(*score_slice(model.group.runs[0], part, SLICE_METRIC)) for model in ranked]
+        for part in make_slices(run.labels, texts)
+    ]
+    missing_texts = "" if texts else " (the test texts were not found; name their location with `--data`)"
+    criteria = "number of gold labels" + (" and by length of the text in words" if texts else "")
+    return Section(
+        "Error analysis",
+        [
+            _draw_confusions(folder, run),
+            Paragraph(f"Most frequent confusions of **{run_name}**: rows in which one label was missed and another was predicted wrongly."),
+            Table("confusions", ["missed label", "predicted instead", "rows", "fraction of missed"], confusion_rows),
+            Paragraph(f"Most confident errors of **{run_name}**{missing_texts}:"),
+            Table("errors", list(errors[0]) if errors else ["id"], error_rows),
+            Paragraph(f"Jaccard index by {criteria}, for the first run of each model, with its 95% interval in parentheses:"),
+            Table("slices", ["rows", "number of rows", *(model.name for model in ranked)], slice_rows),
+        ],
+    )
 
 
-def rank_errors(run: Run, texts: Sequence[str] | None, num_shown: int = NUM_SHOWN) -> list[dict[str, Any]]:
-    """Return the most confident errors, at most one per row, with the texts if they are given."""
-    confidence = np.where(run.labels, 1 - run.probabilities, run.probabilities) * (run.labels != run.predictions)
-    worst_label = confidence.argmax(axis=1)
-    worst = confidence.max(axis=1)
-    errors = []
-    for row in np.argsort(-worst, kind="stable")[:num_shown]:
-        if worst[row] == 0:
-            break
-        column = worst_label[row]
-        text = {"text": texts[row]} if texts is not None else {}
-        decision = {
-            "gold": ", ".join(run.label_set.decode(run.labels[row])) or "(none)",
-            "predicted": ", ".join(run.label_set.decode(run.predictions[row])) or "(none)",
-            "wrong label": run.label_set.names[column],
-            "probability": float(run.probabilities[row, column]),
-        }
-        errors.append({"id": run.ids[row]} | text | decision)
-    return errors
+def _draw_confusions(folder: Path, run: Run) -> Figure:
+    """Draw which label a run takes for which, of the most frequent labels."""
+    support = run.labels.sum(axis=0)
+    drawn = np.sort(np.argsort(-support, kind="stable")[:MAX_LABELS_SHOWN])
+    names = [run.label_set.names[label] for label in drawn]
+    counts = count_confusions(run.labels[:, drawn], run.predictions[:, drawn])
+    caption = (
+        f"Which label {escape_markdown(run.name)} takes for which: rows in which one label was missed and another was predicted wrongly."
+    )
+    arguments = counts, support[drawn], names, len(run.label_set) - len(names)
+    return save_figure(folder / "confusions.png", caption, plot_confusions, *arguments)
 
 
 def make_slices(labels: np.ndarray, texts: Sequence[str] | None) -> list[Slice]:

@@ -1,41 +1,25 @@
 """Figures of a comparison. Each is drawn twice, for a light and for a dark page."""
 
-from collections.abc import Callable
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotion.evaluation.comparison.accuracy import MAIN_METRIC, SIGNIFICANCE_LEVEL, Difference, ModelScores, compare_labels
 from emotion.evaluation.comparison.costs import find_pareto_front
-from emotion.evaluation.comparison.document import Figure
-from emotion.evaluation.plots import BLUE, GREEN, MAX_LABELS_SHOWN, ORANGE, describe_hidden, format_name, make_subplots, save_png
-from emotion.files import atomic_write
+from emotion.evaluation.drawing import BLUE, GREEN, ORANGE, describe_hidden, format_name, make_subplots
+from emotion.evaluation.plots import MAX_LABELS_SHOWN, format_tick
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
 WIDTH = 8.6
 """Inches. At the DPI of all figures this is the width of the page's column, so 9-point text keeps its size."""
-DARK_STYLE: dict[Any, str] = {"figure.facecolor": "#14171b", "axes.facecolor": "#14171b", "savefig.facecolor": "#14171b"} | dict.fromkeys(
-    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#e6e8eb"
-)
 LIGHT_ORANGE, LIGHT_BLUE = "#F3C27A", "#8EC5E8"
 MARKERS = "osD^vP*X"
+NAME_SIZE, NAME_GAP = 8, 7
+"""Size of the name of a point, and its distance from the point, in typographic points."""
 COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
-
-
-def save_figure(path: Path, caption: str, plot: Callable[..., "MatplotlibFigure"], *arguments: Any) -> Figure:
-    """Write `plot(*arguments)` to `path`, and return it together with its version for a dark page."""
-    from matplotlib import rc_context
-
-    with atomic_write(path) as partial:
-        save_png(plot(*arguments), partial)
-    with rc_context(DARK_STYLE):
-        stream = BytesIO()
-        save_png(plot(*arguments), stream)
-    return Figure(path, stream.getvalue(), caption)
 
 
 def plot_scores(models: list[ModelScores]) -> "MatplotlibFigure":
@@ -114,7 +98,7 @@ def plot_label_differences(models: list[ModelScores], reference: ModelScores) ->
 
 
 def plot_pareto_front(models: list[ModelScores], costs: list[float], cost_label: str) -> "MatplotlibFigure":
-    """Draw macro-F1 against a cost, and the Pareto front as a dashed line."""
+    """Draw macro-F1 against a cost, each point with its name, and the Pareto front as a dashed line."""
     scores = [model.score(MAIN_METRIC) for model in models]
     figure, axes = make_subplots(1, 1, (WIDTH * 0.8, 3.9))
     front = find_pareto_front(costs, scores)
@@ -122,14 +106,37 @@ def plot_pareto_front(models: list[ModelScores], costs: list[float], cost_label:
     for index, (model, cost, score) in enumerate(zip(models, costs, scores, strict=True)):
         color = BLUE if index in front else ORANGE
         axes.plot([cost, cost], model.interval(MAIN_METRIC), color=color, alpha=0.6)
-        axes.plot(cost, score, MARKERS[index % len(MARKERS)], color=color, markersize=8, label=format_name(model.name))
+        axes.plot(cost, score, MARKERS[index % len(MARKERS)], color=color, markersize=8)
     if min(costs) > 0 and max(costs) > 5 * min(costs):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(format_tick)
+        axes.xaxis.set_minor_formatter("")
     axes.set(xlabel=cost_label, ylabel="macro-F1 (95% interval)")
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.draw_without_rendering()  # the layout, on which distances depend
+    _name_points(axes, costs, scores, [format_name(model.name) for model in models])
     return figure
+
+
+def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str]) -> None:
+    """Write the name of each point beside it: on the side where there is room, and apart from names that are written already."""
+    scale = 72 / axes.figure.dpi
+    points = scale * axes.transData.transform(np.column_stack([x, y]))
+    right = scale * axes.transAxes.transform((1, 1))[0]
+    taken: list[tuple[float, float, float]] = []  # left end, right end and height of each name
+    for index in np.argsort(points[:, 1], kind="stable"):
+        across, height = points[index] + (0, NAME_GAP)  # above the line of the front
+        width = 0.65 * NAME_SIZE * len(names[index])
+        is_right = across + NAME_GAP + width < right
+        start = across + NAME_GAP if is_right else across - NAME_GAP - width
+        while any(start < end and begin < start + width and abs(height - other) < 1.4 * NAME_SIZE for begin, end, other in taken):
+            height += 1.0
+        taken.append((start, start + width, height))
+        offset = NAME_GAP if is_right else -NAME_GAP, height - points[index, 1]
+        style: dict[str, Any] = {"ha": "left" if is_right else "right", "va": "center", "fontsize": NAME_SIZE}
+        axes.annotate(names[index], (x[index], y[index]), offset, textcoords="offset points", **style)
 
 
 def plot_scaling_curves(curves: list[list[ModelScores]]) -> "MatplotlibFigure":

@@ -1,5 +1,6 @@
 """The report of a comparison, section by section in reading order."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,18 +19,18 @@ from emotion.evaluation.comparison.accuracy import (
     ModelScores,
     compare_labels,
     compare_pairs,
+    format_score,
     rank_models,
     score_models,
 )
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import Cost, compute_cost, find_scaling_curves
-from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, escape_markdown, write_document
-from emotion.evaluation.comparison.failures import make_slices, rank_confusions, rank_errors, score_slice
+from emotion.evaluation.comparison.failures import report_failures
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
+from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, write_document
+from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
 
-SLICE_METRIC = "jaccard_samples"
-"""Unlike F1, it is also meaningful on rows without a gold label."""
 UNKNOWN = "not measured"
 
 
@@ -56,17 +57,28 @@ def write_comparison(
     conclusion = conclude(models, differences.get(MAIN_METRIC, []), costs)
     with use_fonts([*runs[0].label_set.names, *(model.name for model in models)]):
         sections = [
-            Section("Conclusion", [Paragraph(" ".join(conclusion))]),
+            Section("Conclusion", [Paragraph(" ".join(conclusion)), _describe_test(runs)]),
             _report_accuracy(folder, ranked),
             *([_report_differences(folder, ranked, differences)] if differences else []),
             _report_costs(folder, costs, price_per_hour),
             *_report_scaling(folder, models),
-            _report_failures(ranked, texts, quote_texts),
+            report_failures(folder, ranked, texts, quote_texts),
             Section("Runs", [_list_runs(models)]),
         ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     write_document(folder, f"{count} on {len(runs[0].ids):,} test rows", sections)
     return conclusion
+
+
+def _describe_test(runs: Sequence[Run]) -> Paragraph:
+    """Return what was tested, on which data, and when."""
+    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    titles = sorted({run.config.data.title for run in runs})
+    days = sorted({run.evaluated[:10] for run in runs if run.evaluated})
+    when = f", scored on {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}" if days else ""
+    rows = f"{len(runs[0].ids):,} test rows of {escape_markdown(', '.join(titles))}"
+    labels = f"{len(runs[0].label_set):,} labels, {runs[0].labels.sum():,} of them given"
+    return Paragraph(f"Tested: {count} on {rows} ({labels}){when}. This report was written on {time.strftime('%Y-%m-%d')}.")
 
 
 def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
@@ -76,7 +88,7 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
         cells = []
         for metric in METRICS:
             std = model.std(metric)
-            cells.append(_format_score(model.score(metric), model.interval(metric)) + (f" ± {std:.3f}" if std is not None else ""))
+            cells.append(format_score(model.score(metric), model.interval(metric)) + (f" ± {std:.3f}" if std is not None else ""))
         cells += [f"{model.score(metric):.3f}" for metric in RANKING_METRICS]
         rows.append([model.name, *cells, str(len(model.by_seed))])
     note = (
@@ -88,7 +100,7 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
     has_seeds = any(len(model.by_seed) > 1 for model in ranked)
     caption = "Scores with 95% bootstrap intervals over test rows" + ("; small dots are single seeds." if has_seeds else ".")
     table = Table("accuracy", ["model", *METRICS, *RANKING_METRICS, "seeds"], rows, note)
-    return Section("Accuracy", [figures.save_figure(folder / "accuracy.png", caption, figures.plot_scores, ranked), table])
+    return Section("Accuracy", [save_figure(folder / "accuracy.png", caption, figures.plot_scores, ranked), table])
 
 
 def _report_differences(folder: Path, ranked: list[ModelScores], differences: dict[str, list[Difference]]) -> Section:
@@ -129,9 +141,9 @@ def _report_differences(folder: Path, ranked: list[ModelScores], differences: di
     return Section(
         "Pairwise differences",
         [
-            figures.save_figure(folder / "differences.png", matrix_caption, figures.plot_differences, ranked, differences[MAIN_METRIC]),
+            save_figure(folder / "differences.png", matrix_caption, figures.plot_differences, ranked, differences[MAIN_METRIC]),
             Table("differences", ["pair", "metric", "difference", "95% interval", "p (Holm)", "verdict"], pair_rows, pairs_note),
-            figures.save_figure(folder / "labels.png", labels_caption, figures.plot_label_differences, ranked, best),
+            save_figure(folder / "labels.png", labels_caption, figures.plot_label_differences, ranked, best),
             Table("labels", ["label", best.name, *(model.name for model in others)], label_rows, labels_note),
         ],
     )
@@ -195,7 +207,7 @@ def _draw_pareto_fronts(folder: Path, costs: list[Cost], price_per_hour: float |
             caption = f"Macro-F1 against the cost of {phase}. No model is both cheaper and better than a model on the Pareto front."
             models, values = map(list, zip(*known, strict=True))
             path = folder / f"pareto_{phase}.png"
-            blocks.append(figures.save_figure(path, caption, figures.plot_pareto_front, models, values, label))
+            blocks.append(save_figure(path, caption, figures.plot_pareto_front, models, values, label))
     return blocks
 
 
@@ -207,9 +219,9 @@ def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
     blocks: list[Block] = []
     if curves := find_scaling_curves(models):
         caption = "Macro-F1 against the fraction of the training rows. Models on one line differ only in that fraction."
-        blocks.append(figures.save_figure(folder / "scale.png", caption, figures.plot_scaling_curves, curves))
+        blocks.append(save_figure(folder / "scale.png", caption, figures.plot_scaling_curves, curves))
         rows = [
-            [model.name, f"{model.group.train_fraction:.4g}", _format_score(model.score(MAIN_METRIC), model.interval(MAIN_METRIC))]
+            [model.name, f"{model.group.train_fraction:.4g}", format_score(model.score(MAIN_METRIC), model.interval(MAIN_METRIC))]
             for curve in curves
             for model in curve
         ]
@@ -223,35 +235,6 @@ def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
         ]
         blocks.append(Table("throughput", ["run", "batch size per device", "processes", "examples/s", "tokens/s"], rows))
     return [Section("Scalability", blocks)] if blocks else []
-
-
-def _report_failures(ranked: list[ModelScores], texts: Sequence[str] | None, quote_texts: bool) -> Section:
-    """Return confusions and errors of the best model's first run, and the scores of all models on slices of the rows."""
-    run = ranked[0].group.runs[0]
-    run_name = escape_markdown(run.name)
-    confusions = rank_confusions(run)
-    confusion_rows = [
-        [row["missed label"], row["predicted instead"], str(row["rows"]), f"{row['fraction of missed']:.0%}"] for row in confusions
-    ]
-    errors = rank_errors(run, texts if quote_texts else None)
-    error_rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in errors]
-    slice_rows = [
-        [part.name, f"{len(part.rows):,}"] + [_format_score(*score_slice(model.group.runs[0], part, SLICE_METRIC)) for model in ranked]
-        for part in make_slices(run.labels, texts)
-    ]
-    missing_texts = "" if texts else " (the test texts were not found; name their location with `--data`)"
-    criteria = "number of gold labels" + (" and by length of the text in words" if texts else "")
-    return Section(
-        "Error analysis",
-        [
-            Paragraph(f"Most frequent confusions of **{run_name}**: rows in which one label was missed and another was predicted wrongly."),
-            Table("confusions", ["missed label", "predicted instead", "rows", "fraction of missed"], confusion_rows),
-            Paragraph(f"Most confident errors of **{run_name}**{missing_texts}:"),
-            Table("errors", list(errors[0]) if errors else ["id"], error_rows),
-            Paragraph(f"Jaccard index by {criteria}, for the first run of each model, with its 95% interval in parentheses:"),
-            Table("slices", ["rows", "number of rows", *(model.name for model in ranked)], slice_rows),
-        ],
-    )
 
 
 def _list_runs(models: list[ModelScores]) -> Table:
@@ -268,14 +251,10 @@ def _list_runs(models: list[ModelScores]) -> Table:
             steps = [str(config.training.epochs), f"{config.training.learning_rate:g}"]
             if config.model.backbone == BASELINE:
                 method, steps = "scikit-learn", ["-", "-"]
-            data = f"{Path(config.data.name).name}, {100 * config.data.train_fraction:.4g}%"
+            data = f"{config.data.title}, {100 * config.data.train_fraction:.4g}%"
             rows.append([run.name, model.name, config.model.backbone, method, data, *steps, str(config.training.seed)])
     return Table("runs", ["run", "model", "backbone", "method", "training data", "epochs", "learning rate", "seed"], rows)
 
 
 def _format(value: float | None, template: str) -> str:
     return UNKNOWN if value is None else template.format(value)
-
-
-def _format_score(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -12,6 +12,7 @@ import numpy as np
 
 from emotion.config import INERT_SECTIONS, Config, to_dict
 from emotion.errors import DataError
+from emotion.evaluation.rows import ScoredRows
 from emotion.labels import LabelSet
 
 
@@ -32,6 +33,13 @@ class Run:
     """Prediction speed, measured when the test split was scored; empty if it was not measured."""
     is_judged: np.ndarray | None = None
     """Which labels were annotated; None if all were. Elsewhere `labels` and `predictions` are False."""
+    evaluated: str | None = None
+    """When the test rows were scored, such as `2026-11-26 10:00`; None if an earlier version scored them."""
+
+    @property
+    def rows(self) -> ScoredRows:
+        """The test rows, without their texts."""
+        return ScoredRows(self.ids, self.label_set, self.labels, self.probabilities, self.is_judged)
 
     @property
     def recipe(self) -> dict[str, Any]:

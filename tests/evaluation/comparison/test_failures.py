@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from emotion.evaluation.comparison.failures import make_slices, rank_confusions, rank_errors, score_slice
+from emotion.evaluation.comparison.failures import make_slices, score_slice
+from emotion.evaluation.mistakes import count_confusions, rank_confusions, rank_errors
 from tests.evaluation.comparison.test_accuracy import make_run
 
 
@@ -17,13 +18,25 @@ RUN = make_small_run([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], [[0.1, 0.9, 0, 
 
 
 def test_confusions_count_rows_with_a_missed_and_a_wrong_label():
-    assert rank_confusions(RUN) == [{"missed label": "a", "predicted instead": "b", "rows": 2, "fraction of missed": 1.0}]
+    assert rank_confusions(RUN.rows, RUN.predictions) == [
+        {"missed label": "a", "predicted instead": "b", "rows": 2, "fraction of missed": 1.0}
+    ]
+
+
+def test_every_missed_label_is_counted_for_each_wrong_one_or_for_nothing():
+    """a is missed twice, with b predicted each time; b is right; a third row misses c and predicts nothing wrongly."""
+    labels = np.vstack([RUN.labels, [[0, 0, 1, 0]]]).astype(bool)
+    predictions = np.vstack([RUN.predictions, [[0, 0, 0, 0]]]).astype(bool)
+    expected = np.zeros((4, 5), dtype=int)
+    expected[0, 1], expected[2, 4] = 2, 1
+    assert np.array_equal(count_confusions(labels, predictions), expected)
+    assert (np.diagonal(count_confusions(labels, predictions)) == 0).all()
 
 
 def test_errors_are_ordered_by_confidence():
-    errors = rank_errors(RUN, ["first", "second", "third"])
+    errors = rank_errors(replace(RUN.rows, texts=["first", "second", "third"]), RUN.predictions)
     assert [(error["text"], error["wrong label"]) for error in errors] == [("third", "d"), ("first", "a"), ("second", "b")]
-    assert errors[0]["predicted"] == "b, d" and "text" not in rank_errors(RUN, None)[0]
+    assert errors[0]["predicted"] == "b, d" and "text" not in rank_errors(RUN.rows, RUN.predictions)[0]
 
 
 def test_slices_of_one_criterion_hold_every_row_once():

@@ -37,6 +37,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     """Paragraph below the table."""
+    bars: Sequence[tuple[float, float, float] | None] = ()
+    """For each row a value in [0, 1] and its interval, which the page draws beside the header; None for an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,26 @@ def format_html(title: str, sections: Sequence[Section]) -> str:
 
 
 def _format_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_escape_html(column)}</th>' for column in table.columns)
-    lines = [f'<tr><th scope="row">{_escape_html(row[0])}</th>{"".join(map(_format_cell, row[1:]))}</tr>' for row in table.rows]
+    columns = [f'<th scope="col">{_escape_html(column)}</th>' for column in table.columns]
+    bars = [_format_bar(bar) for bar in table.bars] or [""] * len(table.rows)
+    if table.bars:
+        columns.insert(1, "<th></th>")
+    lines = [
+        f'<tr><th scope="row">{_escape_html(row[0])}</th>{bar}{"".join(map(_format_cell, row[1:]))}</tr>'
+        for row, bar in zip(table.rows, bars, strict=True)
+    ]
     note = f'<p class="note">{_format_inline(table.note)}</p>' if table.note else ""
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>{note}'
+    head, body = "".join(columns), "".join(lines)
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}'
+
+
+def _format_bar(bar: tuple[float, float, float] | None) -> str:
+    """Return a cell with a bar from 0 to a value, and a line from the lower to the upper bound of its interval."""
+    if bar is None:
+        return "<td></td>"
+    value, low, high = bar
+    line = f'<span style="left:{low:.1%};width:{max(high - low, 0):.1%}"></span>'
+    return f'<td class="bar" aria-hidden="true"><div><div style="width:{value:.1%}"></div>{line}</div></td>'
 
 
 def _format_cell(cell: str) -> str:
@@ -163,8 +181,10 @@ def _make_slug(title: str) -> str:
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --line: #d0d7de; --band: #f4f6f8; --link: #0b5cad; }
+td.bar { --bar: #5aa3d6; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e8eb; --soft: #a3abb5; --paper: #14171b; --line: #363c44; --band: #1c2026; --link: #79b8ff; }
+  td.bar { --bar: #2f6f9f; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper); color: var(--ink);
@@ -177,6 +197,10 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
 thead th { background: var(--band); } tbody th { font-weight: 600; } td.number { text-align: right; }
 td.text { white-space: normal; min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
+td.bar { min-width: 7rem; width: 24%; vertical-align: middle; }
+td.bar > div { position: relative; height: .75rem; background: var(--band); }
+td.bar > div > div { height: 100%; background: var(--bar); border-radius: 0 2px 2px 0; }
+td.bar span { position: absolute; top: calc(50% - 1px); height: 2px; background: var(--ink); }
 figure { margin: 1.2rem 0; } img { display: block; max-width: max(100%, 34rem); height: auto; }
 code { font-size: .9em; background: var(--band); padding: .1em .3em; border-radius: 3px; overflow-wrap: anywhere; }
 """

@@ -1,0 +1,170 @@
+"""The report of one split: its four lines, its page, and what its figures show."""
+
+import html
+import json
+import re
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.evaluation import plots
+from emotion.evaluation.comparison.figures import plot_pareto_front
+from emotion.evaluation.decision import default_rule
+from emotion.evaluation.document import Figure, Section, Table, format_html
+from emotion.evaluation.mistakes import NUM_SHOWN
+from emotion.evaluation.reporting import score_split
+from emotion.evaluation.rows import ScoredRows
+from emotion.evaluation.split_page import write_page
+from emotion.evaluation.summary import summarize
+from emotion.labels import LabelSet
+from tests.conftest import ROOT, SAMPLE
+from tests.evaluation.comparison.test_accuracy import compare, make_run
+
+NAMES = ("anger", "fear", "joy", "love")
+LABELS = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], dtype=bool)
+PREDICTIONS = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], dtype=bool)
+PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(12)
+
+
+def make_rows(predictions=PREDICTIONS, texts=("a", "b", "c", "d", "e")):
+    return ScoredRows(list("vwxyz"), LabelSet(NAMES), LABELS, np.where(predictions, 0.9, 0.2), None, texts)
+
+
+def make_report(predictions=PREDICTIONS):
+    return score_split(make_rows(predictions), predictions, default_rule(4), "test")
+
+
+def write(folder, predictions=PREDICTIONS, texts=("a", "b", "c", "d", "e"), **findings):
+    (folder / "a.png").write_bytes(PIXEL)
+    figures = dict.fromkeys(("confusions", "reliability", "precision_recall", "thresholds"), Figure(folder / "a.png", PIXEL, "A caption"))
+    write_page(folder / "index.html", make_report(predictions) | findings, make_rows(predictions, texts), predictions, figures)
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_four_lines_say_scores_costs_of_the_rule_labels_and_calibration():
+    """Worked out by hand: 3 of 5 gold labels are found, 3 of 4 predictions are right; F1 is 2/3 for anger, 0 for fear, 0.8 for joy."""
+    lines = summarize(make_report())
+    assert (
+        lines[0].startswith(f"test, 5 rows: macro-F1 {(2 / 3 + 0 + 0.8) / 3:.3f} (95% interval 0.") and "micro-F1 0.667 (95% " in lines[0]
+    )
+    assert lines[1] == "decision rule: misses 40% of the labels that people gave; 25% of the labels that it gives are wrong"
+    assert lines[2] == "labels by F1: best joy 0.80; worst fear 0.00; 1 without a gold row"
+    # bin 0.2: 16 pairs, 2 of them gold, gap 16 * 0.2 - 2; bin 0.9: 4 pairs, 3 gold, gap 4 * 0.9 - 3
+    assert lines[3] == f"calibration: a probability is {(1.2 + 0.6) / 20:.3f} off on average (expected calibration error)"
+    assert len(lines) == 4
+
+
+def test_a_rule_that_gives_no_label_says_so():
+    assert summarize(make_report(np.zeros_like(PREDICTIONS)))[1] == "decision rule: gives no text a label"
+
+
+def test_page_has_scores_bars_confusions_and_mistakes(tmp_path):
+    page = write(tmp_path, model="mine", data="comments.csv", evaluated="2026-11-26 10:00", notes=["2 texts are cut"])
+    assert "<title>mine on 5 test rows</title>" in page
+    assert "Data: comments.csv. Scored: 2026-11-26 10:00. Decision rule fitted on: nothing: default 0.5." in page
+    assert "Note: 2 texts are cut" in page
+    labels = re.search(r'<section id="labels">(.*?)</section>', page, re.S)[1]
+    assert re.findall(r'<th scope="row">(\w+)', labels) == ["joy", "anger", "fear", "love"]  # by F1; without a gold row last
+    assert re.findall(r'<div style="width:([\d.]+)%"></div>', labels) == ["80.0", "66.7", "0.0"]
+    assert '<th scope="row">love</th><td></td><td>not measured</td>' in labels
+    confusions = re.search(r'<section id="confusions">(.*?)</section>', page, re.S)[1]
+    assert re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", confusions)[4:] == ["anger", "joy", "1", "100%"]
+    mistakes = re.search(r'<section id="worst-mistakes">(.*?)</section>', page, re.S)[1]
+    assert re.findall(r'<th scope="row">(\w)</th><td>(\w)</td>', mistakes) == [("w", "b"), ("x", "c")]
+
+
+def test_page_quotes_no_texts_if_asked(tmp_path):
+    page = write(tmp_path, texts=None)
+    assert "The texts are left out" in page and '<th scope="col">text</th>' not in page and '<th scope="row">w</th>' in page
+
+
+def test_page_of_a_perfect_model(tmp_path):
+    page = write(tmp_path, predictions=LABELS)
+    assert "Every label of every row is right." in page and "No label was missed in a row" in page
+
+
+def test_page_requests_nothing_and_has_a_dark_version_of_every_figure(tmp_path):
+    page = write(tmp_path)
+    assert not re.findall(r"""(?:src|href|srcset|url)\s*[=(]\s*["']?(?!data:|#)[^"'\s>]+""", page)
+    assert page.count("<picture>") == page.count('media="(prefers-color-scheme: dark)"') == 4
+
+
+def test_bar_of_a_table_is_drawn_to_scale():
+    table = Table("t", ["label", "F1"], [["a", "0.5"], ["b", ""]], bars=[(0.5, 0.25, 0.75), None])
+    page = format_html("t", [Section("S", [table])])
+    assert '<div style="width:50.0%"></div><span style="left:25.0%;width:50.0%"></span>' in page and "<td></td>" in page
+
+
+def list_texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_confusion_matrices_color_the_errors_only():
+    """96 true negatives, which are no news, have no color; 1 of 2 predictions is wrong, 3 of 4 gold rows are missed."""
+    figure = plots.plot_confusion_matrices(np.array([[[96, 1], [3, 1]]]), ["anger"])
+    image = np.ma.asarray(figure.axes[0].images[0].get_array())
+    assert np.ma.getmaskarray(image).tolist() == [[True, False], [False, True]] and image[0, 1] == 0.5 and image[1, 0] == 0.75
+    assert {"96", "1\n50%", "3\n75%", "1"} <= set(list_texts(figure.axes[0]))
+
+
+def test_confusions_are_colored_by_the_fraction_of_the_gold_rows():
+    figure = plots.plot_confusions(np.array([[0, 3, 1], [0, 0, 0]]), np.array([10, 5]), ["anger", "fear"])
+    axes = figure.axes[0]
+    assert list_texts(axes) == ["3", "1"] and np.ma.filled(axes.images[0].get_array(), -1).tolist() == [[-1, 0.3, 0.1], [-1, -1, -1]]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["anger", "fear", "(nothing)"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["anger (10)", "fear (5)"]
+
+
+def test_reliability_says_where_most_pairs_are():
+    scores = np.r_[np.linspace(0.001, 0.06, 90), np.full(10, 0.95)]
+    figure = plots.plot_reliability(np.r_[np.zeros(90, bool), np.ones(10, bool)], scores)
+    bars, log_axes = figure.axes[2], figure.axes[1]
+    assert [text for text in list_texts(bars) if text != "<1"] == ["90", "10"]
+    assert log_axes.get_xscale() == "log" and log_axes.xaxis.get_major_formatter()(0.1) == "0.1"
+    means = log_axes.lines[1].get_xdata()  # after the diagonal
+    assert len(means) == plots.NUM_RELIABILITY_BINS and (means < 0.07).sum() >= 13  # 90 of 100 pairs, in bins of as many pairs each
+
+
+@pytest.mark.parametrize(("value", "label"), [(0.1, "0.1"), (0.01, "0.01"), (1.0, "1"), (10_000, "10,000"), (1e-6, "1e-06")])
+def test_ticks_are_plain_numbers(value, label):
+    assert plots.format_tick(value) == label
+
+
+def test_points_of_the_pareto_front_are_named_at_the_points_and_apart():
+    models, _ = compare(*(make_run(f"model {draw}", error, draw) for draw, error in enumerate((0.1, 0.1, 0.3))))
+    figure = plot_pareto_front(models, [0.1, 0.1001, 10.0], "hours")
+    axes = figure.axes[0]
+    assert sorted(list_texts(axes)) == ["model 0", "model 1", "model 2"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Pareto front"]
+    assert axes.xaxis.get_major_formatter()(0.1) == "0.1"
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    assert all(box.x1 < figure.bbox.x1 and box.x0 > 0 for box in boxes)
+
+
+def test_evaluate_prints_lines_and_the_table_on_request(tiny_run, tmp_path, monkeypatch, capsys):
+    """The page of a labelled file is written beside the table, without texts if asked."""
+    path = tmp_path / "own.csv"
+    path.write_text("text,labels\nI love it so much,love\nThis is awful,anger\n")
+    arguments = ["evaluate.py", "--model", str(tiny_run), "--input", str(path), "--output", str(tmp_path / "out"), "--no-texts", "--full"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "evaluate.py"), run_name="__main__")
+    output = capsys.readouterr().out
+    folder = tmp_path / "out" / "report" / "own"
+    assert stopped.value.code == 0 and output.startswith((folder / "table.txt").read_text())
+    lines = output.removeprefix((folder / "table.txt").read_text()).strip().splitlines()
+    assert lines[0].startswith("own, 2 rows: macro-F1 ") and lines[4].startswith(f"report: {folder / 'index.html'}, tables")
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "The texts are left out" in page and "This is awful" not in page and "Data: own.csv." in page
+    assert json.loads((folder / "metrics.json").read_text())["data"] == "own.csv"
+
+
+def test_training_writes_a_page_that_quotes_the_validation_texts(tiny_run):
+    page = (tiny_run / "report" / "validation" / "index.html").read_text(encoding="utf-8")
+    texts = [html.escape(text) for text in pd.read_csv(SAMPLE / "validation.csv", keep_default_na=False).text]
+    assert "<title>tiny on 300 validation rows</title>" in page and sum(f">{text}<" in page for text in texts) == NUM_SHOWN
