@@ -110,7 +110,7 @@ def run_variant(name: str, variant: str, folder: Path, data: Path, is_onnx_skipp
     from benchmarks.tiny_checkpoints import make_checkpoint
     from emotion.training.run import Run
 
-    Run.write_results = lambda *_: None  # type: ignore[method-assign,assignment]  # its pictures take longer than all else, and are of any model
+    Run.write_results = lambda *_: None  # type: ignore[method-assign]  # its pictures take longer than all else, and are of any model
     cells: dict[str, str] = {}
     base, run = folder / "base", folder / "run"
     if (message := describe_end(lambda: make_checkpoint(name, base))) != WORKS:
