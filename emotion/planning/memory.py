@@ -85,7 +85,7 @@ def count_flops(model: Any, is_checkpointed: bool) -> float:
     Each weight of a linear layer takes 2 in the forward pass and 2 for the gradient of its input; 2 more for its own gradient if it is
     trained, and 2 more where the forward pass is repeated. Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", 2.1.
     """
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    weights = [module.weight for module in model.modules() if is_linear(module)]
     return float(sum((4 + 2 * weight.requires_grad + 2 * is_checkpointed) * weight.numel() for weight in weights))
 
 
