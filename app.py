@@ -44,7 +44,7 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
     from emotion.tracking.run_folder import find_default_model
 
     location, choice = find_default_model() if not arguments.model else ("", "")
-    models = load_models(arguments.model or [location], arguments.backend)
+    models = load_models(arguments.model or [location], arguments.backend, arguments.backbone)
     for model in models.values():
         print_message(f"model: {model.location} ({', '.join(filter(None, (model.predictor.backend_name, choice)))})")
     page, address = serve(models, folder, arguments.host, arguments.port, arguments.share, arguments.uploads is not None)
@@ -65,6 +65,7 @@ def parse_arguments() -> argparse.Namespace:
         "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"
     )
     add("--model", type=expand_home, action="append", metavar="FOLDER", help=help_model)
+    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help="as for infer.py; auto starts fastest (default)")
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space sets it
     add("--host", default=host, help="address to listen on (default: 127.0.0.1, this machine only)")

@@ -82,7 +82,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
         print_message(f"data: {message}")
     if not examples.labels.any():
         raise DataError(f"{file or split}: none of its {len(examples):,} rows has a gold label of the model, so there is nothing to judge")
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, backbone=arguments.backbone)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
@@ -124,7 +124,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         part_rows = arguments.part_rows or PART_ROWS
         job = ScoringJob(inputs, output, columns, arguments.probabilities, part_rows, process, num_processes, model, arguments.excel_safe)
         job = replace(job, is_overwriting=arguments.overwrite)
-        predictor = load_predictor(model, arguments.backend)
+        predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
         rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
         tally = score_files(predictor, rule, job, print_message)
@@ -165,6 +165,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
     )
+    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
     add("--split", choices=("validation", "test"), help="split of the run's data to evaluate on (default: test)")
     add(
         "--input",

@@ -141,7 +141,7 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
 
     rows, rows_name = read_rows(arguments, model, run)
     examples = rows.examples
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, backbone=arguments.backbone)
     if arguments.merge is not None:
         write_merged(predictor, model, find_run(run, "--merge"), Path(arguments.merge))
         print_message(f"{arguments.merge}: the adapter merged into its dequantized backbone")
@@ -178,6 +178,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("--model", type=expand_home, metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
+    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
     add("--verify", action="store_true", help="compare the trained, reloaded, plain, merged and ONNX models; status 1 if they differ")
     add("--merge", type=expand_home, metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
     add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")

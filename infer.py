@@ -32,7 +32,8 @@ def main() -> int:
     from emotion.tracking.run_folder import find_default_model
 
     model, choice = (arguments.model, "") if arguments.model else find_default_model()
-    predictor = load_predictor(model, arguments.backend, is_brief=arguments.text is not None or is_prompting)
+    is_brief = arguments.text is not None or is_prompting
+    predictor = load_predictor(model, arguments.backend, is_brief, arguments.backbone)
     print_message(f"model: {model} ({', '.join(filter(None, (predictor.backend_name, choice)))})")
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
     names = predictor.label_set.names
@@ -110,6 +111,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
     )
+    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
     add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")

@@ -28,7 +28,7 @@ EmptySet = Literal["none", "top1"]
 logger = logging.getLogger("emotion")
 
 
-def load(location: str | Path, backend: Backend = "auto") -> "Model":
+def load(location: str | Path, backend: Backend = "auto", backbone: str | Path | None = None) -> "Model":
     """Return the trained model of a run folder, a model folder or a Hub id.
 
     `backend`:
@@ -38,10 +38,12 @@ def load(location: str | Path, backend: Backend = "auto") -> "Model":
     - `onnx`: the ONNX variant (fp32 or int8) that `export.py --onnx` wrote, without importing torch;
     - `numpy`: full BERT and DistilBERT models in float32, without importing torch; best for a few texts.
 
+    `backbone` is the folder or Hub id of an adapter's backbone, if it is no longer where it was in training.
+
     Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend.
     """
     _check_choice("backend", backend, get_args(Backend))
-    return Model(load_predictor(str(location), backend), str(location))
+    return Model(load_predictor(str(location), backend, backbone=None if backbone is None else str(backbone)), str(location))
 
 
 class Model:

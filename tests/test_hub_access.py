@@ -9,7 +9,7 @@ from emotion import hub
 from emotion.config import DataConfig
 from emotion.data.reading.finding import find_tables
 from emotion.errors import DataError, ModelError
-from emotion.modeling.backbones import load_tokenizer
+from emotion.modeling.tokenization import load_tokenizer
 from tests.conftest import find_free_port
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -54,21 +54,21 @@ class ServedModel:
         return find_spec("torch") is not None or (has_onnx_model and find_spec("onnxruntime") is not None)
 
 
-def load_model(location: str, backend: str, name: str | None = None) -> ServedModel:
+def load_model(location: str, backend: str, name: str | None = None, backbone: str | None = None) -> ServedModel:
     """Return the model of a run folder, model folder or Hub id, ready to answer.
 
-    `backend` is as in `load_predictor`; `auto` prefers the one that starts fastest.
+    `backend` and `backbone` are as in `load_predictor`; `auto` prefers the one that starts fastest.
 
     Raises: ModelError if it is not a model of this project or the backend does not support it.
     """
-    predictor = load_predictor(location, backend, is_brief=True)
+    predictor = load_predictor(location, backend, is_brief=True, backbone=backbone)
     predictor.predict([WARM_UP_TEXT])  # the first prediction allocates, and sets the tokenizer's truncation
     run = find_run(location)
     return ServedModel(name or _name_model(location), location, backend, predictor, run, read_validation(run, predictor.label_set.names))
 
 
-def load_models(locations: list[str], backend: str) -> dict[str, ServedModel]:
-    """Return the models of several locations by name.
+def load_models(locations: list[str], backend: str, backbone: str | None = None) -> dict[str, ServedModel]:
+    """Return the models of several locations by name; `backbone` is that of their adapters.
 
     Raises: ConfigError if a location is given twice; ModelError as `load_model`.
     """
@@ -78,7 +78,7 @@ def load_models(locations: list[str], backend: str) -> dict[str, ServedModel]:
     for location in locations:
         name = _name_model(location)
         name = name if name not in models else location
-        models[name] = load_model(location, backend, name)
+        models[name] = load_model(location, backend, name, backbone)
     return models
 
 

@@ -73,9 +73,11 @@ class DeferredAdamW(torch.optim.AdamW):
         """Take AdamW's step; of the embedding, in the rows that have a gradient."""
         gradient, self._weight.grad = self._weight.grad, None
         loss = super().step(closure)
-        if gradient is not None:
+        if gradient is not None and gradient.is_sparse:
             gradient = gradient.coalesce()
             self._step_rows(gradient.indices()[0], gradient.values())
+        elif gradient is not None:  # the model reads the weights elsewhere too: every row steps, and none is ever behind
+            self._step_rows(torch.arange(len(gradient)), gradient)
         return loss
 
     @torch.no_grad()
@@ -84,7 +86,7 @@ class DeferredAdamW(torch.optim.AdamW):
 
         As `torch.nn.utils.clip_grad_norm_`, which does not take sparse gradients; gradients within the bound are not touched.
         """
-        if self._weight.grad is not None:
+        if self._weight.grad is not None and self._weight.grad.is_sparse:
             self._weight.grad = self._weight.grad.coalesce()
         given = [value.grad for group in self.param_groups for value in group["params"] if value.grad is not None]
         gradients = [(gradient.values() if gradient.is_sparse else gradient).flatten() for gradient in given]
@@ -175,9 +177,15 @@ def _unwrap(optimizer: Any) -> DeferredAdamW | None:
 
 
 def _find_embedding(model: Any) -> nn.Embedding | None:
-    """Return the model's word embedding if it is a plain one and trained."""
-    embedding = model.get_input_embeddings()
-    return embedding if type(embedding) is nn.Embedding and embedding.weight.requires_grad else None
+    """Return the model's word embedding if it is a plain one, trained, and the only module that has its weights, unlike T5's."""
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:  # CANINE has hashed embeddings
+        return None
+    if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
+        return None
+    values = [value for module in model.modules() for value in module.parameters(recurse=False)]
+    return embedding if sum(value is embedding.weight for value in values) == 1 else None
 
 
 def _apply_to_weights(weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, pending: torch.Tensor, epsilon: float) -> None:

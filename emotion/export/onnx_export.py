@@ -18,6 +18,7 @@ from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import CHECK_TEXTS, ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, make_self_check
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder, fingerprint_weights
+from emotion.inference.torch_free import check_tokenizer
 
 MAX_F1_DIFFERENCE = 0.003
 """Largest allowed change of macro-F1 on validation."""
@@ -63,7 +64,7 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
 
 
 def _find_exportable_folder(predictor: Predictor, location: str) -> Path:
-    """Return the local folder of a full transformer model.
+    """Return the local folder of a full transformer model with a tokenizer that works without transformers.
 
     Raises: ModelError for any other model.
     """
@@ -74,6 +75,7 @@ def _find_exportable_folder(predictor: Predictor, location: str) -> Path:
         raise ModelError(f"--onnx: {location} is an adapter; write a full model with --merge FOLDER and export that")
     if predictor.sidecar.model.backbone == BASELINE:
         raise ModelError(f"--onnx: {location} is the {BASELINE} baseline, which has no ONNX export; use it as it is")
+    check_tokenizer(folder)
     return folder
 
 

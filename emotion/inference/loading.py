@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from emotion.inference.torch_free import TorchFreePredictor
 
 
-def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Predictor | TorchFreePredictor":
+def load_predictor(location: str, backend: str, is_brief: bool = False, backbone: str | None = None) -> "Predictor | TorchFreePredictor":
     """Return the predictor of a run folder, model folder or Hub id; `backend` is `torch`, `onnx`, `numpy` or `auto`.
 
     `auto` chooses, in this order: numpy, if it supports the model and only a few texts are to be predicted (`is_brief`); an fp32 ONNX model
     in the folder, if onnxruntime is installed; torch. numpy and fp32 ONNX logits agree with torch's to 1e-3. If the ONNX model fails its
-    self-check, `auto` prints a message and chooses torch. int8 ONNX models are used with `onnx` only.
+    self-check, `auto` prints a message and chooses torch. int8 ONNX models are used with `onnx` only. `backbone` is as in `Predictor.load`.
 
     Raises: ModelError if it is not a model of this project, or does not support the backend.
     """
@@ -37,4 +37,4 @@ def load_predictor(location: str, backend: str, is_brief: bool = False) -> "Pred
             print_message(f"onnx: {error}; using torch instead")
     from emotion.inference.predictor import Predictor
 
-    return Predictor.load(location)
+    return Predictor.load(location, backbone=backbone)

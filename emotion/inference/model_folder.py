@@ -10,6 +10,7 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import FORMAT_VERSION, SIDECAR, Sidecar
+from emotion.modeling.backbones import resolve_backbone
 from emotion.modeling.heads import divided_head
 from emotion.modeling.lora import fingerprint_backbone, is_adapted
 
@@ -25,7 +26,8 @@ def save_model(
     """
     options: dict[str, Any] = {}
     if is_adapted(model):
-        sidecar = replace(sidecar, fingerprint=fingerprint_backbone(model))
+        backbone = replace(sidecar.model, backbone=resolve_backbone(sidecar.model.backbone))
+        sidecar = replace(sidecar, model=backbone, fingerprint=fingerprint_backbone(model))
         options["save_embedding_layers"] = False  # otherwise peft asks the Hub whether the vocabulary was extended
     else:
         sidecar = replace(sidecar, fingerprint=None)
@@ -75,5 +77,5 @@ def check_fingerprint(model: Any, sidecar: Sidecar, location: str) -> None:
     if fingerprint_backbone(model) != sidecar.fingerprint:
         raise ModelError(
             f"{location}: its adapter was trained on other weights than those of {sidecar.model.backbone!r} now; "
-            "restore the weights it was trained on, or train again"
+            "name the folder of the weights that it was trained on with --backbone PATH, or train again"
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch, TokenizedTexts, tokenize
 from emotion.data.padding import batch_by_tokens
+from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
 from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
@@ -40,14 +41,20 @@ class Predictor:
     device: torch.device
 
     @classmethod
-    def load(cls, location: str, revision: str | None = None) -> "Predictor":
+    def load(cls, location: str, revision: str | None = None, backbone: str | None = None) -> "Predictor":
         """Return the predictor of a run folder, model folder or Hub id, on a GPU if there is one.
+
+        `backbone` is the folder or Hub id of an adapter's backbone, if it is not where the adapter was trained on it.
 
         Raises: ModelError if it is not a model of this project.
         """
         folder = find_model_folder(location)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         sidecar, rule = read_sidecar(folder, revision)
+        if backbone is not None:
+            if not sidecar.is_adapter:
+                raise ModelError(f"--backbone {backbone}: {location} is a full model, which needs no backbone; leave it out")
+            sidecar = replace(sidecar, model=replace(sidecar.model, backbone=backbone, revision=None))
         label_set = LabelSet(sidecar.labels)
         precision = sidecar.precision if device.type == "cuda" else "fp32"
         model, tokenizer = load_trained(folder, sidecar.model, label_set, precision, sidecar.is_adapter, revision)

@@ -37,7 +37,7 @@ RULES: Rules = {
 OPTIONAL = ("scripts",)
 """Keys that earlier versions did not write."""
 CONFIG_RULES: Rules = {
-    "max_position_embeddings": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),
+    "max_position_embeddings": ("an integer of at least -1", lambda value: value is None or is_integer(value, -1)),
     "model_type": ("a string", lambda value: isinstance(value, str)),
     "id2label": ("a JSON object", lambda value: isinstance(value, dict)),
     "vocab_size": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),

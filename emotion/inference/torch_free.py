@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from emotion.checks import is_integer
+from emotion.checks import is_integer, read_object
 from emotion.data.padding import batch_by_tokens, pad_rows
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
@@ -20,7 +20,7 @@ from emotion.inference.text_checks import TextChecks, build_letter_weights, find
 from emotion.labels import LabelSet
 from emotion.text import is_quiet
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """Names of the token that stands for what a tokenizer does not know."""
 PAD_TOKEN_ID = ("an integer of at least 0", lambda value: is_integer(value, 0))
@@ -94,17 +94,33 @@ def _apply_sigmoid(logits: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-logits))
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Check that a model folder has the file that the tokenizers package reads.
+
+    Raises: ModelError if it has none.
+    """
+    if not (folder / TOKENIZER).is_file():
+        raise ModelError(
+            f"{folder}: has no {TOKENIZER}, which ONNX and numpy need: transformers has its tokenizer in Python only, as those of BERTweet "
+            "and Japanese BERT, or the file is lost; use the model with torch"
+        )
+
+
 def load_tokenizer(folder: Path, max_length: int) -> Any:
     """Return the tokenizer of a model folder, which truncates to `max_length` tokens and does not pad.
 
-    Raises: exceptions of the tokenizers package if the file cannot be read; ModelError if it has ids beyond the model's vocabulary.
+    Raises: exceptions of the tokenizers package if the file cannot be read; ModelError if there is none, or it has ids beyond the model's
+        vocabulary.
     """
     from tokenizers import Tokenizer
 
+    check_tokenizer(folder)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     num_ids, vocab_size = 1 + max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids]), read_config(folder).get("vocab_size")
     if vocab_size is not None and num_ids > vocab_size:
         raise ModelError(f"{folder}: its tokenizer has {num_ids:,} tokens, its config.json {vocab_size:,}; {REMEDY}")
+    if (settings := folder / TOKENIZER_CONFIG).is_file():  # whether special tokens in a text are read as plain characters
+        tokenizer.encode_special_tokens = read_object(settings, REMEDY).get("split_special_tokens") is True
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer

@@ -1,9 +1,9 @@
-"""Locate and load what a backbone consists of: its folder or Hub id, its tokenizer, its transformers config.
+"""Locate a backbone and load its transformers config.
 
-A backbone is a bundled model, a local folder, a GGUF file or a model on the Hub. Weights are loaded in `build.py`.
+A backbone is a bundled model, a local folder, a GGUF file or a model on the Hub. `tokenization.py` loads its tokenizer, `build.py` its
+weights.
 """
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,8 +22,6 @@ from emotion.modeling.gguf import SUFFIX, locate_gguf
 from emotion.modeling.packaged import PREFIX, find_packaged, locate_packaged
 from emotion.paths import expand_path, find_model_fault
 from emotion.text import describe_error
-
-log = logging.getLogger(__name__)
 
 NO_REMOTE_CODE: dict[str, Any] = {"trust_remote_code": False}
 """For every Auto class. Without it transformers asks on stdin, where texts may come from, whether to run a model folder's code."""
@@ -56,56 +54,68 @@ def get_base_model_name(config: ModelConfig) -> str:
     return packaged.hub_id if packaged is not None else config.backbone
 
 
-def load_tokenizer(location: str, revision: str | None = None) -> Any:
-    """Return the tokenizer of a model, with right padding and a pad token.
+def resolve_backbone(name: str) -> str:
+    """Return the absolute path of a backbone that is a local folder or file; any other name as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() or path.is_file() else name
 
-    Raises: ModelError if it cannot be loaded, or has no token to pad with.
+
+def find_adapter_backbone(name: str, folder: Path) -> str:
+    """Return the backbone of the adapter in a folder: as stored, or, if it was moved together with the run, where it is now.
+
+    It is looked for in the folders around the adapter's, by the last parts of its stored path; of a name that can be a Hub id, by all.
     """
-    from transformers import AutoTokenizer
-
-    with translate_loading_errors(location):
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main", **NO_REMOTE_CODE)
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        # Mistral: the unknown token never occurs in real text, the end token does.
-        if tokenizer.unk_token is None:
-            raise ModelError(f"{location}: its tokenizer has neither a pad token nor an unknown token; add a pad token to it")
-        tokenizer.pad_token = tokenizer.unk_token
-    return tokenizer
-
-
-def load_backbone_tokenizer(config: ModelConfig, location: str) -> Any:
-    """Return the tokenizer of a backbone; with random weights and no tokenizer files, the bundled one."""
-    if config.random_weights and not (Path(location) / "tokenizer_config.json").is_file():
-        log.warning("%s: no tokenizer found; random weights use the tokenizer of %s instead", location, BUNDLED_NAME)
-        return load_tokenizer(str(locate_packaged(BUNDLED_NAME)))
-    return load_tokenizer(location, config.revision)
+    stored = Path(name).expanduser()
+    if stored.exists() or name.startswith(PREFIX) or not folder.is_dir():
+        return name
+    is_path = stored.is_absolute() or name.startswith(".") or name.count("/") > 1 or stored.suffix.lower() == SUFFIX
+    parts = [part for part in stored.parts if part not in (stored.anchor, "..")]
+    tails = [Path(*parts[start:]) for start in range(len(parts) if is_path else 1)]
+    for path in (parent / tail for parent in folder.resolve().parents for tail in tails):
+        if (path / "config.json").is_file() or (path.suffix.lower() == SUFFIX and path.is_file()):
+            return str(path)
+    return name
 
 
 def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int) -> Any:
     """Return the transformers config of a backbone with a multi-label head.
 
-    With `config.random_weights`, the configs of the study's own backbones need no file.
+    With `config.random_weights`, the configs of the study's own backbones need no file. A `pad_token_id` that is the first beyond the
+    vocabulary is for `add_pad_embedding` to set.
 
-    Raises: ModelError if it cannot be loaded, or belongs to a checkpoint that is already quantized.
+    Raises: ModelError if it cannot be loaded, has no classification head, or belongs to a checkpoint that is already quantized.
     """
-    from transformers import AutoConfig
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
 
     head = {
         "num_labels": len(label_set),
         "id2label": label_set.id2label,
         "label2id": label_set.columns,
         "problem_type": "multi_label_classification",
-        "pad_token_id": pad_token_id,
         "use_cache": False,  # a classifier reads a text once; decoders would keep keys and values of every layer
     }
     if config.random_weights and location in ARCHITECTURES:
-        return AutoConfig.for_model(**ARCHITECTURES[location], **head)
+        return AutoConfig.for_model(**ARCHITECTURES[location], **head, pad_token_id=pad_token_id)
     with translate_loading_errors(location):
         architecture = AutoConfig.from_pretrained(location, revision=config.revision or "main", **head, **NO_REMOTE_CODE)
+    if type(architecture) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{location}: transformers has no sequence-classification head for {architecture.model_type!r}; give a backbone that has one: "
+            "docs/models.md lists them"
+        )
     if getattr(architecture, "quantization_config", None):
         raise ModelError(f"{location}: is already quantized; give the full-precision backbone and set model.quantization=nf4")
+    for settings in list_configs(architecture):
+        vocab_size = getattr(settings, "vocab_size", None)
+        if hasattr(settings, "pad_token_id") and (vocab_size is None or pad_token_id < vocab_size):
+            settings.pad_token_id = pad_token_id
     return architecture
+
+
+def list_configs(architecture: Any) -> list[Any]:
+    """Return a transformers config and the configs of its parts, such as that of the text model beside an image model."""
+    parts = [getattr(architecture, name, None) for name in getattr(architecture, "sub_configs", {})]
+    return [architecture, *(part for part in parts if part is not None)]
 
 
 def init_empty_model(architecture: Any, **options: Any) -> Any:

@@ -6,6 +6,7 @@ Nothing outside this package needs to know whether weights are frozen, adapted o
 import importlib.util
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,24 @@ from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.backbones import (
     NO_REMOTE_CODE,
+    find_adapter_backbone,
     get_base_model_name,
     init_empty_model,
     load_architecture,
-    load_backbone_tokenizer,
-    load_tokenizer,
     locate_backbone,
+    resolve_backbone,
     silence_deprecations,
     translate_loading_errors,
 )
 from emotion.modeling.baseline import load_baseline
+from emotion.modeling.embeddings import add_pad_embedding, check_token_ids
 from emotion.modeling.heads import cast_head_to_float32, init_head, list_head_modules, list_head_parameters, set_head_bias
-from emotion.modeling.limits import count_positions
+from emotion.modeling.limits import count_model_positions
 from emotion.modeling.lora import attach_lora, load_adapter, merge_adapters, strip_adapters
-from emotion.modeling.quantization import build_quantization, dequantize, disable_avx512_repacking, is_quantized
+from emotion.modeling.quantization import build_quantization, check_quantized, dequantize, disable_avx512_repacking, is_quantized
 from emotion.modeling.random_weights import build_random_model
+from emotion.modeling.tokenization import load_backbone_tokenizer, load_tokenizer
+from emotion.modeling.trial import try_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,10 +53,13 @@ def build_model(
     location = locate_backbone(config)
     tokenizer = load_backbone_tokenizer(config, location)
     model = load_with_head(location, config, label_set, tokenizer.pad_token_id, precision, is_frozen=lora.r > 0)
-    _check_token_ids(model, tokenizer, location)
+    if config.quantization != "none":
+        check_quantized(model, location)
+    check_token_ids(model, tokenizer, location)
+    try_model(model, tokenizer, location)
     set_head_bias(model, label_frequencies)
     if lora.r:
-        model = attach_lora(model, lora, list_head_modules(model), get_base_model_name(config), config.revision)
+        model = attach_lora(model, lora, list_head_modules(model), resolve_backbone(get_base_model_name(config)), config.revision)
     if config.gradient_checkpointing:
         with silence_deprecations():
             strip_adapters(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -78,7 +85,7 @@ def load_trained(
     else:
         model, tokenizer = _load_full(folder, revision), load_tokenizer(folder, revision)
         label_set.check_outputs(model.config.num_labels, folder)
-    _check_token_ids(model, tokenizer, folder)
+    check_token_ids(model, tokenizer, folder)
     return model.eval(), tokenizer
 
 
@@ -124,6 +131,7 @@ def load_with_head(location: str, config: ModelConfig, label_set: LabelSet, pad_
                 **NO_REMOTE_CODE,
             )
         _check_loading_report(report, model, location)
+    add_pad_embedding(model, pad_token_id)
     disable_avx512_repacking(model)
     init_head(model)
     return model
@@ -149,28 +157,20 @@ def check_length(model: Any, max_length: int, name: str = "data.max_length") -> 
 
     Raises: ConfigError if it has fewer.
     """
-    settings = strip_adapters(model).config
-    limit = count_positions(getattr(settings, "max_position_embeddings", None), settings.model_type)
+    limit = count_model_positions(strip_adapters(model))
     if limit is not None and max_length > limit:
         raise ConfigError(f"{name}={max_length}: the backbone has positions for at most {limit} tokens; lower it")
-
-
-def _check_token_ids(model: Any, tokenizer: Any, location: str) -> None:
-    """Check that the model has an embedding for each id that its tokenizer can give.
-
-    Raises: ModelError if it has fewer.
-    """
-    num_embeddings = model.get_input_embeddings().num_embeddings
-    num_ids = 1 + max([*tokenizer.get_vocab().values(), *tokenizer("a").input_ids])
-    if num_ids > num_embeddings:
-        raise ModelError(f"{location}: its tokenizer has {num_ids:,} tokens, its model {num_embeddings:,} embeddings; give a matching pair")
 
 
 def _load_adapter_backbone(folder: str, config: ModelConfig, label_set: LabelSet, precision: str, revision: str | None) -> tuple[Any, Any]:
     """Return the backbone that an adapter was trained on, and the adapter's tokenizer."""
     tokenizer = load_tokenizer(folder, revision)
-    config = replace(config, attention="auto")  # the kernel used in training may be missing on this machine
-    return load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, precision, is_frozen=True), tokenizer
+    # The kernel used in training may be missing on this machine.
+    config = replace(config, attention="auto", backbone=find_adapter_backbone(config.backbone, Path(folder)))
+    try:
+        return load_with_head(locate_backbone(config), config, label_set, tokenizer.pad_token_id, precision, is_frozen=True), tokenizer
+    except ModelError as error:
+        raise ModelError(f"{folder}: the backbone of its adapter: {error}; if it is elsewhere, name it with --backbone PATH") from None
 
 
 def _load_full(folder: str, revision: str | None) -> Any:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from emotion.config import LoraConfig
 from emotion.errors import ModelError
 from emotion.modeling.backbones import silence_deprecations, translate_loading_errors
-from emotion.modeling.quantization import count_weights, is_quantized
+from emotion.modeling.embeddings import find_word_embedding
+from emotion.modeling.quantization import count_weights, is_linear, is_quantized
 from emotion.text import describe_error
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -30,9 +30,12 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
     Raises: ModelError if no layer has a name in `lora.target_modules`.
     """
     import peft
+    from transformers.pytorch_utils import Conv1D
 
-    # peft's own "all-linear" includes DistilBERT's `pre_classifier`, which is part of its head, and fails.
-    linear_layers = sorted({name.rpartition(".")[2] for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)})
+    linear_layers = list_linear_layers(model.base_model)
+    if not linear_layers:
+        raise ModelError(f"lora.r={config.r}: {type(model).__name__} has no linear layers for adapters; set lora.r=0")
+    classes = {type(module) for module in model.base_model.modules() if is_linear(module)}
     settings = peft.LoraConfig(
         task_type="SEQ_CLS",
         modules_to_save=head_modules,
@@ -40,6 +43,7 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=list(config.target_modules or linear_layers),
+        fan_in_fan_out=classes == {Conv1D},  # GPT-2's layers have their weights transposed
     )
     try:
         with silence_deprecations():
@@ -52,6 +56,18 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
     settings.base_model_name_or_path, settings.revision = base_name, revision
     settings.target_modules = sorted(settings.target_modules)  # peft makes it a set, which is saved in another order each time
     return adapted
+
+
+def list_linear_layers(backbone: Any) -> list[str]:
+    """Return the last parts of the names of a backbone's linear layers, such as `query`, sorted; the names that adapters go by.
+
+    peft's own "all-linear" includes DistilBERT's `pre_classifier`, which is part of its head, and fails. Where another module has the same
+    last part, such as CTRL's `ffn.0` and its layer 0, the whole name stands.
+    """
+    modules = {name: is_linear(module) for name, module in backbone.named_modules()}
+    others = {name.rpartition(".")[2] for name, is_layer in modules.items() if not is_layer}
+    layers = [(name, name.rpartition(".")[2]) for name, is_layer in modules.items() if is_layer]
+    return sorted({name if last in others else last for name, last in layers})
 
 
 def load_adapter(model: Any, folder: str, revision: str | None) -> Any:
@@ -112,8 +128,9 @@ def fingerprint_backbone(model: Any) -> str:
     depend on the dtype or the quantization of the loaded weights.
     """
     backbone = strip_adapters(model).base_model
+    embedding = find_word_embedding(backbone)
     digest = hashlib.sha256()
     vectors = [value for name, value in backbone.named_parameters() if value.ndim == 1 and "lora_" not in name]
-    for value in [*vectors, backbone.get_input_embeddings().weight[:FINGERPRINT_ROWS]]:
+    for value in [*vectors, *([] if embedding is None else [embedding.weight[:FINGERPRINT_ROWS]])]:
         digest.update(value.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
     return digest.hexdigest()

@@ -38,6 +38,13 @@ def build_quantization(config: ModelConfig, head_modules: list[str], compute_dty
     )
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a linear layer: torch's, or GPT-2's, whose class says Conv1D."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
 def is_quantizable(name: str, skipped_modules: list[str]) -> bool:
     """Return whether NF4 applies to the linear layer of this name: it is neither one of `skipped_modules` nor inside one."""
     return not any(name == module or name.startswith(f"{module}.") or name.endswith(f".{module}") for module in skipped_modules)
@@ -46,6 +53,17 @@ def is_quantizable(name: str, skipped_modules: list[str]) -> bool:
 def is_quantized(model: Any) -> bool:
     """Return whether a model has 4-bit layers."""
     return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def check_quantized(model: Any, location: str) -> None:
+    """Check that a model that was asked for in 4 bits has a layer in 4 bits: bitsandbytes passes over subclasses, such as Falcon's.
+
+    Raises: ModelError if it has none.
+    """
+    if not any(hasattr(module, "quant_state") for module in model.modules()):
+        raise ModelError(
+            f"{location}: model.quantization=nf4 finds no layer of {type(model).__name__} to store in 4 bits; set model.quantization=none"
+        )
 
 
 def count_weights(module: nn.Module, parameter: torch.Tensor) -> int:

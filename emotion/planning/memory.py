@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -12,7 +10,7 @@ from emotion.modeling.backbones import get_base_model_name, init_empty_model, lo
 from emotion.modeling.build import choose_dtype
 from emotion.modeling.heads import list_head_modules
 from emotion.modeling.lora import attach_lora, count_parameters
-from emotion.modeling.quantization import POOLER, is_quantizable
+from emotion.modeling.quantization import POOLER, is_linear, is_quantizable
 
 NF4_BYTES = 0.5
 """Bytes per weight in 4 bits, without scales."""
@@ -87,7 +85,7 @@ def count_flops(model: Any, is_checkpointed: bool) -> float:
     Each weight of a linear layer takes 2 in the forward pass and 2 for the gradient of its input; 2 more for its own gradient if it is
     trained, and 2 more where the forward pass is repeated. Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", 2.1.
     """
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    weights = [module.weight for module in model.modules() if is_linear(module)]
     return float(sum((4 + 2 * weight.requires_grad + 2 * is_checkpointed) * weight.numel() for weight in weights))
 
 
@@ -98,6 +96,7 @@ def estimate_activations(architecture: Any, num_tokens: int, num_bytes: int, is_
     With checkpointing: h elements per layer, and one layer in full. Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in
     Large Transformer Models", section 4.1.
     """
+    architecture = architecture.get_text_config(encoder=True)
     hidden_size, num_layers = architecture.hidden_size, architecture.num_hidden_layers
     is_gated = hasattr(architecture, "num_key_value_heads")
     mlp_width = getattr(architecture, "intermediate_size", None) or getattr(architecture, "hidden_dim", None) or 4 * hidden_size
@@ -121,7 +120,7 @@ def _sum_weight_bytes(model: Any, quantized: set[str], frozen_bytes: int, is_dou
 
 def _list_quantized_weights(model: Any, skipped_modules: list[str]) -> set[str]:
     """Return the names of the weights that NF4 stores in 4 bits."""
-    linear_layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear_layers = [name for name, module in model.named_modules() if is_linear(module)]
     return {f"{name}.weight" for name in linear_layers if is_quantizable(name, skipped_modules)}
 
 

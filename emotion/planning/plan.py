@@ -13,7 +13,8 @@ from emotion.distributed.launch import Launch
 from emotion.errors import ConfigError
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
-from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone
+from emotion.modeling.backbones import BUNDLED_NAME, locate_backbone
+from emotion.modeling.tokenization import load_backbone_tokenizer
 from emotion.planning import machine
 from emotion.planning.memory import Footprint, estimate_footprint
 from emotion.text import wrap_for
@@ -199,7 +200,7 @@ def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarra
     model, source = config.model, "counted"
     if config.model.backbone in ARCHITECTURES:  # its own tokenizer would have to be downloaded
         model, source = ModelConfig(BUNDLED_NAME), "counted by the bundled tokenizer, because the backbone's own is a download"
-    tokenizer = load_tokenizer(locate_backbone(model), model.revision)
+    tokenizer = load_backbone_tokenizer(model, locate_backbone(model))
     return tokenize(tokenizer, texts, config.data.max_length).lengths, source
 
 

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from benchmarks.tiny_checkpoints import make_checkpoint
 from emotion.config import LoraConfig, ModelConfig, TrainingConfig
 from emotion.cpu.deferred_adamw import DeferredAdamW, flush_rows
 from emotion.labels import LabelSet
@@ -186,3 +187,33 @@ def test_only_a_trained_plain_embedding_is_deferred(tiny_bert):
     assert not isinstance(build_optimizer(full, SETTINGS, is_single_cpu=False), DeferredAdamW)
     adapted, _ = build_model(ModelConfig(str(tiny_bert)), LoraConfig(r=2), labels, frequencies)
     assert not isinstance(build_optimizer(adapted, SETTINGS, is_single_cpu=True), DeferredAdamW)
+
+
+class Tied(Tiny):
+    """Reads its embedding's weights in its head too, in every forward pass; no module but the embedding has them."""
+
+    def forward(self, ids):
+        hidden = self.words(torch.from_numpy(ids)).mean(dim=1)
+        return self.classifier(hidden + (hidden @ self.words.weight.T) @ self.words.weight)
+
+
+def test_weights_that_are_read_elsewhere_too_are_stepped_as_adamw_does(monkeypatch):
+    """The gradient is then dense."""
+    monkeypatch.setattr("tests.cpu.test_deferred_adamw.Tiny", Tied)
+    deferred, plain = TinyRun(True).run(last=40).collect(), TinyRun(False).run(last=40).collect()
+    assert deferred.keys() >= plain.keys() and len(plain) > 5
+    for name, value in plain.items():
+        torch.testing.assert_close(deferred[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("model_type", ["t5", "mt5", "umt5"])
+def test_an_embedding_that_several_modules_have_is_not_deferred(model_type, tmp_path):
+    make_checkpoint(model_type, tmp_path / "base")
+    model, tokenizer = build_model(ModelConfig(str(tmp_path / "base")), LoraConfig(), LabelSet(("a", "b")), np.full(2, 0.3))
+    optimizer = build_optimizer(model, SETTINGS, True)
+    assert type(optimizer) is torch.optim.AdamW
+    before = model.get_input_embeddings().weight.detach().clone()
+    model(**tokenizer(["one", "two"], padding=True, return_tensors="pt", return_token_type_ids=False)).logits.sum().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    assert not torch.equal(model.get_input_embeddings().weight, before)

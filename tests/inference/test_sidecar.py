@@ -147,6 +147,13 @@ def test_max_length_is_at_most_the_positions_of_the_backbone(model_type, positio
     assert error == f"{tmp_path / 'emotion.json'}: max_length=65: must be at most 64, the positions of the backbone; {RESTORE}"
 
 
+@pytest.mark.parametrize("positions", [-1, None])
+def test_a_backbone_without_a_limit_takes_any_length(positions, tmp_path):
+    """XLNet's config says -1."""
+    config = {"model_type": "xlnet", "max_position_embeddings": positions}
+    assert read_sidecar(str(write(tmp_path, STORED | {"max_length": 4_000}, config)))[0].max_length == 4_000
+
+
 def test_config_json_has_one_output_for_each_label(tmp_path):
     read_sidecar(str(write(tmp_path, STORED, {"id2label": {"0": "anger", "1": "joy"}})))
     error = read_error(write(tmp_path, STORED, {"id2label": {"0": "anger"}}))

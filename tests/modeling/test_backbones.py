@@ -17,9 +17,10 @@ import pytest
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
-from emotion.modeling.backbones import BUNDLED_NAME, load_tokenizer, locate_backbone, translate_loading_errors
+from emotion.modeling.backbones import BUNDLED_NAME, locate_backbone, translate_loading_errors
 from emotion.modeling.build import build_model
 from emotion.modeling.packaged import PACKAGED, find_packaged, locate_packaged
+from emotion.modeling.tokenization import load_tokenizer
 from tests.conftest import ROOT, run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))

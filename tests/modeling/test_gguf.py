@@ -9,9 +9,10 @@ import torch
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
-from emotion.modeling.backbones import load_tokenizer, locate_backbone
+from emotion.modeling.backbones import locate_backbone
 from emotion.modeling.build import build_model
 from emotion.modeling.gguf import fingerprint_file
+from emotion.modeling.tokenization import load_tokenizer
 from tests.gguf_files import TOKENS, make_checkpoint, write_gguf
 
 LABELS = LabelSet(("anger", "joy", "fear"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny_checkpoints import make_checkpoint
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.labels import LabelSet
@@ -40,3 +41,12 @@ def test_nf4_without_bitsandbytes_is_one_line(tiny_backbones, monkeypatch):
     with pytest.raises(ModelError, match="needs bitsandbytes: pip install") as caught:
         build_nf4(tiny_backbones["bert"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_layer_for_4_bits_is_refused(tmp_path):
+    """Falcon's layers are of a subclass, which bitsandbytes passes over: without the check it trains unquantized."""
+    make_checkpoint("falcon", tmp_path / "base")
+    with pytest.raises(ModelError) as caught:
+        build_model(ModelConfig(str(tmp_path / "base"), quantization="nf4"), LoraConfig(r=4), LabelSet(("a", "b")), np.full(2, 0.3))
+    message = "model.quantization=nf4 finds no layer of FalconForSequenceClassification to store in 4 bits; set model.quantization=none"
+    assert str(caught.value) == f"{tmp_path / 'base'}: {message}"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny_checkpoints import make_checkpoint
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
@@ -33,6 +34,19 @@ def test_parameters_and_weights_are_those_of_the_model(tiny_backbones, family, v
     stored = sum(parameter.nbytes for parameter in model.parameters())
     assert stored <= footprint.weights <= stored * 1.05  # the scales of NF4 are not parameters
     assert footprint.optimizer == 2 * footprint.gradients == 8 * footprint.num_trainable
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("model_type", ["gpt2", "t5", "gemma3", "canine"])
+def test_the_estimate_is_of_any_architecture(model_type, variant, tmp_path):
+    """GPT-2's layers are Conv1D, T5 has two stacks, Gemma 3 a config for texts within its own, CANINE no word embedding."""
+    make_checkpoint(model_type, tmp_path / "base")
+    config, lora, footprint = estimate(tmp_path / "base", variant)
+    model, _ = build_model(config, lora, LABELS, np.full(4, 0.2))
+    num_added = 32 * (model_type == "gpt2")  # the row of the new pad token
+    assert footprint.num_parameters == count_parameters(model)[0] - num_added
+    stored = sum(parameter.nbytes for parameter in model.parameters()) - 4 * num_added
+    assert stored <= footprint.weights <= stored * 1.05 and footprint.activations > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
