@@ -9,6 +9,7 @@ from typing import Any
 
 from emotion.app.models import ServedModel
 from emotion.errors import ModelError
+from emotion.evaluation.document import replace_section
 from emotion.evaluation.summary import FIGURES, SHOWN_SCORES
 from emotion.evaluation.verdict import Verdict
 from emotion.inference.sidecar import find_model_folder
@@ -68,8 +69,11 @@ def read_about(model: ServedModel) -> About:
         for name, title in SHOWN_SCORES.items()
         if isinstance(values.get(name), int | float)
     ]
+    text = read_card(card) if card.is_file() else ""
+    for title in ("Scores", "Labels") if scores else ():  # the page shows them beside the card
+        text = replace_section(text, title, None)
     return About(
-        read_card(card) if card.is_file() else "",
+        text,
         split,
         int(metrics.get("num_rows", 0)),
         scores,

@@ -166,6 +166,18 @@ def format_plain(text: str) -> str:
     return INLINE.sub(lambda match: match[1] or match[2] or "", text)
 
 
+def replace_section(text: str, title: str, content: str | None) -> str:
+    """Return a Markdown text with the content of a section replaced, or added as the last section; None removes the section.
+
+    A section ends at the next heading of its level. Names of others are escaped, so none of them begins a line with `## `.
+    """
+    section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.S | re.M)
+    written = "" if content is None else f"## {title}\n\n{content}\n\n"
+    if section.search(text):
+        return section.sub(lambda _: written, text).rstrip("\n") + "\n"
+    return f"{text.rstrip()}\n\n{written}".rstrip("\n") + "\n"
+
+
 def escape_markdown(text: str) -> str:
     """Return one line of Markdown that shows a text as it is: no emphasis, link, HTML, formula or end of a table's cell."""
     return MARKDOWN.sub(r"\\\g<0>", escape_controls(text))

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from emotion.config import BASELINE, Config, DistillationConfig
-from emotion.evaluation.document import escape_markdown
+from emotion.evaluation.document import escape_markdown, replace_section
 from emotion.export.card_sections import (
     OPEN_TEST,
     OPTIMISTIC,
@@ -181,18 +181,6 @@ def complete_card(run: RunFolder, folder: Path | None = None, name: str | None =
 def find_location(folder: Path) -> str | None:
     """Return how the card of a model folder can name it: its relative path, or None for a path that is true on this machine only."""
     return None if folder.is_absolute() or folder.parts[:1] in (("..",), ("~",)) else folder.as_posix()
-
-
-def replace_section(text: str, title: str, content: str | None) -> str:
-    """Return a card with the content of a section replaced, or added as the last section; None removes the section.
-
-    A section ends at the next heading of its level. Names in a card are escaped, so none of them begins a line with `## `.
-    """
-    section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.S | re.M)
-    written = "" if content is None else f"## {title}\n\n{content}\n\n"
-    if section.search(text):
-        return section.sub(lambda _: written, text).rstrip("\n") + "\n"
-    return f"{text.rstrip()}\n\n{written}".rstrip("\n") + "\n"
 
 
 def _name_location(text: str, location: str | None) -> str:

@@ -222,7 +222,8 @@ def test_model_tab_shows_card_scores_and_pictures(visit, model):
     assert pictures.count() == 6
     pictures.last.scroll_into_view_if_needed()
     opened.page.wait_for_function("[...document.querySelectorAll('#figures img')].at(-1).naturalWidth > 100")
-    assert "Limits" in opened.page.locator("#card").inner_text()
+    card = opened.page.locator("#card").inner_text()
+    assert "Limits" in card and "support" not in card  # its table of labels is beside it
 
 
 def test_a_card_cannot_make_the_browser_ask_another_machine(visit, model, monkeypatch, tmp_path):

@@ -14,9 +14,10 @@ from markdown_it import MarkdownIt
 
 from emotion.config import Config, DataConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
 from emotion.evaluation.decision import DecisionRule, default_rule
+from emotion.evaluation.document import replace_section
 from emotion.evaluation.reporting import score_split
 from emotion.evaluation.rows import ScoredRows
-from emotion.export.model_card import add_verification, complete_card, find_location, replace_section, write_card
+from emotion.export.model_card import add_verification, complete_card, find_location, write_card
 from emotion.export.origins import find_origin
 from emotion.files import write_json
 from emotion.inference.model_folder import write_sidecar
