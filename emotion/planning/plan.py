@@ -69,10 +69,10 @@ class Plan:
     @property
     def num_tokens(self) -> float:
         """Tokens of all epochs, with padding; `data.max_length` per text if the lengths are not known."""
-        per_epoch = self.num_rows * self.config.data.max_length
+        per_epoch = float(self.num_rows * self.config.data.max_length)
         if self.lengths is not None:
             per_epoch = int(self.lengths.sum()) / (1 - self.padding_fraction)
-        return float(per_epoch * self.config.training.num_epochs)
+        return per_epoch * self.config.training.num_epochs
 
 
 def plan_run(config: Config, num_processes: int, precision: str, num_shards: int = 1) -> Plan:
