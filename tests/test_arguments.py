@@ -15,7 +15,7 @@ from tests.conftest import ROOT, run_script
 SLOW = ("torch", "transformers", "accelerate", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "gradio")
 ANSWERS = {
     "train.py --help": (0, "usage: train.py"),
-    "train.py --keys hub": (0, "hub.push     false  Upload the model"),
+    "train.py --keys hub": (0, "  Upload the model to the Hub after training; "),
     "train.py --keys treining": (2, "error: --keys treining: unknown section, did you mean training?"),
     "train.py --confg configs/quickstart.yaml": (2, "error: --confg: unknown option, did you mean --config?"),
     "train.py": (2, "error: the following arguments are required: --config (`python train.py --help` lists all options)"),
