@@ -253,7 +253,6 @@ MISTAKES = {
     "export: merge into an existing folder": (["export.py", "--merge", "configs"], "exists already"),
     "train: longer than the positions": (["train.py", "--config", "configs/quickstart.yaml", "data.max_length=600"], "at most 512 tokens"),
     "infer: no such model": (["infer.py", "--model", "./none", "--text", "a"], "no such folder"),
-    "infer: no run yet": (["infer.py", "--text", "a"], "python train.py --config configs/quickstart.yaml"),
     "infer: threshold": (["infer.py", "--text", "a", "--threshold", "3"], "must be in (0, 1)"),
     "infer: empty text": (["infer.py", "--text", " "], "is empty"),
 }
