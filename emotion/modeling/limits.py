@@ -15,7 +15,7 @@ def count_model_positions(model: Any) -> int | None:
 
     Of embeddings of positions with a pad index, as RoBERTa, CamemBERT, MPNet and Longformer have them, the rows behind the index count.
     """
-    settings = model.config.get_text_config(encoder=True)
+    settings = getattr(model.config, "text_config", None) or model.config
     limits = [count_positions(getattr(settings, "max_position_embeddings", None), "")]
     for name, module in model.named_modules():
         index = getattr(module, "padding_idx", None)

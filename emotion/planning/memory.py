@@ -59,6 +59,7 @@ def estimate_footprint(
     shape_only = ModelConfig(config.backbone, config.revision, random_weights=is_known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
     model = init_empty_model(architecture)
+    model.tie_weights()  # T5 has one embedding, not three
     head_modules = list_head_modules(model)
     quantized = _list_quantized_weights(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
     if lora.r:
@@ -75,7 +76,7 @@ def estimate_footprint(
         optimizer=8 * num_trainable,
         activations=estimate_activations(architecture, num_rows * num_tokens, activation_bytes, config.gradient_checkpointing),
         flops_per_token=count_flops(model, config.gradient_checkpointing),
-        width=architecture.hidden_size,
+        width=(getattr(architecture, "text_config", None) or architecture).hidden_size,
     )
 
 
@@ -96,7 +97,7 @@ def estimate_activations(architecture: Any, num_tokens: int, num_bytes: int, is_
     With checkpointing: h elements per layer, and one layer in full. Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in
     Large Transformer Models", section 4.1.
     """
-    architecture = architecture.get_text_config(encoder=True)
+    architecture = getattr(architecture, "text_config", None) or architecture
     hidden_size, num_layers = architecture.hidden_size, architecture.num_hidden_layers
     is_gated = hasattr(architecture, "num_key_value_heads")
     mlp_width = getattr(architecture, "intermediate_size", None) or getattr(architecture, "hidden_dim", None) or 4 * hidden_size
