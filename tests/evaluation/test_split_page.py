@@ -124,7 +124,7 @@ def test_reliability_says_where_most_pairs_are():
     bars, log_axes = figure.axes[2], figure.axes[1]
     assert [text for text in list_texts(bars) if text != "<1"] == ["90", "10"]
     assert log_axes.get_xscale() == "log" and log_axes.xaxis.get_major_formatter()(0.1) == "0.1"
-    means = log_axes.lines[1].get_xdata()  # after the diagonal
+    means = np.asarray(log_axes.lines[1].get_xdata())  # after the diagonal
     assert len(means) == plots.NUM_RELIABILITY_BINS and (means < 0.07).sum() >= 13  # 90 of 100 pairs, in bins of as many pairs each
 
 
