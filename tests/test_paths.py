@@ -39,7 +39,7 @@ PATH_OPTIONS = {"--model", "--input", "--output", "--merge", "--half", "--upload
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """The home folder, with a blank and an umlaut in its name."""
-    folder = tmp_path / "Zuhause für alle"
+    folder = tmp_path / "große Häuser"
     folder.mkdir()
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(folder))
