@@ -7,8 +7,6 @@ import numpy as np
 from emotion.evaluation.rows import ScoredRows
 
 NUM_SHOWN = 10
-NOTHING = "(nothing)"
-"""What is predicted in place of a missed label where no other label is predicted wrongly."""
 
 
 def count_confusions(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:

@@ -72,12 +72,12 @@ def test_training_writes_the_rows_and_ends_with_the_verdict(trained):
 
 
 def test_a_grown_file_has_the_same_test_rows_and_its_new_ones_are_offered(run):
-    before = evaluate(run).stdout
+    before = evaluate(run, "--full").stdout
     predictions = (run / "predictions" / "test.parquet").read_bytes()
     frame = pd.read_parquet(run / "predictions" / "test.parquet")
     data = run.parent / "data.csv"
     write(data, list_rows(-40, 200))  # the new rows come first: every line has another number
-    result = evaluate(run)
+    result = evaluate(run, "--full")
     message = f"40 rows of {data} are new since training and in no split; to score them, put them in a file of their own and give it with"
     assert f"data: {message} --input FILE --output FOLDER\n" in result.stderr
     assert f"note: {message} --input FILE --output FOLDER\n" in result.stdout

@@ -91,7 +91,7 @@ def test_history_equals_metrics_and_has_every_row_once(resumed_run):
     config = {item.key for record in records for item in record.run.config.update}
     assert {"training", "environment"} <= config
     media = [path.suffix for path in (run / "wandb").rglob("media/**/*") if path.is_file()]
-    assert media.count(".png") == 7 and ".json" in media
+    assert media.count(".png") == 8 and ".json" in media
 
 
 @pytest.mark.slow
