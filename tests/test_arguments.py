@@ -87,7 +87,7 @@ def test_a_mistake_in_options_is_a_config_error(words, message, monkeypatch):
 
 def test_keys_are_aligned_and_wrapped():
     lines = format_keys("tracking", 80).splitlines()
-    assert all(len(line) <= 80 for line in lines) and lines[0].startswith("tracking.backend    auto     Experiment tracker; ")
+    assert all(len(line) <= 80 for line in lines) and lines[0].startswith("tracking.backend    auto   Experiment tracker; ")
     starts = {len(line) - len(line.lstrip()) for line in lines if line.startswith(" ")}
     assert starts == {lines[0].index("Experiment")}
     narrow = format_keys("training", 80).splitlines()
@@ -163,7 +163,7 @@ def test_quiet_leaves_results(monkeypatch, capsys):
 def test_a_quiet_run_prints_its_results_only(tiny_bert, small_data, tmp_path):
     settings = [f"model.backbone={tiny_bert}", f"data.source={small_data}", f"run.folder={tmp_path}", "run.name=quiet", "training.epochs=1"]
     result = run_script("train.py", "--config", "configs/quickstart.yaml", "--quiet", *settings)
-    assert (result.returncode, result.stderr) == (0, "") and result.stdout.startswith("label  ")
+    assert (result.returncode, result.stderr) == (0, "") and result.stdout.startswith("validation, ")
     assert f"{tmp_path / 'quiet'}: " in result.stdout and "epoch 1" not in result.stdout
 
 

@@ -233,7 +233,10 @@ MISTAKES = {
     "train: no such data": (["train.py", "--config", "configs/quickstart.yaml", "data.source=./none"], "no such file or folder"),
     "train: no such backbone": (["train.py", "--config", "configs/quickstart.yaml", "model.backbone=./none"], "no such folder"),
     "train: fp16 on a CPU": (["train.py", "--config", "configs/quickstart.yaml", "training.precision=fp16"], "needs a GPU"),
-    "train: unreachable Hub": (["train.py", "--config", "configs/quickstart.yaml", "model.backbone=someone/none"], "cannot be loaded"),
+    "train: unreachable Hub": (
+        ["train.py", "--config", "configs/quickstart.yaml", "model.backbone=someone/none"],
+        "not in the cache of the Hub",
+    ),
     "evaluate: no such model": (["evaluate.py", "--model", "runs/none"], "no such folder"),
     "evaluate: not a model": (["evaluate.py", "--model", "configs"], "finished model"),
     "evaluate: a setting of the model": (["evaluate.py", "model.backbone=other"], "model.backbone=other: has no effect here"),

@@ -11,6 +11,8 @@ LIBRARY_BYTES = 1.2 * 2**30
 """Main memory that Python, torch, transformers and scikit-learn take in a training process. Source: docs/log/, 26 November 2026."""
 MIN_SECONDS, MAX_PRODUCTS = 0.3, 200
 """How long matrix products are timed, and how many at most."""
+MAX_CPU_TOKENS, MAX_CPU_WIDTH = 128, 1_024
+"""Size of these products on a CPU: larger ones are as fast, and in bf16, which some CPUs only emulate, they would take minutes."""
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files with the limit of a container, of cgroup version 2 and 1."""
 
@@ -28,6 +30,8 @@ def measure_free_memory(device: torch.device) -> tuple[float, str]:
 
 def measure_speed(device: torch.device, precision: str, num_tokens: int, width: int) -> float:
     """Return the floating-point operations per second of products (num_tokens, width) x (width, 4 width), the largest of a layer."""
+    if device.type == "cpu":
+        num_tokens, width = min(num_tokens, MAX_CPU_TOKENS), min(width, MAX_CPU_WIDTH)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     left, right = (torch.ones(shape, dtype=dtype, device=device) for shape in ((num_tokens, width), (width, 4 * width)))
     (left @ right).sum().item()  # the first is slow: threads and kernels start

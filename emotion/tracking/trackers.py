@@ -116,7 +116,7 @@ def start_tracking(config: Config, run: RunFolder) -> Tracking:
     """Start the tracker of a run; if it cannot be started, print a message and return one that does nothing."""
     backend, off_by = choose_backend(config.tracking)
     if backend == "none":
-        if off_by is not None:
+        if off_by is not None and not is_quiet():
             print(f"tracking: wandb is off ({off_by})")
         return Tracking()
     try:

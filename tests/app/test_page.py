@@ -12,6 +12,7 @@ import pytest
 from emotion.app.answers import answer_text
 from emotion.app.page import EXAMPLES
 from emotion.app.scored_files import FileScorer
+from emotion.evaluation.summary import FIGURES
 from tests.app.conftest import AXE, HOSTILE_TEXTS
 from tests.app.test_scored_files import write_rows
 from tests.conftest import run_script
@@ -219,7 +220,7 @@ def test_model_tab_shows_card_scores_and_pictures(visit, model):
     opened.page.locator("#scores table").wait_for()
     assert opened.page.locator("#label-scores tbody tr").count() == 28
     pictures = opened.page.locator("#figures img")
-    assert pictures.count() == 6
+    assert pictures.count() == len(FIGURES)
     pictures.last.scroll_into_view_if_needed()
     opened.page.wait_for_function("[...document.querySelectorAll('#figures img')].at(-1).naturalWidth > 100")
     card = opened.page.locator("#card").inner_text()

@@ -207,7 +207,8 @@ def test_heads_with_other_names_are_trained_in_full_precision(tiny_backbones, tm
     tokenizer = AutoTokenizer.from_pretrained(tiny_backbones["gemma"])
     size = {"vocab_size": len(tokenizer), "max_position_embeddings": 130, "pad_token_id": tokenizer.pad_token_id}
     bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
-    bart |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    bart |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "bos_token_id": 1, "decoder_start_token_id": 2}
+    bart["eos_token_id"] = tokenizer.bos_token_id  # BART answers at a token that every text must have once
     roberta = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     models = {
         "bart": BartModel(BartConfig(**size, **bart)),
