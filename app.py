@@ -19,7 +19,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     import time
     from pathlib import Path
 
-    from emotion.arguments import ArgumentParser
+    from emotion.arguments import BACKBONE_OPTION, ArgumentParser
     from emotion.paths import expand_home
     from emotion.text import print_message
 
@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
         "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"
     )
     add("--model", type=expand_home, action="append", metavar="FOLDER", help=help_model)
-    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
+    add("--backbone", type=expand_home, **BACKBONE_OPTION)
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help="as for infer.py; auto starts fastest (default)")
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space sets it
     add("--host", default=host, help="address to listen on (default: 127.0.0.1, this machine only)")

@@ -22,7 +22,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from dataclasses import fields, replace
     from pathlib import Path
 
-    from emotion.arguments import ArgumentParser, BeQuiet
+    from emotion.arguments import BACKBONE_OPTION, MODEL_OPTION, ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
     from emotion.paths import expand_home
     from emotion.text import escape_controls, print_message
@@ -159,13 +159,8 @@ def parse_arguments() -> argparse.Namespace:
     refuse_moved_options(sys.argv[1:])
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add(
-        "--model",
-        type=expand_home,
-        metavar="FOLDER",
-        help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
-    )
-    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
+    add("--model", type=expand_home, **MODEL_OPTION)
+    add("--backbone", type=expand_home, **BACKBONE_OPTION)
     add("--split", choices=("validation", "test"), help="split of the run's data to evaluate on (default: test)")
     add(
         "--input",

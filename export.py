@@ -21,7 +21,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from pathlib import Path
     from typing import TYPE_CHECKING
 
-    from emotion.arguments import ArgumentParser, BeQuiet
+    from emotion.arguments import BACKBONE_OPTION, ArgumentParser, BeQuiet
     from emotion.config import check_keys, check_repository, describe_keys
     from emotion.paths import expand_home
     from emotion.text import print_message
@@ -178,7 +178,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("--model", type=expand_home, metavar="FOLDER", help="run folder, model folder or Hub id (default: the newest finished run)")
-    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
+    add("--backbone", type=expand_home, **BACKBONE_OPTION)
     add("--verify", action="store_true", help="compare the trained, reloaded, plain, merged and ONNX models; status 1 if they differ")
     add("--merge", type=expand_home, metavar="FOLDER", help="write an adapter merged into its backbone as a full model, and verify both")
     add("--onnx", action="store_true", help="write an ONNX graph into the model folder, if its answers on validation are the same")

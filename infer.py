@@ -14,7 +14,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from collections.abc import Iterator
     from contextlib import suppress
 
-    from emotion.arguments import ArgumentParser
+    from emotion.arguments import BACKBONE_OPTION, MODEL_OPTION, ArgumentParser
     from emotion.paths import expand_home
     from emotion.text import format_json, is_writable_text, print_message
 
@@ -105,13 +105,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of stdin; on a terminal, a prompt asks for them)")
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times")
-    add(
-        "--model",
-        type=expand_home,
-        metavar="FOLDER",
-        help="run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
-    )
-    add("--backbone", type=expand_home, metavar="PATH", help="folder or Hub id of an adapter's backbone, if it is no longer where it was")
+    add("--model", type=expand_home, **MODEL_OPTION)
+    add("--backbone", type=expand_home, **BACKBONE_OPTION)
     add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")

@@ -9,6 +9,17 @@ from typing import Any, NoReturn
 from emotion.errors import ConfigError
 from emotion.text import be_quiet, find_width
 
+MODEL_OPTION: dict[str, Any] = {
+    "metavar": "FOLDER",
+    "help": "run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
+}
+"""What `--model` shows in the scripts that use one model."""
+BACKBONE_OPTION: dict[str, Any] = {
+    "metavar": "PATH",
+    "help": "folder or Hub id of an adapter's backbone, if it is no longer where it was",
+}
+"""What `--backbone` shows in the scripts that load a model."""
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose errors are a ConfigError. `description` is the script's docstring, of which `--help` shows the first line."""
