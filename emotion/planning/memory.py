@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -121,7 +123,9 @@ def _sum_weight_bytes(model: Any, quantized: set[str], frozen_bytes: int, is_dou
 
 def _list_quantized_weights(model: Any, skipped_modules: list[str]) -> set[str]:
     """Return the names of the weights that NF4 stores in 4 bits."""
-    linear_layers = [name for name, module in model.named_modules() if is_linear(module)]
+    # The output layer of torch's MultiheadAttention, as in Gemma 3's vision tower, is a linear layer that stays as it is.
+    modules = [(name, module) for name, module in model.named_modules() if not isinstance(module, NonDynamicallyQuantizableLinear)]
+    linear_layers = [name for name, module in modules if is_linear(module)]
     return {f"{name}.weight" for name in linear_layers if is_quantizable(name, skipped_modules)}
 
 

@@ -46,7 +46,7 @@ def test_the_estimate_is_of_any_architecture(model_type, variant, tmp_path):
     num_added = 32 * (model_type == "gpt2")  # the row of the new pad token
     assert footprint.num_parameters == count_parameters(model)[0] - num_added
     stored = sum(parameter.nbytes for parameter in model.parameters()) - 4 * num_added
-    assert footprint.weights == pytest.approx(stored, rel=0.05) and footprint.activations > 0
+    assert stored <= footprint.weights <= stored * 1.05 and footprint.activations > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
