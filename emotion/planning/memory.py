@@ -63,7 +63,11 @@ def estimate_footprint(
     model = init_empty_model(architecture)
     model.tie_weights()  # T5 has one embedding, not three
     head_modules = list_head_modules(model)
-    quantized = _list_quantized_weights(model, [*head_modules, POOLER]) if config.quantization != "none" else set()
+    quantized = (
+        _list_quantized_weights(model, [*head_modules, POOLER, *(model._keep_in_fp32_modules or ())])
+        if config.quantization != "none"
+        else set()
+    )
     if lora.r:
         with init_empty_weights():
             model = attach_lora(model, lora, head_modules, get_base_model_name(config), config.revision)

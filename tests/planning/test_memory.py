@@ -37,9 +37,9 @@ def test_parameters_and_weights_are_those_of_the_model(tiny_backbones, family, v
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("model_type", ["gpt2", "gemma3", "canine"])
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma3", "canine", "t5"])
 def test_the_estimate_is_of_any_architecture(model_type, variant, tmp_path):
-    """GPT-2's layers are Conv1D, Gemma 3 a config for texts within its own, CANINE no word embedding."""
+    """GPT-2's layers are Conv1D, T5 keeps some layers in float32, Gemma 3 a config for texts within its own, CANINE no word embedding."""
     make_checkpoint(model_type, tmp_path / "base")
     config, lora, footprint = estimate(tmp_path / "base", variant)
     model, _ = build_model(config, lora, LABELS, np.full(4, 0.2))
