@@ -45,6 +45,13 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
+def has_four_bit_form(module: nn.Module) -> bool:
+    """Return whether bitsandbytes replaces a module: torch's or GPT-2's linear layer, and no subclass, such as Falcon's."""
+    from transformers.pytorch_utils import Conv1D
+
+    return type(module) in (nn.Linear, Conv1D)
+
+
 def is_quantizable(name: str, skipped_modules: list[str]) -> bool:
     """Return whether NF4 applies to the linear layer of this name: it is neither one of `skipped_modules` nor inside one."""
     return not any(name == module or name.startswith(f"{module}.") or name.endswith(f".{module}") for module in skipped_modules)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-
 from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
@@ -12,7 +10,7 @@ from emotion.modeling.backbones import get_base_model_name, init_empty_model, lo
 from emotion.modeling.build import choose_dtype
 from emotion.modeling.heads import list_head_modules
 from emotion.modeling.lora import attach_lora, count_parameters
-from emotion.modeling.quantization import POOLER, is_linear, is_quantizable
+from emotion.modeling.quantization import POOLER, has_four_bit_form, is_linear, is_quantizable
 
 NF4_BYTES = 0.5
 """Bytes per weight in 4 bits, without scales."""
@@ -127,9 +125,7 @@ def _sum_weight_bytes(model: Any, quantized: set[str], frozen_bytes: int, is_dou
 
 def _list_quantized_weights(model: Any, skipped_modules: list[str]) -> set[str]:
     """Return the names of the weights that NF4 stores in 4 bits."""
-    # The output layer of torch's MultiheadAttention, as in Gemma 3's vision tower, is a linear layer that stays as it is.
-    modules = [(name, module) for name, module in model.named_modules() if not isinstance(module, NonDynamicallyQuantizableLinear)]
-    linear_layers = [name for name, module in modules if is_linear(module)]
+    linear_layers = [name for name, module in model.named_modules() if has_four_bit_form(module)]
     return {f"{name}.weight" for name in linear_layers if is_quantizable(name, skipped_modules)}
 
 
