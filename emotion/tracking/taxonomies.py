@@ -64,13 +64,21 @@ def merge_run(run: Run, name: str, location: str | None) -> Run:
     Without a folder, a text has a parent if one of its labels was predicted, and the run has no probabilities.
     """
     if location is None or run.probabilities is None:
-        level = read_taxonomy(name).apply(run.label_set)
+        level, probabilities = read_taxonomy(name).apply(run.label_set), None
         predictions, _ = level.merge_labels(run.predictions)
-        probabilities = None
+        notes = (*run.notes, f"it has a label of the taxonomy {level.name} where a label of that one was predicted")
     else:
         parents = fit_taxonomy(name, location, run.label_set)
-        level, probabilities = parents.level, parents.convert(run.probabilities)
+        level, probabilities, notes = parents.level, parents.convert(run.probabilities), run.notes
         predictions = parents.rule.decide(probabilities)
     labels, is_judged = level.merge_labels(run.labels, run.is_judged)
-    predictions = predictions if is_judged is None else predictions & is_judged
-    return replace(run, label_set=level.label_set, labels=labels, probabilities=probabilities, predictions=predictions, is_judged=is_judged)
+    return replace(
+        run,
+        label_set=level.label_set,
+        labels=labels,
+        probabilities=probabilities,
+        predictions=predictions if is_judged is None else predictions & is_judged,
+        is_judged=is_judged,
+        notes=notes,
+        taxonomy=level.name,
+    )

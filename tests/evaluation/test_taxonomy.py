@@ -12,9 +12,10 @@ from emotion.evaluation.taxonomy import BUILT_IN, Taxonomy, read_taxonomy
 from emotion.labels import LabelSet
 
 GOEMOTIONS = LabelSet(
-    tuple(
-        "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval disgust embarrassment "
-        "excitement fear gratitude grief joy love nervousness optimism pride realization relief remorse sadness surprise neutral".split()
+    (
+        *("admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire", "disappointment"),
+        *("disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy", "love", "nervousness", "optimism"),
+        *("pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral"),
     )
 )
 LABELS = LabelSet(("a", "b", "c", "d"))

@@ -120,7 +120,10 @@ def _find_label_column(table: Table, allow_gold_names: bool) -> str | None:
 
 def _read_cells(table: Table, column: str, label_set: LabelSet) -> Reader:
     """Return how the labels of a row are read from the cell of one column."""
-    cells = detect_format(f"{table.path}: column {column!r}", table.values(column), DataConfig(), label_set.names)
+    try:
+        cells = detect_format(f"{table.path}: column {column!r}", table.values(column), DataConfig(), label_set.names)
+    except DataError as error:  # its remedy is a setting of data.*
+        raise DataError(f"{str(error).partition(';')[0]}; write names of labels, or a column {PREFIX}NAME for each label") from None
     position = table.columns.index(column)
     return lambda row: cells.read(row[position]).labels
 
