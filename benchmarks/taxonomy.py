@@ -43,16 +43,16 @@ def main() -> int:
             run = RunFolder(Path(path))
             rows = run.read_predictions("validation")
             level = read_taxonomy(name).apply(rows.label_set)
-            for size in SIZES if len(rows.ids) > 2 * SIZES[1] else SIZES[:1]:  # type: ignore[operator]
+            for size in SIZES if len(rows.ids) > 2 * SIZES[1] else SIZES[:1]:
                 scores = score_candidates(level, rows, size)
                 figures["candidates"][f"{name}, {path}, {size or 'four fifths of the'} rows"] = scores
                 print(f"\n{name}, {path}, fitted on {size or 'four fifths of the'} rows: log loss, calibration error")
                 print("\n".join(f"{candidate:<34}{loss:>9.4f}{error:>8.4f}" for candidate, (loss, error) in scores.items()))
             if run.predictions("test").is_file():
-                figures["test"][f"{name}, {path}"] = scores = score_test(
+                figures["test"][f"{name}, {path}"] = at_test = score_test(
                     level, rows, run.read_predictions("test"), run.read_config().decision
                 )
-                print(f"\n{name}, {path}, test rows\n" + "\n".join(f"{key:<34}{value}" for key, value in scores.items()))
+                print(f"\n{name}, {path}, test rows\n" + "\n".join(f"{key:<34}{value}" for key, value in at_test.items()))
     write_json(Path(arguments.output), figures)
     return 0
 
