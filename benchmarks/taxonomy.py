@@ -20,10 +20,11 @@ from emotion.errors import exit_on_error
 from emotion.evaluation.decision import fit_thresholds
 from emotion.evaluation.metrics import expected_calibration_error, score_predictions, score_probabilities
 from emotion.evaluation.parents import PENALTY, compute_noisy_or_logits, fit_calibration, fit_parents
+from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.taxonomy import BUILT_IN, TaxonomyLevel, read_taxonomy
 from emotion.evaluation.uncertainty import bootstrap_intervals
 from emotion.files import write_json
-from emotion.tracking.run_folder import RunFolder, StoredPredictions
+from emotion.tracking.run_folder import RunFolder
 
 SIZES = (None, 1_000, 300, 100)
 """Rows that a candidate is fitted on; None for four fifths of all."""
@@ -57,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def score_candidates(level: TaxonomyLevel, rows: StoredPredictions, size: int | None) -> dict[str, tuple[float, float]]:
+def score_candidates(level: TaxonomyLevel, rows: ScoredRows, size: int | None) -> dict[str, tuple[float, float]]:
     """Return mean log loss and calibration error of each candidate over the parents."""
     gold, _ = level.merge_labels(rows.labels)
     found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -131,7 +132,7 @@ def predict_regression(features: np.ndarray, labels: np.ndarray, others: np.ndar
     return LogisticRegression(C=strength, max_iter=2_000).fit(features, labels).predict_proba(others)[:, 1]
 
 
-def score_test(level: TaxonomyLevel, validation: StoredPredictions, test: StoredPredictions, config: DecisionConfig) -> dict[str, str]:
+def score_test(level: TaxonomyLevel, validation: ScoredRows, test: ScoredRows, config: DecisionConfig) -> dict[str, str]:
     """Return test scores of the parents, and of deciding the model's own labels and merging them."""
     parents = fit_parents(level, validation.labels, validation.probabilities, config)
     gold, _ = level.merge_labels(test.labels)

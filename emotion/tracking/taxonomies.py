@@ -9,9 +9,10 @@ from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.errors import DataError
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.parents import ParentModel, fit_parents
+from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.taxonomy import TaxonomyLevel, read_taxonomy
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, StoredPredictions, find_run_of_model
+from emotion.tracking.run_folder import RunFolder, find_run_of_model
 
 
 def fit_taxonomy(name: str, location: str, label_set: LabelSet) -> ParentModel:
@@ -31,7 +32,7 @@ def fit_taxonomy(name: str, location: str, label_set: LabelSet) -> ParentModel:
     return fit_parents(level, rows.labels, rows.probabilities, config, rows.is_judged)
 
 
-def read_validation(location: str, where: str) -> tuple[StoredPredictions, DecisionConfig]:
+def read_validation(location: str, where: str) -> tuple[ScoredRows, DecisionConfig]:
     """Return the stored validation predictions of a model, and the settings that its thresholds were fitted with.
 
     Those of a model folder outside its run are the defaults. `where` precedes the message.
