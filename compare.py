@@ -2,8 +2,9 @@
 
     python compare.py runs/tfidf runs/minilm runs/minilm-lora --output comparison
     python compare.py runs/* --output comparison --price-per-hour 0.5 --data path/to/goemotions
+    python compare.py runs/minilm --predictions gpt=answers.csv --output comparison
 
-run folders -> tables and tests -> report.html (one self-contained page), report.md, CSV tables, plots.
+run folders, predictions of other models -> tables and tests -> report.html (one self-contained page), report.md, CSV tables, plots.
 """
 
 from emotion.errors import ConfigError, DataError, exit_on_error
@@ -17,6 +18,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
 
     from emotion.arguments import ArgumentParser
     from emotion.paths import expand_home
+    from emotion.text import print_message
 
 if TYPE_CHECKING:
     from emotion.evaluation.comparison.runs import Run
@@ -27,16 +29,34 @@ def main() -> int:
     from emotion.evaluation.comparison.report import write_comparison
     from emotion.evaluation.comparison.runs import check_comparable
     from emotion.evaluation.document import format_plain
-    from emotion.tracking.finished_runs import read_finished_run
+    from emotion.tracking.finished_runs import read_external_run, read_finished_run
 
     runs = [read_finished_run(path) for path in arguments.runs]
-    check_comparable(runs)  # before anything slow
+    check_comparable(runs)  # before the texts, which take longer
+    for name, path in arguments.predictions:
+        runs.append(read_external_run(name, path, runs[0]))
+        for note in runs[-1].notes:
+            print_message(f"{name}: {note}")
     texts = read_test_texts(runs[0], arguments.runs[0], arguments.data)
+    if arguments.taxonomy is not None:
+        runs = merge_runs(runs, arguments.taxonomy, arguments.runs)
     output = Path(arguments.output)
-    for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, not arguments.no_texts):
+    quote_texts, margin = not arguments.no_texts, arguments.equivalence_margin
+    for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, quote_texts, margin):
         print(format_plain(sentence))
     print(f"\n{output}: report.html, report.md, tables as CSV, plots")
     return 0
+
+
+def merge_runs(runs: list["Run"], taxonomy: str, paths: list[str]) -> list["Run"]:
+    """Return the runs with the parents of their labels, and print what is left out. `paths` are the folders of the first ones."""
+    from emotion.evaluation.taxonomy import read_taxonomy
+    from emotion.tracking.taxonomies import merge_run
+
+    for note in read_taxonomy(taxonomy).apply(runs[0].label_set).notes:
+        print_message(note)
+    folders = [*paths, *[None] * (len(runs) - len(paths))]
+    return [merge_run(run, taxonomy, folder) for run, folder in zip(runs, folders, strict=True)]
 
 
 def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | None:
@@ -49,6 +69,7 @@ def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | No
     from emotion.tracking.run_folder import RunFolder
     from emotion.tracking.run_rows import read_rows
 
+    assert run.config is not None
     config = replace(run.config.data, train_fraction=1.0)
     if source is not None:
         config = replace(config, source=source, train=None, validation=None, test=None)
@@ -78,6 +99,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=expand_home, metavar="SOURCE", help="data with the test texts, if it is no longer where the runs read it"
     )
+    parser.add_argument(
+        "--predictions",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="predictions of another model: ids, and labels or probabilities",
+    )
+    parser.add_argument(
+        "--taxonomy", type=expand_home, metavar="NAME|FILE", help="compare on coarser labels: ekman, sentiment, or a YAML file"
+    )
+    parser.add_argument(
+        "--equivalence-margin", type=float, default=0.01, metavar="X", help="difference of scores that does not matter (default: 0.01)"
+    )
     parser.add_argument("--no-texts", action="store_true", help="quote no texts, for a report that is shared with others")
     arguments = parser.parse_args()
     if arguments.price_per_hour is not None and arguments.price_per_hour <= 0:
@@ -85,7 +119,18 @@ def parse_arguments() -> argparse.Namespace:
     paths = [Path(path).resolve() for path in arguments.runs]
     if duplicates := [path for path in paths if paths.count(path) > 1]:
         raise ConfigError(f"{duplicates[0].name}: is named twice; name each run once")
+    if not 0 < arguments.equivalence_margin < 1:
+        raise ConfigError(f"--equivalence-margin {arguments.equivalence_margin:g}: must be in (0, 1)")
+    arguments.predictions = [parse_predictions(word) for word in arguments.predictions]
     return arguments
+
+
+def parse_predictions(word: str) -> tuple[str, str]:
+    """Return name and file of a value of --predictions."""
+    name, _, path = word.partition("=")
+    if not name.strip() or not path:
+        raise ConfigError(f"--predictions {word}: must be NAME=FILE, such as gpt=answers.csv")
+    return name.strip(), expand_home(path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
+    python evaluate.py --model runs/NAME --split test --taxonomy ekman
 
 model + split or labelled file -> probabilities -> stored decision rule -> index.html, metrics.json, per_label.csv, plots.
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
@@ -21,11 +22,16 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     import time
     from dataclasses import fields, replace
     from pathlib import Path
+    from typing import TYPE_CHECKING
 
     from emotion.arguments import BACKBONE_OPTION, MODEL_OPTION, ArgumentParser, BeQuiet
     from emotion.config import DataConfig, check_keys, load_config
     from emotion.paths import expand_home
     from emotion.text import escape_controls, print_message
+
+if TYPE_CHECKING:
+    from emotion.evaluation.parents import ParentModel
+    from emotion.labels import LabelSet
 
 READING_KEYS = {
     *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
@@ -70,25 +76,32 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     from emotion.tracking.findings import collect_findings, format_findings
     from emotion.tracking.run_folder import RunFolder, find_run_of_model
     from emotion.tracking.run_rows import read_rows_to_score
+    from emotion.tracking.taxonomies import merge_rows
 
     folder = find_model_folder(model)
     run = find_run_of_model(folder)
     label_set = LabelSet(read_sidecar(folder)[0].labels)
+    parents = fit_parents_of(arguments.taxonomy, folder, label_set)
     file = arguments.input[0] if arguments.input else None
     split = Path(file).stem if file else arguments.split or "test"
-    rows = read_rows_to_score(run, split, file, arguments.overrides, label_set)
+    gold_labels = label_set if parents is None or file is None else parents.level.gold_labels
+    rows = read_rows_to_score(run, split, file, arguments.overrides, gold_labels)
+    if parents is not None:
+        rows, label_set = merge_rows(rows, parents.level), parents.label_set
     examples = rows.examples
     for message in [*rows.messages, *rows.notes]:
         print_message(f"data: {message}")
     if not examples.labels.any():
         raise DataError(f"{file or split}: none of its {len(examples):,} rows has a gold label of the model, so there is nothing to judge")
     predictor = Predictor.load(model, backbone=arguments.backbone)
-    rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+    rule = (predictor if parents is None else parents).rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")
+    probabilities = probabilities if parents is None else parents.convert(probabilities)
     output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
     assert output is not None  # without a run there is --input, which requires --output
     config = load_config(run.config, arguments.overrides, is_of_run=True) if run is not None else None
     findings = collect_findings(rows, None if file else split, rule.decide(probabilities), checks.counts, run, config)
+    split = split if parents is None else f"{split}-{parents.level.name}"  # beside the report of the model's own labels
     if file:
         findings["data"] = escape_controls(Path(file).name)
     is_quoted = not arguments.no_texts and (config is None or config.run.quote_texts)
@@ -98,7 +111,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set, examples.is_judged)
         write_json(output.speed(split), speed)
-    if output == run and not file:
+    if output == run and not file and parents is None:
         complete_card(output)
     if arguments.full:
         print(format_report(report), end="\n\n")
@@ -112,6 +125,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
     """Score the input files into one file, alone or as one of several processes, and print a summary."""
     from emotion.data.reading.streams import expand_patterns
     from emotion.inference.loading import load_predictor
+    from emotion.inference.sidecar import find_model_folder
     from emotion.scoring.manifest import PART_ROWS, ScoringJob
     from emotion.scoring.scoring import format_tally, score_files
 
@@ -123,9 +137,10 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
         part_rows = arguments.part_rows or PART_ROWS
         job = ScoringJob(inputs, output, columns, arguments.probabilities, part_rows, process, num_processes, model, arguments.excel_safe)
-        job = replace(job, is_overwriting=arguments.overwrite)
         predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
-        rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+        parents = fit_parents_of(arguments.taxonomy, find_model_folder(model), predictor.label_set, is_quiet=process > 0)
+        job = replace(job, is_overwriting=arguments.overwrite, parents=parents)
+        rule = (predictor if parents is None else parents).rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
         tally = score_files(predictor, rule, job, print_message)
         if tally is None:
@@ -136,6 +151,18 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
             with output.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
     return 0 if tally.num_scored else 1
+
+
+def fit_parents_of(taxonomy: str | None, folder: str, label_set: "LabelSet", is_quiet: bool = False) -> "ParentModel | None":
+    """Return the parents of a model's labels, and print what is left out; None without a taxonomy."""
+    if taxonomy is None:
+        return None
+    from emotion.tracking.taxonomies import fit_taxonomy
+
+    parents = fit_taxonomy(taxonomy, folder, label_set)
+    for note in () if is_quiet else parents.level.notes:
+        print_message(note)
+    return parents
 
 
 def is_scored_file(output: str | None) -> bool:
@@ -184,6 +211,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
     add("--full", action="store_true", help="print the scores of all labels, too; they are in table.txt of the report in any case")
     add("--no-texts", action="store_true", help="quote no texts in the report, for one that is shared with others")
+    add("--taxonomy", type=expand_home, metavar="NAME|FILE", help="coarser labels: ekman, sentiment, or a YAML file of parents")
     add("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
     add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()

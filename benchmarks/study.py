@@ -75,6 +75,9 @@ def main() -> int:
     parser.add_argument("--fraction", type=float, default=0.25, help="fraction of the training rows (default: a quarter)")
     parser.add_argument("--epochs", type=int, help="epochs of the transformers, instead of those of their configs")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="train and evaluate only these runs, without a report")
+    parser.add_argument(
+        "--predictions", action="append", default=[], metavar="NAME=FILE", help="another model for the report, as in compare.py"
+    )
     arguments = parser.parse_args()
     output = arguments.output or f"runs/study-{Path(arguments.data).name}"
     runs = [run for run in STUDIES[arguments.runs] if not arguments.only or run.name in arguments.only]
@@ -91,7 +94,8 @@ def main() -> int:
         call("evaluate.py", "--model", str(folder), "--split", "test")
     if not arguments.only:
         texts = ["--no-texts"] if arguments.data != "sample" else []
-        call("compare.py", *(f"{output}/{run.name}" for run in runs), "--output", f"{output}/report", *texts)
+        others = [word for value in arguments.predictions for word in ("--predictions", value)]
+        call("compare.py", *(f"{output}/{run.name}" for run in runs), *others, "--output", f"{output}/report", *texts)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes", file=sys.stderr)
     return 0
 

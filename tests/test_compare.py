@@ -140,6 +140,62 @@ def test_runs_with_other_test_rows_are_one_line(runs, tmp_path, run_here):
     assert status == 2 and "evaluate.py --model" in errors and not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def given(runs, tmp_path):
+    """Predictions of two models that were not trained here, labels only and probabilities, for the rows of the runs in another order."""
+    frame = pd.read_parquet(Path(runs[2]) / "predictions" / "test.parquet")
+    names = [column for column in frame if f"gold:{column}" in frame]
+    labels = ["|".join(name for name in names if row[name] >= 0.5) for row in frame.to_dict("records")]
+    pd.DataFrame({"id": frame.id, "predicted_labels": labels}).iloc[:-5].sample(frac=1, random_state=0).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
+    frame[["id", *names]].sample(frac=1, random_state=1).to_json(tmp_path / "probabilities.jsonl", orient="records", lines=True)
+    return [f"--predictions=labels={tmp_path / 'labels.csv'}", "--predictions", f"values={tmp_path / 'probabilities.jsonl'}"]
+
+
+@pytest.mark.slow
+def test_predictions_of_other_models_join_the_report(runs, given, tmp_path, run_here):
+    status, output, errors = run_here(runs[2], *given, "--output", str(tmp_path / "out"))
+    assert status == 0 and "The predictions of labels and values were read from files" in output
+    assert "labels: 5 of 400 test rows are missing and count as rows without labels" in errors
+    rows = {row["model"]: row for row in read_table([tmp_path / "out"], "accuracy")}
+    same = ("macro_f1", "micro_f1", "subset_accuracy", "macro_average_precision", "expected_calibration_error")
+    assert [rows["values"][name] for name in same] == [rows["quarter"][name] for name in same]
+    assert rows["labels"]["macro_average_precision"] == rows["labels"]["expected_calibration_error"] == "labels only"
+    assert rows["labels"]["seeds"] == "not known" and rows["quarter"]["seeds"] == "1"
+    verdicts = {row["pair"]: row["verdict"] for row in read_table([tmp_path / "out"], "differences") if row["metric"] == "macro_f1"}
+    assert len(verdicts) == 3 and verdicts["quarter - values"] == "practically equal"
+    assert [row["backbone"] for row in read_table([tmp_path / "out"], "runs")][1:] == ["not trained here"] * 2
+    assert [row["model"] for row in read_table([tmp_path / "out"], "efficiency")] == ["quarter"]
+    assert "5 of 400 test rows are missing" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_comparison_on_the_parents_of_a_taxonomy(runs, given, tmp_path, run_here):
+    copy = shutil.copytree(runs[2], tmp_path / "quarter")
+    shutil.copy(copy / "predictions" / "test.parquet", copy / "predictions" / "validation.parquet")
+    status, _, _ = run_here(str(copy), *given, "--taxonomy", "sentiment", "--output", str(tmp_path / "out"))
+    assert status == 0 and "400 test rows, labels of the taxonomy sentiment" in (tmp_path / "out" / "report.md").read_text()
+    assert [row["label"] for row in read_table([tmp_path / "out"], "labels")] == ["positive", "negative", "ambiguous", "neutral"]
+    rows = {row["model"]: row for row in read_table([tmp_path / "out"], "accuracy")}
+    assert rows["values"]["macro_average_precision"] == "labels only" != rows["quarter"]["macro_average_precision"]
+    status, _, errors = run_here(runs[0], "--taxonomy", "sentiment", "--output", str(tmp_path / "other"))
+    assert (status, len(errors.splitlines())) == (2, 1) and f"{runs[0]}/predictions/validation.parquet: does not exist" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--predictions", "a.csv"], "--predictions a.csv: must be NAME=FILE, such as gpt=answers.csv"),
+        (["--predictions", "a=missing.csv"], "missing.csv: cannot be read (No such file or directory)"),
+        (["--equivalence-margin", "0"], "--equivalence-margin 0: must be in (0, 1)"),
+    ],
+)
+def test_options_that_cannot_be_used_are_one_line(words, message, runs, tmp_path, run_here):
+    status, _, errors = run_here(runs[0], *words, "--output", str(tmp_path / "out"))
+    assert (status, errors) == (2, f"error: {message}\n")
+
+
 PROBE = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><iframe width="390" height="800"></iframe><script>
 const frame = document.querySelector("iframe");
 frame.srcdoc = SOURCE;

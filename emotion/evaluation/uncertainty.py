@@ -135,6 +135,18 @@ def paired_p_value(differences: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + min(at_most, at_least)) / (1 + len(differences))))
 
 
+def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
+    """Return the p-value of "the difference is at least `margin` in one direction", given paired differences, float (B,).
+
+    It is the larger one of two one-sided tests, and below 0.05 where the central 90% of the differences are within the margin. One is
+    added to both counts.
+
+    Source: Schuirmann 1987, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach".
+    """
+    outside = max((differences >= margin).sum(), (differences <= -margin).sum())
+    return float((1 + outside) / (1 + len(differences)))
+
+
 def adjust_p_values(p_values: np.ndarray) -> np.ndarray:
     """Return p-values adjusted by Holm's method, which controls the family-wise error rate.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.parents import ParentModel
 from emotion.files import write_json
 from emotion.inference.sidecar import OPTIONAL, fingerprint_files, fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
@@ -44,6 +45,8 @@ class ScoringJob:
     """Whether cells of a csv that a spreadsheet would take for a formula begin with an apostrophe."""
     is_overwriting: bool = False
     """Whether an output that exists is replaced."""
+    parents: ParentModel | None = None
+    """Parents of a taxonomy, which the output has in place of the labels of the model."""
 
     @property
     def folder(self) -> Path:
@@ -87,7 +90,10 @@ class ScoringJob:
 def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, as JSON values; parts are reused only if it is unchanged."""
     sidecar = {key: value for key, value in asdict(predictor.sidecar).items() if key not in OPTIONAL}  # no answer depends on these
-    model = json.dumps([sidecar, rule.to_dict(), predictor.backend_name], sort_keys=True, default=list)
+    described: list[Any] = [sidecar, rule.to_dict(), predictor.backend_name]
+    if job.parents is not None:
+        described += [job.parents.label_set.names, job.parents.slopes, job.parents.intercepts, job.parents.level.children.tolist()]
+    model = json.dumps(described, sort_keys=True, default=list)
     return {
         "inputs": [describe_input(path) for path in job.inputs],
         "versions of the inputs": [describe_version(path) for path in job.inputs],

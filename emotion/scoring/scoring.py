@@ -21,6 +21,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.text_checks import TextChecks, describe_counts
 from emotion.inference.torch_free import TorchFreePredictor
+from emotion.labels import LabelSet
 from emotion.scoring.excel import check_excel_output
 from emotion.scoring.formats import (
     build_schema,
@@ -58,7 +59,8 @@ def score_files(
     is_typed = check_format(job.output) == ".parquet"
     if job.output.exists() and not is_main:
         return None  # the first process had nobody to wait for
-    with open_source(job.inputs, job.columns, predictor.label_set, is_typed) as source, enter_folder(job, description) as is_open:
+    gold_labels = find_gold_labels(predictor, job)
+    with open_source(job.inputs, job.columns, gold_labels, is_typed) as source, enter_folder(job, description) as is_open:
         if not is_open:
             return None
         if is_main:
@@ -79,13 +81,20 @@ def score_files(
     return tally
 
 
+def find_gold_labels(predictor: "Predictor | TorchFreePredictor", job: ScoringJob) -> LabelSet:
+    """Return the names that gold labels of the inputs may have."""
+    return predictor.label_set if job.parents is None else job.parents.level.gold_labels
+
+
 class PartScorer:
     """Predicts the rows of a part, and formats them for the output."""
 
     def __init__(self, predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob, source: Source) -> None:
-        self.job, self.label_set, self._predictor, self._rule, self._source = job, predictor.label_set, predictor, rule, source
+        self.job, self._predictor, self._rule, self._source = job, predictor, rule, source
+        self.gold_labels = find_gold_labels(predictor, job)
+        self._label_set = predictor.label_set if job.parents is None else job.parents.label_set
         self._input_columns = source.columns[: len(source.columns) - source.num_nested]
-        self._added_columns = name_columns(job.probabilities, predictor.label_set, source.columns, str(job.inputs[0]))
+        self._added_columns = name_columns(job.probabilities, self._label_set, source.columns, str(job.inputs[0]))
         self.columns = self._input_columns + self._added_columns
         """Columns of the output."""
         if check_format(job.output) == ".xlsx":
@@ -135,13 +144,14 @@ class PartScorer:
         """Return probabilities, float32 (n, L), predictions, bool (n, L), and what was found in the texts."""
         if texts:
             probabilities, checks = self._predictor.predict_checked(texts)
+            probabilities = probabilities if self.job.parents is None else self.job.parents.convert(probabilities)
         else:
-            probabilities, checks = np.zeros((0, len(self._predictor.label_set)), np.float32), TextChecks.build_empty(0)
+            probabilities, checks = np.zeros((0, len(self._label_set)), np.float32), TextChecks.build_empty(0)
         return probabilities, self._rule.decide(probabilities), checks
 
     def _build_rows(self, part: Part, positions: dict[int, int], probabilities: np.ndarray, predictions: np.ndarray) -> list[list[Any]]:
         """Return the output's rows; `positions` maps a row of the part to its prediction, and rows without one get empty cells."""
-        output, label_set = self.job.output, self._predictor.label_set
+        output, label_set = self.job.output, self._label_set
         added = [
             format_scores(scores, predicted, self.job.probabilities, output, label_set)
             for scores, predicted in zip(probabilities, predictions, strict=True)
@@ -156,11 +166,14 @@ class PartScorer:
 
     def _count_agreement(self, part: Part, positions: dict[int, int], predictions: np.ndarray, tally: Tally) -> None:
         """Compare predictions with the gold labels of the rows where these can be read."""
-        label_set = self._predictor.label_set
+        label_set, parents = self.gold_labels, self.job.parents
         gold = [(read_gold(part[number], self._source), position) for number, position in positions.items()]
         known = [(columns, position) for columns, position in gold if columns is not None]
         labels = label_set.encode_columns([columns for (columns, _), _ in known])
         is_judged = ~label_set.encode_columns([not_judged for (_, not_judged), _ in known])
+        if parents is not None:
+            labels, judged = parents.level.merge_labels(labels & is_judged, is_judged)
+            is_judged = np.ones_like(labels) if judged is None else judged
         labels, predicted = labels & is_judged, predictions[[position for _, position in known]] & is_judged
         tally.num_judged, tally.num_exact = len(labels), int((labels == predicted).all(axis=1).sum())
         tally.counts = [pair.sum(axis=0).tolist() for pair in (labels & predicted, ~labels & predicted, labels & ~predicted)]
@@ -213,7 +226,7 @@ def collect_parts(scorer: PartScorer, parts: list[Path], log: Callable[[str], An
             raise StorageError(f"{parts[damaged[0]]}: does not hold what was written to it; check the disk, then repeat the command")
         if abandoned:
             log(f"{job.output}: {len(abandoned):,} parts of other processes, which have ended or are late, are scored here")
-            with open_source(job.inputs, job.columns, scorer.label_set, check_format(job.output) == ".parquet") as source:
+            with open_source(job.inputs, job.columns, scorer.gold_labels, check_format(job.output) == ".parquet") as source:
                 score_parts(scorer, source, log, abandoned.__contains__)
             scored_here |= abandoned
         elif missing:

@@ -1,10 +1,11 @@
-"""A finished run folder -> the `Run` of a comparison. Works without torch."""
+"""A finished run folder, or a file with the predictions of another model -> the `Run` of a comparison. Works without torch."""
 
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
+from emotion.data.reading.predictions import read_predictions
 from emotion.errors import DataError
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.decision import DecisionRule
@@ -43,6 +44,28 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         speed=speed,
         is_judged=rows.is_judged,
         evaluated=evaluated if isinstance(evaluated, str) else None,
+    )
+
+
+def read_external_run(name: str, path: str, reference: Run) -> Run:
+    """Return the predictions of a model that this project did not train, for the test rows of `reference`.
+
+    Raises: DataError as `read_predictions` does.
+    """
+    found = read_predictions(Path(path), reference.ids, reference.label_set)
+    is_judged = reference.is_judged
+    return Run(
+        name=name,
+        config=None,
+        label_set=reference.label_set,
+        ids=reference.ids,
+        labels=reference.labels,
+        probabilities=found.probabilities,
+        predictions=found.predictions if is_judged is None else found.predictions & is_judged,
+        efficiency={},
+        speed={},
+        is_judged=is_judged,
+        notes=tuple(found.notes),
     )
 
 

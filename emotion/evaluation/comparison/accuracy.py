@@ -10,6 +10,7 @@ from emotion.evaluation.metrics import score_probabilities
 from emotion.evaluation.uncertainty import (
     adjust_p_values,
     draw_counts,
+    equivalence_p_value,
     find_interval,
     paired_p_value,
     resample_several,
@@ -35,6 +36,11 @@ PAIRED_METRICS = ("macro_f1", "micro_f1", "jaccard_samples", "subset_accuracy")
 NUM_PAIRED_RESAMPLES = 10_000
 """The smallest possible p-value is then 0.0002. For 20 models, which make 190 pairs, Holm's largest factor raises it to 0.04."""
 SIGNIFICANCE_LEVEL = 0.05
+EQUIVALENCE_MARGIN = 0.01
+"""Default of the difference that does not matter: about that of two seeds of one recipe (docs/comparison.md).
+
+Source: Benavoli et al. 2017, "Time for a Change", who call classifiers practically equivalent whose accuracy differs by less than 0.01.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class ModelScores:
         return self.group.name
 
     def score(self, metric: str) -> float:
-        """Return the mean over seeds."""
-        return float(np.mean([scores[metric] for scores in self.by_seed]))
+        """Return the mean over seeds; nan for a score of probabilities if there are labels only."""
+        return float(np.mean([scores.get(metric, np.nan) for scores in self.by_seed]))
 
     def std(self, metric: str) -> float | None:
         """Return the standard deviation over seeds, None for a single seed."""
@@ -79,6 +85,22 @@ class Difference:
     """95% interval over test rows, not corrected for multiple comparisons."""
     p_value: float
     """Adjusted by Holm's method over all pairs of the metric."""
+    equivalence_p_value: float = 1.0
+    """That of "the difference is at least the margin", adjusted in the same way."""
+    margin: float = EQUIVALENCE_MARGIN
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether the models are practically equal: the difference is shown to be below the margin."""
+        return self.equivalence_p_value < SIGNIFICANCE_LEVEL
+
+    @property
+    def verdict(self) -> str:
+        """What the two tests show, in words."""
+        equal = "practically equal"
+        if self.winner is None:
+            return equal if self.is_equivalent else "no significant difference"
+        return f"{self.winner.name} is better" + (f", but {equal}" if self.is_equivalent else "")
 
     @property
     def is_significant(self) -> bool:
@@ -111,15 +133,19 @@ def rank_models(models: list[ModelScores]) -> list[ModelScores]:
     return sorted(models, key=lambda model: -model.score(MAIN_METRIC))
 
 
-def compare_pairs(models: list[ModelScores], metric: str) -> list[Difference]:
-    """Return the difference of every pair in one metric, tested by the paired bootstrap with Holm's correction."""
+def compare_pairs(models: list[ModelScores], metric: str, margin: float = EQUIVALENCE_MARGIN) -> list[Difference]:
+    """Return the difference of every pair in one metric, tested by the paired bootstrap with Holm's correction.
+
+    It is tested against 0, and for equivalence: whether it is below `margin` in both directions.
+    """
     pairs = list(combinations(models, 2))
     gaps = [first.resampled[metric] - second.resampled[metric] for first, second in pairs]
     p_values = adjust_p_values(np.array([paired_p_value(gap) for gap in gaps]))
+    equivalence_p_values = adjust_p_values(np.array([equivalence_p_value(gap, margin) for gap in gaps]))
     values = [first.score(metric) - second.score(metric) for first, second in pairs]
     return [
-        Difference(first, second, metric, value, find_interval(gap, value), float(p_value))
-        for (first, second), value, gap, p_value in zip(pairs, values, gaps, p_values, strict=True)
+        Difference(first, second, metric, value, find_interval(gap, value), float(p_value), float(equivalence), margin)
+        for (first, second), value, gap, p_value, equivalence in zip(pairs, values, gaps, p_values, equivalence_p_values, strict=True)
     ]
 
 
@@ -141,7 +167,7 @@ def _score_group(group: SeedGroup, resampled: list[dict[str, np.ndarray]]) -> Mo
     for run in group.runs:
         scores = score_rows(run.labels, run.predictions)
         label_f1.append(np.where(run.labels.any(axis=0), scores.pop("label_f1"), np.nan))
-        ranking = score_probabilities(run.labels, run.probabilities, run.is_judged)
+        ranking = {} if run.probabilities is None else score_probabilities(run.labels, run.probabilities, run.is_judged)
         by_seed.append({name: float(value) for name, value in scores.items()} | ranking)
     mean = {name: np.mean([scores[name] for scores in resampled], axis=0) for name in resampled[0]}
     return ModelScores(group, by_seed, mean, np.mean(label_f1, axis=0))

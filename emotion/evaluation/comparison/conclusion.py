@@ -17,14 +17,19 @@ def conclude(models: list[ModelScores], differences: list[Difference], costs: li
         ]
     worse = [model for model in others if _find_difference(differences, best, model).winner is best]
     tied = [model for model in others if model not in worse]
+    equal = [model for model in others if _find_difference(differences, best, model).is_equivalent]
+    undecided = [model for model in tied if model not in equal]
     sentences = [f"**{_name(best)}** has the highest macro-F1 on the test rows: {score}."]
     if worse:
         sentences.append(
             f"It is better than {_join_names(worse)} (paired bootstrap over test rows, p < {SIGNIFICANCE_LEVEL} after Holm's correction)."
         )
-    if tied:
+    if equal:
+        margin = _find_difference(differences, best, equal[0]).margin
+        sentences.append(f"{_join_names(equal)} and it are practically equal: their macro-F1 differs by less than {margin:g} (p < 0.05).")
+    if undecided:
         sentences.append(
-            f"There is no significant difference between it and {_join_names(tied)}; this does not show that they are equally good."
+            f"There is no significant difference between it and {_join_names(undecided)}; this does not show that they are equally good."
         )
     sentences += _compare_costs(best, tied, costs)
     sentences += _state_limits(models, best, [_find_difference(differences, best, model) for model in worse])
@@ -56,14 +61,21 @@ def _state_limits(models: list[ModelScores], best: ModelScores, significant: lis
             f"However, {_name(best)} and {names} differ no more than two seeds of one model do: the choice of the seed alone could explain "
             "the difference."
         )
-    single = [model for model in models if len(model.by_seed) == 1]
-    if len(single) == len(models):
+    external = [model for model in models if model.group.is_external]
+    trained = [model for model in models if model not in external]
+    single = [model for model in trained if len(model.by_seed) == 1]
+    if len(single) == len(trained):
         sentences.append(
             "Every model was trained with one seed: the intervals and tests cover the choice of test rows, but not the variation "
             "between seeds."
         )
     elif single:
         sentences.append(f"The variation between seeds is unknown for models that were trained with one seed: {_join_names(single)}.")
+    if external:
+        sentences.append(
+            f"The predictions of {_join_names(external)} were read from files and are scored as they are; whether test rows took part in "
+            "making or choosing that model is not known here."
+        )
     return sentences
 
 

@@ -80,7 +80,7 @@ def find_scaling_curves(models: list[ModelScores]) -> list[list[ModelScores]]:
     A set with a single fraction is left out.
     """
     by_recipe: list[tuple[dict, list[ModelScores]]] = []
-    for model in models:
+    for model in (model for model in models if not model.group.is_external):
         recipe = model.group.runs[0].recipe
         del recipe["data"]["train_fraction"]
         for known, members in by_recipe:

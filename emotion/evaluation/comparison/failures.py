@@ -33,8 +33,8 @@ class Slice:
 
 
 def report_failures(folder: Path, ranked: list[ModelScores], texts: Sequence[str] | None, quote_texts: bool) -> Section:
-    """Return confusions and errors of the best model's first run, and the scores of all models on slices of the rows."""
-    run = ranked[0].group.runs[0]
+    """Return confusions and errors of the best run with probabilities, and the scores of all models on slices of the rows."""
+    run = next(model.group.runs[0] for model in ranked if model.group.runs[0].probabilities is not None)
     run_name = escape_markdown(run.name)
     rows = replace(run.rows, texts=texts if quote_texts else None)
     confusions = rank_confusions(rows, run.predictions)

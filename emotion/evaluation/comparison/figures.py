@@ -57,7 +57,7 @@ def plot_differences(models: list[ModelScores], differences: list[Difference]) -
                 signs[row, column] = np.sign(value)
                 text, style = f"{value:+.3f}\n({lower:+.3f} to {upper:+.3f})", {"color": "black"}
             else:
-                text, style = "not\nsignificant", {}
+                text, style = "practically\nequal" if difference.is_equivalent else "not\nsignificant", {}
             axes.text(column, row, text, ha="center", va="center", fontsize=8, **style)
     # One shade per sign: a shade by size would make the numbers hard to read.
     axes.imshow(signs, cmap=ListedColormap([LIGHT_ORANGE, LIGHT_BLUE]), vmin=-1, vmax=1, aspect="auto")

@@ -9,6 +9,7 @@ import numpy as np
 from emotion.config import BASELINE
 from emotion.evaluation.comparison import figures
 from emotion.evaluation.comparison.accuracy import (
+    EQUIVALENCE_MARGIN,
     MAIN_METRIC,
     METRICS,
     NUM_PAIRED_RESAMPLES,
@@ -32,10 +33,16 @@ from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
 
 UNKNOWN = "not measured"
+LABELS_ONLY, UNKNOWN_SEEDS = "labels only", "not known"
 
 
 def write_comparison(
-    folder: Path, runs: Sequence[Run], texts: Sequence[str] | None, price_per_hour: float | None, quote_texts: bool = True
+    folder: Path,
+    runs: Sequence[Run],
+    texts: Sequence[str] | None,
+    price_per_hour: float | None,
+    quote_texts: bool = True,
+    margin: float = EQUIVALENCE_MARGIN,
 ) -> list[str]:
     """Write report.html, report.md, tables and figures to `folder`, and return the sentences of the conclusion.
 
@@ -45,13 +52,14 @@ def write_comparison(
         texts: texts of the test rows, None if they are not available.
         price_per_hour: price of one hour on the machine, None to report hours only.
         quote_texts: False to use only the lengths of the texts and quote none of them.
+        margin: two models are practically equal if their scores are shown to differ by less.
 
     Raises:
         DataError: if the runs do not have the same test rows.
     """
     check_comparable(runs)
     models = score_models(group_seeds(runs))
-    differences = {metric: compare_pairs(models, metric) for metric in PAIRED_METRICS if len(models) > 1}
+    differences = {metric: compare_pairs(models, metric, margin) for metric in PAIRED_METRICS if len(models) > 1}
     costs = [compute_cost(model) for model in models]
     ranked = rank_models(models)
     conclusion = conclude(models, differences.get(MAIN_METRIC, []), costs)
@@ -60,20 +68,24 @@ def write_comparison(
             Section("Conclusion", [Paragraph(" ".join(conclusion)), _describe_test(runs)]),
             _report_accuracy(folder, ranked),
             *([_report_differences(folder, ranked, differences)] if differences else []),
-            _report_costs(folder, costs, price_per_hour),
+            _report_costs(folder, [cost for cost in costs if not cost.model.group.is_external], price_per_hour),
             *_report_scaling(folder, models),
             report_failures(folder, ranked, texts, quote_texts),
-            Section("Runs", [_list_runs(models)]),
+            Section("Runs", [_list_runs(models), *_describe_external(models)]),
         ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows", sections)
+    taxonomy = f", labels of the taxonomy {runs[0].taxonomy}" if runs[0].taxonomy is not None else ""
+    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections)
     return conclusion
 
 
 def _describe_test(runs: Sequence[Run]) -> Paragraph:
     """Return what was tested, on which data, and when."""
-    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    titles = sorted({run.config.data.title for run in runs})
+    trained = [run for run in runs if run.config is not None]
+    count = f"{len(trained)} run{'' if len(trained) == 1 else 's'}"
+    if num_others := len(runs) - len(trained):
+        count += f" and {num_others} model{'' if num_others == 1 else 's'} of others"
+    titles = sorted({run.config.data.title for run in trained if run.config is not None})
     days = sorted({run.evaluated[:10] for run in runs if run.evaluated})
     when = f", scored on {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}" if days else ""
     rows = f"{len(runs[0].ids):,} test rows of {escape_markdown(', '.join(titles))}"
@@ -89,8 +101,9 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
         for metric in METRICS:
             std = model.std(metric)
             cells.append(format_score(model.score(metric), model.interval(metric)) + (f" ± {std:.3f}" if std is not None else ""))
-        cells += [f"{model.score(metric):.3f}" for metric in RANKING_METRICS]
-        rows.append([model.name, *cells, str(len(model.by_seed))])
+        is_known = model.group.runs[0].probabilities is not None
+        cells += [f"{model.score(metric):.3f}" if is_known else LABELS_ONLY for metric in RANKING_METRICS]
+        rows.append([model.name, *cells, UNKNOWN_SEEDS if model.group.is_external else str(len(model.by_seed))])
     note = (
         "Scores at the decision rule of each model, which was fitted on the validation split; macro averages leave out labels without a "
         "gold row. In parentheses: 95% bootstrap interval over test rows. macro_average_precision and expected_calibration_error do not "
@@ -115,14 +128,15 @@ def _report_differences(folder: Path, ranked: list[ModelScores], differences: di
             f"{pair.value:+.4f}",
             "{:+.4f} to {:+.4f}".format(*pair.interval),
             f"{pair.p_value:.4f}",
-            f"{pair.winner.name} is better" if pair.winner else "no significant difference",
+            pair.verdict,
         ]
         for pair in pairs
     ]
     pairs_note = (
         f"Paired bootstrap over test rows with {NUM_PAIRED_RESAMPLES:,} resamples, the same for all models. p-values are corrected by "
         f"Holm's method over the pairs of each metric; a difference is significant if p < {SIGNIFICANCE_LEVEL}. The intervals are not "
-        "corrected for multiple comparisons."
+        f"corrected for multiple comparisons. Models are practically equal if two one-sided tests on the same resamples, corrected in the "
+        f"same way, show that the difference is below {pairs[0].margin:g}; without either verdict, the rows are too few to tell."
     )
     comparisons = [compare_labels(model, best) for model in others]
     label_rows = []
@@ -226,12 +240,12 @@ def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
             for model in curve
         ]
         blocks.append(Table("scale", ["model", "fraction of the training rows", MAIN_METRIC], rows))
-    runs = [run for model in models for run in model.group.runs]
-    if len({(run.config.training.per_device_batch_size, run.efficiency.get("num_processes")) for run in runs}) > 1:
+    pairs = [(run, run.config.training.per_device_batch_size) for model in models for run in model.group.runs if run.config is not None]
+    if len({(batch_size, run.efficiency.get("num_processes")) for run, batch_size in pairs}) > 1:
         rows = [
-            [run.name, str(run.config.training.per_device_batch_size), str(run.efficiency.get("num_processes", UNKNOWN))]
+            [run.name, str(batch_size), str(run.efficiency.get("num_processes", UNKNOWN))]
             + [_format(run.efficiency.get(name), "{:,.1f}") for name in ("examples_per_second", "tokens_per_second")]
-            for run in runs
+            for run, batch_size in pairs
         ]
         blocks.append(Table("throughput", ["run", "batch size per device", "processes", "examples/s", "tokens/s"], rows))
     return [Section("Scalability", blocks)] if blocks else []
@@ -243,6 +257,9 @@ def _list_runs(models: list[ModelScores]) -> Table:
     for model in models:
         for run in model.group.runs:
             config = run.config
+            if config is None:
+                rows.append([run.name, model.name, "not trained here", "predictions from a file", *["-"] * 4])
+                continue
             method = (
                 "full fine-tuning"
                 if not config.lora.r
@@ -254,6 +271,12 @@ def _list_runs(models: list[ModelScores]) -> Table:
             data = f"{config.data.title}, {100 * config.data.train_fraction:.4g}%"
             rows.append([run.name, model.name, config.model.backbone, method, data, *steps, str(config.training.seed)])
     return Table("runs", ["run", "model", "backbone", "method", "training data", "epochs", "learning rate", "seed"], rows)
+
+
+def _describe_external(models: list[ModelScores]) -> list[Block]:
+    """Return how the predictions of each model that was not trained here were read."""
+    runs = [model.group.runs[0] for model in models if model.group.is_external]
+    return [Paragraph(f"**{escape_markdown(run.name)}**: {escape_markdown('; '.join(run.notes))}.") for run in runs]
 
 
 def _format(value: float | None, template: str) -> str:

@@ -18,14 +18,16 @@ from emotion.labels import LabelSet
 
 @dataclass(frozen=True)
 class Run:
-    """A run and its predictions of the test rows; all arrays are (n, L)."""
+    """A run and its predictions of the test rows, or those of another model that were read from a file; all arrays are (n, L)."""
 
     name: str
-    config: Config
+    config: Config | None
+    """None for a model that this project did not train."""
     label_set: LabelSet
     ids: list[str]
     labels: np.ndarray
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
+    """None if the predictions are labels only."""
     predictions: np.ndarray
     efficiency: dict[str, Any]
     """Content of efficiency.json; empty if the file is missing."""
@@ -35,15 +37,22 @@ class Run:
     """Which labels were annotated; None if all were. Elsewhere `labels` and `predictions` are False."""
     evaluated: str | None = None
     """When the test rows were scored, such as `2026-11-26 10:00`; None if an earlier version scored them."""
+    notes: tuple[str, ...] = ()
+    """How predictions from a file were read; messages for the user."""
+    taxonomy: str | None = None
+    """Name of the taxonomy whose parents are the labels; None for the labels of the model."""
 
     @property
     def rows(self) -> ScoredRows:
-        """The test rows, without their texts."""
+        """The test rows, without their texts. The run has to have probabilities."""
+        assert self.probabilities is not None
         return ScoredRows(self.ids, self.label_set, self.labels, self.probabilities, self.is_judged)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The settings that determine the model, without the seed. Existing paths are resolved, so their spelling does not matter."""
+        if self.config is None:
+            return {}
         sections = {name: dict(values) for name, values in to_dict(self.config).items() if name not in INERT_SECTIONS}
         del sections["training"]["seed"]
         for key in ("source", "train", "validation", "test"):
@@ -70,7 +79,13 @@ class SeedGroup:
     @property
     def train_fraction(self) -> float:
         """The fraction of the training rows that the runs were trained on."""
-        return self.runs[0].config.data.train_fraction
+        config = self.runs[0].config
+        return float("nan") if config is None else config.data.train_fraction
+
+    @property
+    def is_external(self) -> bool:
+        """Whether this project did not train the model."""
+        return self.runs[0].config is None
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -106,8 +121,8 @@ def group_seeds(runs: Sequence[Run]) -> list[SeedGroup]:
     grouped: list[list[Run]] = []
     for run in runs:
         for members in grouped:
-            seeds = [member.config.training.seed for member in members]
-            if members[0].recipe == run.recipe and run.config.training.seed not in seeds:
+            seeds = [_find_seed(member) for member in members]
+            if run.config is not None and members[0].recipe == run.recipe and _find_seed(run) not in seeds:
                 members.append(run)
                 break
         else:
@@ -115,5 +130,9 @@ def group_seeds(runs: Sequence[Run]) -> list[SeedGroup]:
     groups = [SeedGroup(tuple(members)) for members in grouped]
     names = [group.name for group in groups]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{duplicates[0]}: two different models have this name; rename one of the run folders")
+        raise DataError(f"{duplicates[0]}: two different models have this name; rename one of the run folders, or of --predictions")
     return groups
+
+
+def _find_seed(run: Run) -> int | None:
+    return None if run.config is None else run.config.training.seed

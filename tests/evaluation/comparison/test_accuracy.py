@@ -12,7 +12,7 @@ from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import compute_cost, find_pareto_front, find_scaling_curves
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
-from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, paired_p_value, resample_scores
+from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, equivalence_p_value, paired_p_value, resample_scores
 from emotion.labels import LabelSet
 
 NUM_LABELS = 4
@@ -54,8 +54,77 @@ def test_holm_correction_equals_values_computed_by_hand():
 def test_identical_models_show_no_difference():
     models, (difference,) = compare(make_run("one"), make_run("copy"))
     assert difference.value == 0 and difference.p_value == 1 and difference.winner is None
+    assert difference.verdict == "practically equal"
     text = write_conclusion(models, [difference])
-    assert "There is no significant difference between it and" in text and "better" not in text
+    assert "copy and it are practically equal: their macro-F1 differs by less than 0.01 (p < 0.05)." in text and "better" not in text
+
+
+def test_two_different_models_of_the_same_quality_are_not_called_equal_on_few_rows():
+    models, (difference,) = compare(make_run("one"), make_run("two", draw=1))
+    assert difference.verdict == "no significant difference" and not difference.is_equivalent
+    assert "There is no significant difference between it and" in write_conclusion(models, [difference])
+
+
+def test_equivalence_p_value_counts_the_resamples_beyond_the_margin():
+    differences = np.array([-0.03, -0.01, 0.0, 0.005, 0.01, 0.02, 0.0, 0.0, 0.0])
+    assert equivalence_p_value(differences, 0.01) == pytest.approx((1 + 2) / 10)  # 0.01 and 0.02; -0.01 and -0.03
+    assert equivalence_p_value(differences, 0.025) == pytest.approx((1 + 1) / 10)
+    assert equivalence_p_value(np.full(99, 0.2), 0.1) == 1
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.5, "good is better, but practically equal"), (0.001, "good is better")])
+def test_a_model_can_be_better_and_practically_equal(margin, verdict):
+    models = score_models(group_seeds([make_run("good", 0.1), make_run("bad", 0.2, draw=1)]), 500)
+    (difference,) = compare_pairs(models, "macro_f1", margin)
+    assert difference.verdict == verdict and difference.margin == margin
+
+
+def test_equivalence_is_corrected_for_the_number_of_pairs():
+    """The smallest of the three p-values is multiplied by 3, as Holm's method does."""
+    runs = [make_run("one"), make_run("two", draw=1), make_run("three", 0.3, draw=2)]
+    models = score_models(group_seeds(runs), 500)
+    gaps = [models[i].resampled["macro_f1"] - models[j].resampled["macro_f1"] for i, j in ((0, 1), (0, 2), (1, 2))]
+    single = [equivalence_p_value(gap, 0.05) for gap in gaps]
+    pairs = compare_pairs(models, "macro_f1", 0.05)
+    assert single[0] == min(single) < max(single) and pairs[0].equivalence_p_value == pytest.approx(min(1, 3 * single[0]))
+
+
+def test_models_that_differ_by_the_margin_are_rarely_called_equal():
+    """The true difference of accuracy is 0.05 = the margin, so p < 0.05 occurs in at most about 5% of 200 draws.
+
+    The number of such draws is binomial; it is above 22 with a probability below 0.001. At a true difference of 0 it is usual.
+    """
+    num_equal = dict.fromkeys((0.0, 0.05), 0)
+    for draw in range(200):
+        for difference in num_equal:
+            generator = np.random.default_rng([draw, 5])
+            # Rows that only the first, only the second, or both or none of two models gets right.
+            rows = generator.multinomial(600, [0.1 + difference, 0.1, 0.8 - difference])
+            resampled = generator.multinomial(600, rows / 600, 2_000)
+            num_equal[difference] += equivalence_p_value((resampled[:, 0] - resampled[:, 1]) / 600, 0.05) < 0.05
+    assert num_equal[0.05] <= 22 and num_equal[0.0] > 50
+
+
+def make_external(name="other model", has_probabilities=False, **options):
+    run = make_run(name, **options)
+    probabilities = run.probabilities if has_probabilities else None
+    return replace(run, config=None, probabilities=probabilities, notes=("labels only",))
+
+
+def test_models_that_were_not_trained_here_are_tested_in_the_same_way():
+    runs = [make_run("good", 0.1), make_run("bad", 0.3, draw=1)]
+    _, (expected,) = compare(*runs)
+    models, (difference,) = compare(runs[0], make_external("bad", error=0.3, draw=1))
+    assert (difference.value, difference.interval, difference.p_value) == (expected.value, expected.interval, expected.p_value)
+    assert np.isnan(models[1].score("macro_average_precision")) and models[0].score("macro_average_precision") > 0.5
+    text = write_conclusion(models, [difference])
+    assert "Every model was trained with one seed" in text and "The predictions of bad were read from files" in text
+
+
+def test_models_that_were_not_trained_here_are_never_seeds_of_one_model():
+    names = [group.name for group in group_seeds([make_external("x"), make_external("y", draw=1), make_run("z")])]
+    assert names == ["x", "y", "z"]
+    assert find_scaling_curves(score_models(group_seeds([make_external("x"), make_run("z")]), 50)) == []
 
 
 def test_a_known_difference_is_found_in_the_right_label():
