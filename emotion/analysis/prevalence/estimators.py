@@ -74,7 +74,8 @@ def maximize_likelihood(group: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         curvature = np.einsum("...a,...a,...a->...", group, terms, terms)
         low, high = np.where(slope > 0, prevalence, low), np.where(slope > 0, high, prevalence)
         step = prevalence + slope / np.maximum(curvature, MIN_RATE)
-        following = np.where((step >= low) & (step <= high), step, (low + high) / 2)
+        middle = np.where(low > 0, np.sqrt(low * high), high / 10)  # in the logarithm: a rare label is near 0
+        following = np.where((step >= low) & (step <= high), step, middle)
         is_done = np.abs(following - prevalence).max(initial=0, where=~(is_zero | is_one)) < TOLERANCE
         prevalence = following
         if is_done:
