@@ -4,8 +4,8 @@
     python -m benchmarks.prevalence --runs runs/minilm-1 --output changes.json --changes
 
 Each label is resampled to prevalences from 0 to 5 times its own, in groups of 100 to 10,000 rows. Two protocols:
-`test`: the correction is fitted on the run's validation rows, and groups are drawn from its test rows. These are a few rows of a rare label,
-which differ from all possible rows, and the validation rows are the same in every draw.
+`test`: the correction is fitted on the run's validation rows, and groups are drawn from its test rows. Of a rare label these are a few
+rows, which differ from all possible rows, and the validation rows are the same in every draw.
 `pooled`: validation rows and groups are drawn from validation and test rows together, so that the truth is known and the assumption of the
 intervals holds.
 

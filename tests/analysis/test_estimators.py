@@ -152,7 +152,7 @@ def test_calibration_has_the_highest_posterior():
 
 
 def test_bins_keep_the_mean_of_probabilities():
-    """To half the width of a bin, relative to the value: at most 6.4 % of each, which averages out."""
+    """To half the width of a bin, relative to the value: at most 13 % of each, which averages out."""
     bins, values = histograms.build_bins()
     grid = np.arange(1, 10_000) / 10_000
     assert np.all(np.diff(values) > 0) and len(np.unique(bins)) == len(values)

@@ -10,7 +10,7 @@ import numpy as np
 
 DECIMALS = 4
 """Of a probability in a scored file; those of validation rows are rounded alike."""
-LOGIT_STEP = 0.125
+LOGIT_STEP = 0.25
 
 
 @cache
