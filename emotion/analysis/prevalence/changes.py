@@ -1,19 +1,19 @@
 """Prevalences of all cells with their intervals, and tests of the differences between cells.
 
-A difference is divided by its standard deviation over the resamples. Without a change, the result is close to normal: with 300 to 3,000
-rows in a cell its largest absolute values are those of a normal variable, or smaller for rare labels (docs/log/prevalence.md). The p-values
-are corrected by Holm's method over all differences of a report.
+A difference is divided by the larger of two standard deviations: over its resamples, and the one that it has if nothing changed. Each of
+them alone is too small on one side: a rare label that happens to be absent from a cell has resamples that hardly vary, and one that
+happens to be frequent is more frequent than the second one expects. p-values are those of a normal variable, corrected by Holm's method
+over all differences of a report. `benchmarks/prevalence_changes.py` measures the rate of false alarms.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 
 from emotion.analysis.prevalence.cells import Cell, CellKey
-from emotion.analysis.prevalence.correction import DEFAULT, fit_correction
+from emotion.analysis.prevalence.correction import DEFAULT, Correction, fit_correction
+from emotion.analysis.prevalence.estimators import MIN_RATE, average, maximize_likelihood
 from emotion.analysis.prevalence.histograms import list_atoms
 from emotion.analysis.prevalence.intervals import find_bounds, resample_correction, resample_group
 from emotion.analysis.prevalence.validation import ValidationRows
@@ -23,7 +23,6 @@ NUM_RESAMPLES = 500
 SIGNIFICANCE_LEVEL = 0.05
 ALL_BUT = "all but "
 """Prefix of the name of all other periods, or all other groups."""
-MIN_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,17 @@ def measure(
 ) -> Prevalences:
     """Return the prevalences in all cells, and the differences of the pairs."""
     keys = list(cells)
-    first, second = (np.array([keys.index(pair[side]) for pair in pairs], dtype=int) for side in (0, 1))
     num_labels = len(validation.supports)
     estimates, bounds = np.full((len(keys), num_labels), np.nan), np.full((len(keys), num_labels, 2), np.nan)
     differences, intervals = np.full((len(pairs), num_labels), np.nan), np.full((len(pairs), num_labels, 2), np.nan)
     scores = np.full((len(pairs), num_labels), np.nan)
-    for label in np.flatnonzero(validation.is_usable):
-        estimates[:, label], draws = _estimate_label(list(cells.values()), validation, int(label), seed)
+    sides = np.array([[keys.index(key) for key in pair] for pair in pairs], dtype=int).reshape(len(pairs), 2)
+    for label in map(int, np.flatnonzero(validation.is_usable)):
+        estimates[:, label], draws, expected = _estimate_label(list(cells.values()), validation, label, sides, seed)
         bounds[:, label] = np.stack(find_bounds(estimates[:, label], draws), axis=-1)
         if pairs:
-            found, resampled = estimates[second, label] - estimates[first, label], draws[:, second] - draws[:, first]
-            deviations = np.maximum(resampled.std(axis=0), MIN_DEVIATION)
-            differences[:, label], scores[:, label] = found, found / deviations
+            found, resampled = (values[..., sides[:, 1]] - values[..., sides[:, 0]] for values in (estimates[:, label], draws))
+            differences[:, label], scores[:, label] = found, found / np.maximum(resampled.std(axis=0), expected)
             low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
             intervals[:, label] = np.stack([np.fmin(low, found), np.fmax(high, found)], axis=-1)
     p_values = scores.copy()
@@ -139,19 +137,39 @@ def _adjust(scores: np.ndarray) -> np.ndarray:
     return adjust_p_values(2 * norm.sf(np.abs(scores)).ravel()).reshape(scores.shape)
 
 
-def _estimate_label(cells: Sequence[Cell], validation: ValidationRows, label: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the prevalence of a label in each cell, float (cells,), and in its resamples, float (B, cells)."""
+def _estimate_label(
+    cells: Sequence[Cell], validation: ValidationRows, label: int, sides: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the prevalence of a label in each cell, float (cells,), in its resamples, float (B, cells), and `expect_deviations`."""
     generator = np.random.default_rng([seed, label])
     positives, negatives = validation.positives[label], validation.negatives[label]
     groups = np.array([cell.counts[label] for cell in cells])
-    is_used = (positives + negatives + reduce(add, groups)) > 0
+    is_used = (positives + negatives + groups.sum(axis=0)) > 0
     values, is_predicted = (atoms[is_used] for atoms in list_atoms())
     rows = positives[is_used].astype(float), negatives[is_used].astype(float)
     correction = fit_correction(values, is_predicted, *rows)
     resampled = resample_correction(values, is_predicted, *rows, generator, NUM_RESAMPLES)
-    estimates, draws = np.zeros(len(cells)), np.zeros((NUM_RESAMPLES, len(cells)))
-    for number, (cell, group) in enumerate(zip(cells, groups[:, is_used], strict=True)):
-        estimates[number] = correction.estimate(group, DEFAULT)
-        weights = resample_group(group, correction, resampled, generator, float(cell.design_effects[label]))
+    groups, effects = groups[:, is_used].astype(float), np.array([cell.design_effects[label] for cell in cells])
+    draws = np.zeros((NUM_RESAMPLES, len(cells)))
+    for number, (group, effect) in enumerate(zip(groups, effects, strict=True)):
+        weights = resample_group(group, correction, resampled, generator, float(effect))
         draws[:, number] = resampled.estimate(weights, DEFAULT, is_bounded=False)
-    return estimates, draws
+    return correction.estimate(groups, DEFAULT), draws, expect_deviations(groups, effects, sides, correction)
+
+
+def expect_deviations(groups: np.ndarray, effects: np.ndarray, sides: np.ndarray, correction: Correction) -> np.ndarray:
+    """Return the standard deviation of each difference if both cells have the prevalence of their rows together, float (pairs,).
+
+    It is that of maximum likelihood; errors of the correction are the same in both cells, and cancel.
+
+    Args:
+        groups: rows of the cells by atom, float (cells, A).
+        effects: design effects of the cells, float (cells,).
+        sides: the two cells of each pair, int (pairs, 2).
+        correction: that of all validation rows.
+    """
+    pooled = groups[sides].sum(axis=1)
+    excess = correction.ratios - 1
+    slopes = excess / (1 + maximize_likelihood(pooled, correction.ratios)[:, None] * excess)
+    information = average(pooled, slopes**2)
+    return np.sqrt((effects / groups.sum(axis=1))[sides].sum(axis=1) / np.maximum(information, MIN_RATE))
