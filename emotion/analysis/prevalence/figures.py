@@ -35,7 +35,8 @@ def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequen
     """Draw each label's prevalence over the periods, one line with a band for each series; each label has a scale of its own."""
     tops = np.array([find_top([part.bounds[:, label] for part in series]) for label in range(len(names))])
     titles = [f"{format_name(name)[:16]}, to {format_percent(top)}" for name, top in zip(names, tops, strict=True)]
-    grid = LabelGrid(titles, NUM_COLUMNS, GRID_INCHES, "Prevalence over time (95% intervals; each label has its own scale)", "", "")
+    title = f"Prevalence from {periods[0]} to {periods[-1]} (95% intervals; each label has its own scale)"
+    grid = LabelGrid(titles, NUM_COLUMNS, GRID_INCHES, title, "", "")
     x = np.linspace(0, 1, len(periods)) if len(periods) > 1 else np.array([0.5])
     for number, part in enumerate(series):
         color = COLORS[number % len(COLORS)]
@@ -44,8 +45,7 @@ def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequen
             grid.axes.fill_between(left + x, bottom + low, bottom + high, color=color, alpha=0.2, linewidth=0)
             y = bottom + part.estimates[:, label] / tops[label]
             grid.axes.plot(left + x, y, color=color, linewidth=1.3, marker=MARKERS[number % len(MARKERS)], markersize=2.5)
-    ends = {0.0: periods[0], 1.0: periods[-1]} if len(periods) > 1 else {0.5: periods[0]}
-    grid.draw_ticks(ends, {0.0: "0"})
+    grid.draw_ticks({}, {0.0: "0"})
     grid.axes.collections[-1].set_color(FRAME_COLOR)
     if len(series) > 1:
         handles = [grid.axes.plot([], [], color=COLORS[number % len(COLORS)])[0] for number in range(len(series))]

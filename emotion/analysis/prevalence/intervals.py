@@ -9,9 +9,8 @@ Source: Rubin 1981, "The Bayesian Bootstrap".
 
 import numpy as np
 
-from emotion.analysis.prevalence.correction import DEFAULT, Correction, fit_correction
+from emotion.analysis.prevalence.correction import Correction, fit_correction
 
-NUM_RESAMPLES = 1_000
 PSEUDO_COUNT = 0.5
 """Mean weight of the random rows with the label and without it that are added to a group: Jeffreys' prior for a proportion. Without them
 a group in which no row looks like the label would have an interval of length 0."""
@@ -45,6 +44,3 @@ def find_bounds(estimate: np.ndarray, draws: np.ndarray, level: float = 0.95) ->
     """Return the central interval of the fraction `level` of draws, float (B, ...), in [0, 1], extended to contain the estimate."""
     low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)], axis=0)
     return np.fmin(np.clip(low, 0, 1), estimate), np.fmax(np.clip(high, 0, 1), estimate)
-
-
-__all__ = ["DEFAULT", "NUM_RESAMPLES", "find_bounds", "resample_correction", "resample_group"]

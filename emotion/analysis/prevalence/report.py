@@ -114,7 +114,7 @@ def _report_changes(analysis: Analysis) -> list[Block]:
             analysis.label_set.names[change.label],
             f"{_name(change.first)} → {_name(change.second)}",
             *(format_percent(prevalences.estimates[analysis.rows[key], change.label]) for key in (change.first, change.second)),
-            f"{100 * change.difference:+.1f} points ({100 * change.interval[0]:+.1f} to {100 * change.interval[1]:+.1f})",
+            f"{100 * change.difference:+.1f} ({100 * change.interval[0]:+.1f} to {100 * change.interval[1]:+.1f})",
             f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
             "change" if change.is_shown else "no change shown",
         ]
@@ -125,7 +125,7 @@ def _report_changes(analysis: Analysis) -> list[Block]:
         "p-values are corrected by Holm's method for the number of differences; the intervals are not. Each period is compared with all "
         "other periods, each group with all other groups."
     )
-    return [Table("top_changes", ["label", "between", "from", "to", "difference", "p", "verdict"], rows, note)]
+    return [Table("top_changes", ["label", "between", "from", "to", "points", "p", "verdict"], rows, note)]
 
 
 def _quote_examples(analysis: Analysis) -> list[Section]:
