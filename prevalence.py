@@ -7,15 +7,18 @@ scored rows (evaluate.py --probabilities all), or rows that are scored first -> 
 report.html (one self-contained page), report.md, prevalence.csv, changes.csv, plots.
 """
 
-import argparse
-import re
-import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from emotion.errors import ConfigError, DataError, exit_on_error
-from emotion.text import print_message
+
+with exit_on_error():  # Ctrl-C during the imports is one line too
+    import argparse
+    import re
+    import sys
+    import time
+    from pathlib import Path
+    from typing import TYPE_CHECKING
+
+    from emotion.arguments import ArgumentParser
+    from emotion.text import print_message
 
 if TYPE_CHECKING:
     from emotion.config import DataConfig
@@ -40,13 +43,13 @@ def main() -> int:
     from emotion.evaluation.comparison.document import format_plain
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
-    from emotion.tracking.run_folder import find_newest_run
+    from emotion.tracking.run_folder import find_default_model
 
     grouping = parse_grouping(arguments.by, arguments.date_format)
     check_keys(arguments.overrides, READING_KEYS, "the model keeps the settings that it was trained with")
     config = load_config(None, arguments.overrides).data
-    model = arguments.model or str(find_newest_run().path)
-    print_message(f"model: {model}")
+    model, choice = (arguments.model, "") if arguments.model else find_default_model()
+    print_message(f"model: {model} ({choice})" if choice else f"model: {model}")
     folder = find_model_folder(model)
     sidecar, rule = read_sidecar(folder)
     label_set = LabelSet(sidecar.labels)
@@ -89,7 +92,7 @@ def score_first(model: str, paths: tuple[Path, ...], output: Path, config: "Data
     output.mkdir(parents=True, exist_ok=True)
     job = ScoringJob(paths, output / "scored.parquet", config, "all", model=model)
     if job.output.exists():
-        raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it")
+        raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
     started = time.perf_counter()
     predictor = load_predictor(model, "auto")
     tally = score_files(predictor, predictor.rule, job, print_message)
@@ -100,9 +103,13 @@ def score_first(model: str, paths: tuple[Path, ...], output: Path, config: "Data
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("--model", metavar="FOLDER", help="run folder (default: the newest finished run); its validation rows correct its errors")
+    add(
+        "--model",
+        metavar="FOLDER",
+        help="run folder, or model folder with validation predictions (default: the newest finished run, or else the shipped model)",
+    )
     add("--input", metavar="FILE", nargs="+", required=True, help="files scored with --probabilities all, or files to score first")
     add("--by", required=True, metavar="COLUMNS", help="columns to group by, such as 'month(date),source': day, week, month, quarter, year")
     add("--date-format", metavar="FORMAT", help="format of the dates, such as %%d/%%m/%%Y, or unix for seconds (default: ISO 8601)")
