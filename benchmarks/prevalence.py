@@ -107,7 +107,7 @@ def read_rows(run: str) -> tuple[list[str], list[Rows], list[Rows]]:
         atoms = find_atoms(stored.probabilities, rule.decide(stored.probabilities))
         counts = [count_atoms(np.where(chosen, atoms, -1), np.zeros(len(atoms), int), 1)[0] for chosen in (stored.labels, ~stored.labels)]
         sides.append([Rows(positives.astype(float), negatives.astype(float)) for positives, negatives in zip(*counts, strict=True)])
-    return list(sidecar.labels), *sides
+    return list(sidecar.labels), sides[0], sides[1]
 
 
 def simulate(validation: Rows, test: Rows, protocol: str, num_draws: int, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -134,7 +134,11 @@ def simulate(validation: Rows, test: Rows, protocol: str, num_draws: int, genera
                 estimate = correction.estimate(group.total, name)
                 low, high = find_bounds(estimate, resampled.estimate(draws, name, is_bounded=False))
                 truth = factor * pool.prevalence
-                outcome |= {f"held {name}": low <= truth <= high, f"above {name}": low > truth, f"width {name}": high - low}
+                outcome |= {
+                    f"held {name}": float(low <= truth <= high),
+                    f"above {name}": float(low > truth),
+                    f"width {name}": float(high - low),
+                }
             outcomes[factor, size].append(outcome)
     for (factor, size), found in outcomes.items():
         means = {key: float(np.mean([outcome[key] for outcome in found])) for key in found[0]}
@@ -158,7 +162,7 @@ def summarize(results: dict[str, Any]) -> list[str]:
     ]
     frame = pd.DataFrame(rows)
     frame["positives"] = pd.cut(frame["support"], FREQUENCIES, labels=["up to 30", "31-100", "101-300", "over 300"])
-    errors = [column for column in frame if column.startswith("error ")]
+    errors = [column for column in map(str, frame) if column.startswith("error ")]
     lines = []
     for protocol, part in frame.groupby("protocol"):
         for by in ("size", "factor", "positives"):

@@ -96,7 +96,7 @@ def summarize(results: dict[str, Any]) -> list[str]:
     planted = frame[frame["frequency"].notna()]
     bands = pd.cut(planted["frequency"].astype(float), [0, 0.005, 0.02, 0.05, 1], labels=["up to 0.5 %", "0.5-2 %", "2-5 %", "over 5 %"])
     lines += ["", "| rows a month | label's frequency | years | rise found |", "| --- | --- | --- | --- |"]
-    for (rows, band), part in planted.groupby(["rows", bands], observed=True):
+    for (rows, band), part in planted.groupby(["rows", bands], observed=True):  # type: ignore[assignment]
         lines.append(f"| {rows:,} | {band} | {len(part):,} | {part['rise found'].mean():.0%} |")
     return lines
 

@@ -151,8 +151,8 @@ def test_cells_do_not_depend_on_how_the_rows_are_cut():
             label: len(found) for label, found in other.examples.items()
         }
         for label, found in other.examples.items():
-            own = {texts[row] for row in range(1_000) if keys[row] == key and predictions[row, label]}
-            assert {text for _, text in found} <= own and len(found) == min(len(own), NUM_EXAMPLES)
+            allowed = {texts[row] for row in range(1_000) if keys[row] == key and predictions[row, label]}
+            assert {text for _, text in found} <= allowed and len(found) == min(len(allowed), NUM_EXAMPLES)
     total = sum_cells(cut.cells)[CellKey()]
     assert total.num_rows == 1_000 and total.counts.sum() == 4_000
     rest = total.without(cut.cells[keys[0]])

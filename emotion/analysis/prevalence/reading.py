@@ -96,7 +96,7 @@ def read_scored(
             notes += [note for note in reader.notes if note not in notes]
             has_texts = reader.text is not None
             for entries in _cut(opened.entries):
-                keys, rows = reader.place(entries, skipped, notes)
+                keys, rows = reader.assign(entries, skipped, notes)
                 if not rows:
                     continue
                 probabilities = reader.read_probabilities(rows)
@@ -126,7 +126,7 @@ class _Reader:
         self.text = _find_text(path, columns, config)
         self._periods: dict[Any, str | None] = {}
 
-    def place(self, entries: Sequence[Any], skipped: Skipped, notes: list[str]) -> tuple[list[CellKey], list[Row]]:
+    def assign(self, entries: Sequence[Any], skipped: Skipped, notes: list[str]) -> tuple[list[CellKey], list[Row]]:
         """Return the cells of the rows that have one, and these rows."""
         keys, rows = [], []
         for entry in entries:

@@ -70,7 +70,8 @@ def count_validation(
     cells = np.zeros(len(atoms), dtype=int)
     is_negative = ~labels if is_judged is None else ~labels & is_judged
     positives, negatives = (count_atoms(np.where(chosen, atoms, -1), cells, 1)[0] for chosen in (labels, is_negative))
-    return ValidationRows(positives, negatives, ids, probabilities.max(axis=1), ~predictions.any(axis=1))
+    is_empty = np.asarray(~predictions.any(axis=1))
+    return ValidationRows(positives, negatives, ids, probabilities.max(axis=1), is_empty)
 
 
 def read_validation_texts(folder: str, ids: list[str], label_set: LabelSet) -> tuple[list[str] | None, str]:
