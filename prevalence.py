@@ -40,7 +40,7 @@ def main() -> int:
     from emotion.analysis.prevalence.validation import read_validation, read_validation_texts
     from emotion.config import check_keys, load_config
     from emotion.data.reading.streams import expand_patterns
-    from emotion.evaluation.comparison.document import format_plain
+    from emotion.evaluation.document import format_plain
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
     from emotion.tracking.run_folder import find_default_model

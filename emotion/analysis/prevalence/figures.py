@@ -1,4 +1,4 @@
-"""Figures of a report on prevalences; `emotion.evaluation.comparison.figures.save_figure` draws each for a light and for a dark page."""
+"""Figures of a report on prevalences; `emotion.evaluation.drawing.save_figure` draws each for a light and for a dark page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emotion.evaluation.comparison.figures import COLORS, MARKERS, WIDTH
-from emotion.evaluation.plots import BLUE, LabelGrid, format_name, make_subplots
+from emotion.evaluation.drawing import BLUE, LabelGrid, format_name, make_subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure

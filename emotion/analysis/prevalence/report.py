@@ -14,8 +14,8 @@ from emotion.analysis.prevalence.figures import Series, format_percent, plot_gro
 from emotion.analysis.prevalence.signs import Sign
 from emotion.analysis.prevalence.validation import MIN_POSITIVES, ValidationRows
 from emotion.analysis.prevalence.words import METHOD, conclude, format_interval, name_cell
-from emotion.evaluation.comparison.document import Block, Paragraph, Section, Table, escape_markdown, format_plain, write_document
-from emotion.evaluation.comparison.figures import save_figure
+from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, format_plain, write_document
+from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
 from emotion.files import atomic_write
 from emotion.labels import LabelSet

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, Cell, CellKey
 from emotion.analysis.prevalence.changes import ALL_BUT, SIGNIFICANCE_LEVEL, Change, Prevalences
 from emotion.analysis.prevalence.figures import format_percent
-from emotion.evaluation.comparison.document import escape_markdown
+from emotion.evaluation.document import escape_markdown
 from emotion.labels import LabelSet
 
 NUM_SENTENCES = 5
