@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"api"},
     {"app", "training"},
-    {"export", "scoring"},
+    {"analysis", "export", "scoring"},
     {"tracking"},
     {"inference", "planning"},
     {"modeling"},

@@ -4,6 +4,7 @@ It has the interface of `Predictor`: `label_set`, `rule`, `sidecar`, `backend_na
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +62,8 @@ class TorchFreePredictor(ABC):
 
     def predict_checked(self, texts: list[str], description: str | None = None) -> tuple[np.ndarray, TextChecks]:
         """Return what `predict` returns, and what is to know about the answers."""
-        encodings = self.tokenizer.encode_batch_fast(texts)
-        token_ids = [encoding.ids for encoding in encodings]
-        unknown_ids = filter(None, map(self.tokenizer.token_to_id, UNKNOWN_TOKENS))
-        is_unknown = find_unknown(token_ids, next(unknown_ids, None), self.tokenizer.num_special_tokens_to_add(False))
-        is_cut = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
-        is_foreign = find_foreign(texts, build_letter_weights(self.sidecar.scripts))
-        return _apply_sigmoid(self._predict_tokens(token_ids, description)), TextChecks(is_cut, is_unknown, is_foreign)
+        token_ids, checks = check_texts(texts, self.tokenizer, self.sidecar)
+        return _apply_sigmoid(self._predict_tokens(token_ids, description)), checks
 
     def _predict_tokens(self, token_ids: list[list[int]], description: str | None) -> np.ndarray:
         """Return the calibrated logits, float32 (n, L)."""
@@ -87,6 +83,16 @@ class TorchFreePredictor(ABC):
             for num_rows in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
                 progress.update(num_rows)
         return logits
+
+
+def check_texts(texts: Sequence[str], tokenizer: Any, sidecar: Sidecar) -> tuple[list[list[int]], TextChecks]:
+    """Return the token ids of each text, and what is to know about answers to it."""
+    encodings = tokenizer.encode_batch_fast(list(texts))
+    token_ids = [encoding.ids for encoding in encodings]
+    unknown_ids = filter(None, map(tokenizer.token_to_id, UNKNOWN_TOKENS))
+    is_unknown = find_unknown(token_ids, next(unknown_ids, None), tokenizer.num_special_tokens_to_add(False))
+    is_cut = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
+    return token_ids, TextChecks(is_cut, is_unknown, find_foreign(texts, build_letter_weights(sidecar.scripts)))
 
 
 def _apply_sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""Figures of a report on prevalences; `emotion.evaluation.drawing.save_figure` draws each for a light and for a dark page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emotion.evaluation.comparison.figures import COLORS, MARKERS, WIDTH
+from emotion.evaluation.drawing import BLUE, LabelGrid, format_name, make_subplots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+NUM_COLUMNS = 5
+NUM_GROUP_COLUMNS = 4
+GRID_INCHES = 1.38
+FRAME_COLOR = "#8a929b"
+"""A grey that can be seen on a light and on a dark page."""
+HEADROOM = 1.08
+
+
+@dataclass(frozen=True)
+class Series:
+    """Prevalences of some labels in some cells with their 95% intervals, of one group over periods or of one period over groups."""
+
+    name: str
+    estimates: np.ndarray
+    """float (cells, labels); nan where there are too few rows."""
+    bounds: np.ndarray
+    """float (cells, labels, 2)"""
+
+
+def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequence[str]) -> "MatplotlibFigure":
+    """Draw each label's prevalence over the periods, one line with a band for each series; each label has a scale of its own."""
+    tops = np.array([find_top([part.bounds[:, label] for part in series]) for label in range(len(names))])
+    titles = [f"{format_name(name)[:16]}, to {format_percent(top)}" for name, top in zip(names, tops, strict=True)]
+    title = f"Prevalence from {periods[0]} to {periods[-1]} (95% intervals; each label has its own scale)"
+    grid = LabelGrid(titles, NUM_COLUMNS, GRID_INCHES, title, "", "")
+    x = np.linspace(0, 1, len(periods)) if len(periods) > 1 else np.array([0.5])
+    for number, part in enumerate(series):
+        color = COLORS[number % len(COLORS)]
+        for label, (left, bottom) in enumerate(grid.corners):
+            low, high = (part.bounds[:, label] / tops[label]).T
+            grid.axes.fill_between(left + x, bottom + low, bottom + high, color=color, alpha=0.2, linewidth=0)
+            y = bottom + part.estimates[:, label] / tops[label]
+            grid.axes.plot(left + x, y, color=color, linewidth=1.3, marker=MARKERS[number % len(MARKERS)], markersize=2.5)
+    grid.draw_ticks({}, {0.0: "0"})
+    grid.axes.collections[-1].set_color(FRAME_COLOR)
+    if len(series) > 1:
+        handles = [grid.axes.plot([], [], color=COLORS[number % len(COLORS)])[0] for number in range(len(series))]
+        names_of_series = [format_name(part.name) for part in series]
+        grid.figure.legend(handles, names_of_series, frameon=False, loc="lower center", ncols=len(series), fontsize=8)
+    return grid.figure
+
+
+def plot_groups(part: Series, names: Sequence[str], groups: Sequence[str]) -> "MatplotlibFigure":
+    """Draw each label's prevalence in the groups with its interval."""
+    num_rows = -(-len(names) // NUM_GROUP_COLUMNS)
+    figure, axes = make_subplots(num_rows, min(NUM_GROUP_COLUMNS, len(names)), (WIDTH, num_rows * (0.75 + 0.2 * len(groups))), sharey=True)
+    heights = np.arange(len(groups))[::-1]
+    cells = np.ravel(axes)
+    for label, cell in enumerate(cells):
+        if label >= len(names):
+            cell.axis("off")
+            continue
+        low, high = 100 * part.bounds[:, label].T
+        cell.hlines(heights, low, high, color=BLUE, linewidth=2)
+        cell.plot(100 * part.estimates[:, label], heights, "o", color=BLUE, markersize=4)
+        cell.set(xlim=(0, 100 * find_top([part.bounds[:, label]])), ylim=(-0.6, len(groups) - 0.4))
+        cell.set_title(format_name(names[label]), fontsize=9)
+        cell.tick_params(labelsize=7)
+        cell.grid(axis="x", alpha=0.3)
+    cells[0].set_yticks(heights, [format_name(group) for group in groups])
+    figure.supxlabel("percent of the rows (95% interval)", fontsize=9)
+    return figure
+
+
+def find_top(bounds: Sequence[np.ndarray]) -> float:
+    """Return the upper end of the axis of a label."""
+    highest = max((float(np.nanmax(part)) for part in bounds if np.isfinite(part).any()), default=0.0)
+    return HEADROOM * max(highest, 1e-3)
+
+
+def format_percent(value: float) -> str:
+    """Return a fraction as a percentage with two significant digits below 10 %."""
+    percent = 100 * value
+    return f"{percent:.0f}%" if percent >= 9.95 else f"{percent:.1f}%" if percent >= 0.095 or percent == 0 else f"{percent:.2f}%"

@@ -1,0 +1,222 @@
+"""Read scored files into cells, row by row: the columns of the groups, the probabilities and, if wanted, texts and clusters."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion.analysis.prevalence.cells import CellCounter, CellKey
+from emotion.analysis.prevalence.grouping import Grouping
+from emotion.config import DataConfig
+from emotion.data.reading.layout import find_text_column
+from emotion.data.reading.opening import open_rows
+from emotion.data.reading.rows import Row, Rows
+from emotion.data.reading.tables import Table
+from emotion.errors import DataError
+from emotion.evaluation.decision import DecisionRule
+from emotion.labels import LabelSet
+
+PROBABILITY = "probability_"
+"""Prefix of the columns that scoring adds with `--probabilities all`."""
+CHUNK_ROWS = 16_384
+MAX_CELLS = 2_000
+"""Largest number of cells: 0.1 MB each."""
+MAX_SKIPPED = 0.05
+"""Largest fraction of rows that are left out: a report on the others would mislead."""
+
+
+@dataclass
+class Skipped:
+    """Rows that are in no cell, by reason: their number, and where the first is."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, where: str) -> None:
+        """Count a row."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+    def describe(self) -> list[str]:
+        """Return a sentence for each reason."""
+        return [f"{count:,} rows are left out: {reason} (first: {self.first[reason]})" for reason, count in self.counts.items()]
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """What was read: the cells and what to tell the user."""
+
+    counter: CellCounter
+    skipped: Skipped
+    notes: list[str]
+    has_texts: bool
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all cells."""
+        return sum(cell.num_rows for cell in self.counter.cells.values())
+
+
+def is_scored(path: Path, config: DataConfig, label_set: LabelSet) -> bool:
+    """Return whether a file has a probability of each label.
+
+    Raises: DataError if it has those of some labels only.
+    """
+    with open_rows(path, config, names=set(_name_probabilities(label_set)), is_lenient=True) as opened:
+        found = [column in opened.columns for column in _name_probabilities(label_set)]
+        others = [column for column in opened.columns if column.startswith(PROBABILITY)]
+    if all(found):
+        return True
+    if any(found) or others:
+        missing = next(name for name, is_found in zip(label_set.names, found, strict=True) if not is_found)
+        raise DataError(
+            f"{path}: has no column {PROBABILITY + missing!r}, so another model scored it; give that model, "
+            "or the file without the columns that scoring added"
+        )
+    return False
+
+
+def read_scored(
+    paths: Sequence[Path], grouping: Grouping, label_set: LabelSet, rule: DecisionRule, config: DataConfig, cluster: str | None
+) -> ScoredRows:
+    """Return the cells of the rows of scored files.
+
+    Raises: DataError for a file that lacks a column, for too many cells, and if more than 5 % of the rows have to be left out.
+    """
+    counter, skipped = CellCounter(len(label_set), cluster is not None), Skipped()
+    notes: list[str] = []
+    has_texts = False
+    for path in paths:
+        with open_rows(path, config, names=set(_name_probabilities(label_set)), is_lenient=True) as opened:
+            grouping.check_columns(str(path), opened.columns)
+            reader = _Reader(str(path), opened, grouping, label_set, cluster, config)
+            notes += [note for note in reader.notes if note not in notes]
+            has_texts = reader.text is not None
+            for entries in _cut(opened.entries):
+                keys, rows = reader.assign(entries, skipped, notes)
+                if not rows:
+                    continue
+                probabilities = reader.read_probabilities(rows)
+                texts = [str(row.values[reader.text] or "") for row in rows] if reader.text is not None else None
+                clusters = [row.values[reader.cluster] for row in rows] if reader.cluster is not None else None
+                counter.add(keys, probabilities, rule.decide(probabilities), texts, clusters)
+                if len(counter.cells) > MAX_CELLS:
+                    raise DataError(f"--by: makes more than {MAX_CELLS:,} groups; choose columns with fewer values, or a longer period")
+    _check_skipped(paths, counter, skipped)
+    return ScoredRows(counter, skipped, notes, has_texts)
+
+
+class _Reader:
+    """The columns of one file."""
+
+    def __init__(self, path: str, opened: Rows, grouping: Grouping, label_set: LabelSet, cluster: str | None, config: DataConfig) -> None:
+        columns = opened.columns
+        self.notes = [f"{path}: {note}" for note in opened.notes]
+        self._path, self._grouping = path, grouping
+        missing = [name for name in [*_name_probabilities(label_set), *([cluster] if cluster is not None else [])] if name not in columns]
+        if missing:
+            raise DataError(f"{path}: has no column {missing[0]!r}; its columns are {', '.join(map(repr, columns))}")
+        self._probabilities = [columns.index(name) for name in _name_probabilities(label_set)]
+        self._groups = [columns.index(name) for name in grouping.columns]
+        self._date = columns.index(grouping.date_column) if grouping.date_column is not None else None
+        self.cluster = columns.index(cluster) if cluster is not None else None
+        self.text = _find_text(path, columns, config)
+        self._periods: dict[Any, str | None] = {}
+
+    def assign(self, entries: Sequence[Any], skipped: Skipped, notes: list[str]) -> tuple[list[CellKey], list[Row]]:
+        """Return the cells of the rows that have one, and these rows."""
+        keys, rows = [], []
+        for entry in entries:
+            if not isinstance(entry, Row):
+                skipped.add("they cannot be read", str(entry))
+                continue
+            values, where = entry.values, f"{entry.path}:{entry.line}"
+            if values[self._probabilities[0]] in (None, ""):
+                skipped.add("they were not scored", where)
+                continue
+            period: str | None = ""
+            if self._date is not None:
+                try:
+                    period = self._find_period(values[self._date])
+                except (ValueError, TypeError):  # TypeError: a list or an object
+                    reason = f"their {self._grouping.date_column!r} is no date by {self._grouping.date_format}"
+                    skipped.add(reason, f"{where}: {str(values[self._date])[:50]!r}")
+                    continue
+                if period is None:
+                    skipped.add("they have no date", where)
+                    continue
+                if not any(note.startswith("dates in column") for note in notes):
+                    notes.append(self._grouping.describe_dates(values[self._date]))
+            keys.append(CellKey(period or "", self._grouping.name_group([values[column] for column in self._groups])))
+            rows.append(entry)
+        return keys, rows
+
+    def _find_period(self, value: Any) -> str | None:
+        if value not in self._periods:
+            if len(self._periods) >= CHUNK_ROWS:
+                self._periods.clear()
+            self._periods[value] = self._grouping.find_period(value)
+        return self._periods[value]
+
+    def read_probabilities(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return the probabilities, float (n, L).
+
+        Raises: DataError for a value that is no number in [0, 1].
+        """
+        columns = [[row.values[column] for row in rows] for column in self._probabilities]
+        try:
+            probabilities = np.array(columns, dtype=float).T
+            if ((probabilities >= 0) & (probabilities <= 1)).all():
+                return probabilities
+        except (ValueError, TypeError):
+            pass
+        for row in rows:
+            for column in self._probabilities:
+                if not _is_probability(row.values[column]):
+                    value = str(row.values[column])[:50]
+                    raise DataError(f"{row.path}:{row.line}: {value!r} is no probability; score the file with --probabilities all")
+        raise AssertionError
+
+
+def _name_probabilities(label_set: LabelSet) -> list[str]:
+    return [PROBABILITY + name for name in label_set.names]
+
+
+def _find_text(path: str, columns: list[str], config: DataConfig) -> int | None:
+    """Return the position of the text column; None if no column has the name of one."""
+    if config.text_column is not None:
+        return columns.index(find_text_column(Table(path, columns), config))
+    try:
+        return columns.index(find_text_column(Table(path, columns), config))
+    except DataError:
+        return None
+
+
+def _is_probability(value: Any) -> bool:
+    try:
+        return 0 <= float(value) <= 1
+    except (ValueError, TypeError):
+        return False
+
+
+def _cut(entries: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(entries)
+    while chunk := list(itertools.islice(iterator, CHUNK_ROWS)):
+        yield chunk
+
+
+def _check_skipped(paths: Sequence[Path], counter: CellCounter, skipped: Skipped) -> None:
+    num_skipped = sum(skipped.counts.values())
+    num_rows = num_skipped + sum(cell.num_rows for cell in counter.cells.values())
+    if not counter.cells or num_skipped > MAX_SKIPPED * num_rows:
+        if not skipped.counts:
+            raise DataError(f"{paths[0]}: has no rows")
+        reason = max(skipped.counts, key=lambda name: skipped.counts[name])
+        hint = "; give their format, such as --date-format %d/%m/%Y" if "no date by" in reason else ""
+        raise DataError(
+            f"{paths[0]}: {num_skipped:,} of {num_rows:,} rows would be left out, and a report on the others would mislead; "
+            f"of {skipped.counts[reason]:,}, {reason} (first: {skipped.first[reason]}){hint}"
+        )

@@ -1,0 +1,89 @@
+"""The validation rows of a model: how often its probabilities and decisions are right, label by label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotion.analysis.prevalence.histograms import count_atoms, find_atoms
+from emotion.errors import DataError, ModelError
+from emotion.evaluation.decision import DecisionRule
+from emotion.inference.sidecar import find_model_folder
+from emotion.labels import LabelSet
+from emotion.tracking.run_folder import RunFolder, find_run_of_model
+from emotion.tracking.run_rows import read_rows_to_score
+
+MIN_POSITIVES = 30
+"""Validation rows with a label from which its intervals hold the truth about as often as they say (docs/log/prevalence.md)."""
+
+
+@dataclass(frozen=True)
+class ValidationRows:
+    """The validation rows, as counts by label and atom, and their probabilities."""
+
+    positives: np.ndarray
+    """Rows with the label, int64 (L, A)."""
+    negatives: np.ndarray
+    """Rows without it, int64 (L, A)."""
+    ids: list[str]
+    confidences: np.ndarray
+    """Highest probability of each row, float (n,)."""
+    is_empty: np.ndarray
+    """Whether no label is predicted in a row, bool (n,)."""
+
+    @property
+    def supports(self) -> np.ndarray:
+        """Rows with each label, int (L,)."""
+        return self.positives.sum(axis=1)
+
+    @property
+    def is_usable(self) -> np.ndarray:
+        """Whether there is a row with the label and one without it, bool (L,)."""
+        return (self.supports > 0) & (self.negatives.sum(axis=1) > 0)
+
+
+def read_validation(model: str, label_set: LabelSet, rule: DecisionRule) -> ValidationRows:
+    """Return the validation rows that are stored in a model's run, or in a folder `predictions` of the model.
+
+    Raises: ModelError if there are none, or if they have other labels; DataError if the file is damaged.
+    """
+    folder = find_model_folder(model)
+    candidates = [find_run_of_model(folder), RunFolder(Path(folder))]
+    run = next((run for run in candidates if run is not None and run.predictions("validation").is_file()), None)
+    if run is None:
+        raise ModelError(
+            f"--model {model}: has no predictions of validation rows (predictions/validation.parquet), on which the correction is fitted; "
+            "give the run folder"
+        )
+    stored = run.read_predictions("validation")
+    if stored.label_set != label_set:
+        raise ModelError(f"{run.predictions('validation')}: has other labels than the model; restore the file")
+    return count_validation(stored.ids, stored.labels, stored.probabilities, stored.is_judged, rule)
+
+
+def count_validation(
+    ids: list[str], labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None, rule: DecisionRule
+) -> ValidationRows:
+    """Return the counts of rows with gold labels, bool (n, L), and probabilities, float (n, L)."""
+    predictions = rule.decide(probabilities)
+    atoms = find_atoms(probabilities, predictions)
+    cells = np.zeros(len(atoms), dtype=int)
+    is_negative = ~labels if is_judged is None else ~labels & is_judged
+    positives, negatives = (count_atoms(np.where(chosen, atoms, -1), cells, 1)[0] for chosen in (labels, is_negative))
+    is_empty = np.asarray(~predictions.any(axis=1))
+    return ValidationRows(positives, negatives, ids, probabilities.max(axis=1), is_empty)
+
+
+def read_validation_texts(folder: str, ids: list[str], label_set: LabelSet) -> tuple[list[str] | None, str]:
+    """Return the texts of the validation rows of a model's run; None and the reason where its data is not here or has changed."""
+    run = find_run_of_model(folder)
+    if run is None:
+        return None, "the model is not in a run folder"
+    data = run.read_config().data
+    if not (data.train or data.source == "sample" or Path(data.source).exists()):  # else it would be downloaded
+        return None, f"{data.source} is not a local file or folder"
+    try:
+        examples = read_rows_to_score(run, "validation", None, (), label_set).examples
+    except DataError as error:
+        return None, str(error)
+    return (examples.texts, "") if examples.ids == ids else (None, f"the validation rows of {data.name} have changed since training")

@@ -1,0 +1,78 @@
+"""What a report says in sentences; no sentence claims more than the tests show."""
+
+from collections.abc import Mapping, Sequence
+
+from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, Cell, CellKey
+from emotion.analysis.prevalence.changes import ALL_BUT, SIGNIFICANCE_LEVEL, Change, Prevalences
+from emotion.analysis.prevalence.figures import format_percent
+from emotion.evaluation.document import escape_markdown
+from emotion.labels import LabelSet
+
+NUM_SENTENCES = 5
+METHOD = (
+    "Predicted labels are not counted: a count is biased wherever a model's precision and recall differ. From the probabilities of a group "
+    "and of the validation rows, the prevalence is estimated at which the group's probabilities are most likely (SLD, "
+    "expectation-maximization of the prior), after calibration for each label. This assumes label shift: a group's texts with a label are "
+    "like the validation rows with it, and texts without it like those without it; only how many there are differs. Intervals are of "
+    "95 % and hold the chance in the group's rows and in the validation rows, by resampling both."
+)
+
+
+def format_interval(values: Sequence[float]) -> str:
+    """Return an interval such as 2.4% to 3.9%."""
+    low, high = values
+    return f"{format_percent(low)} to {format_percent(high)}"
+
+
+def name_cell(key: CellKey) -> str:
+    """Return the name of a cell for a sentence, in Markdown."""
+    group, period = key.group, key.period
+    if group.startswith(ALL_BUT):
+        group = f"all groups but {group.removeprefix(ALL_BUT)}"
+    if period.startswith(ALL_BUT):
+        period = f"all periods but {period.removeprefix(ALL_BUT)}"
+    return escape_markdown(", ".join(filter(None, (group, period)))) or "all rows"
+
+
+def describe_change(change: Change, prevalences: Prevalences, label_set: LabelSet) -> str:
+    """Return a sentence on a difference, such as `anger is more common in 2024-03, 9.0% (...), than in all periods but 2024-03, ...`."""
+    first, second = (
+        f"{name_cell(key)}, {format_percent(prevalences.estimates[row, change.label])} "
+        f"({format_interval(prevalences.bounds[row, change.label])})"
+        for key in (change.first, change.second)
+        for row in (prevalences.keys.index(key),)
+    )
+    p_value = f"p = {change.p_value:.3f}" if change.p_value >= 0.001 else "p < 0.001"
+    comparison = "more" if change.difference > 0 else "less"
+    return f"**{escape_markdown(label_set.names[change.label])}** is {comparison} common in {second}, than in {first}: {p_value}."
+
+
+def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set: LabelSet, num_signs: int) -> list[str]:
+    """Return the sentences of the summary."""
+    changes = prevalences.changes
+    shown = sorted((change for change in changes if change.is_shown), key=lambda change: -abs(change.difference))
+    if not changes:
+        sentences = ["There are no two groups to compare."]
+    elif not shown:
+        sentences = [
+            f"No change shown: of {len(changes):,} differences between groups and over time, none is more than chance after correction for "
+            "their number. This does not show that nothing changed."
+        ]
+    else:
+        is_many = len(shown) > 1
+        sentences = [
+            f"Of {len(changes):,} differences between groups and over time, {len(shown):,} {'are' if is_many else 'is'} more than chance "
+            f"(p < {SIGNIFICANCE_LEVEL} after correction for their number{', the largest first' if is_many else ''})."
+        ]
+        sentences += [describe_change(change, prevalences, label_set) for change in shown[:NUM_SENTENCES]]
+    small = [key for key, cell in cells.items() if cell.is_small]
+    if small:
+        names = ", ".join(name_cell(key) for key in small[:NUM_SENTENCES]) + (" and others" if len(small) > NUM_SENTENCES else "")
+        has_clusters = any(cell.batches is not None for cell in cells.values())
+        limit = f"{MIN_ROWS} rows" + (f", or of fewer than about {MIN_BATCHES} clusters," if has_clusters else "")
+        sentences.append(f"Groups of fewer than {limit} are too small to say anything: {names}.")
+    if num_signs:
+        sentences.append(
+            f"**Warning:** {num_signs:,} signs that texts differ from the validation rows, on which the correction rests; see below."
+        )
+    return sentences

@@ -1,0 +1,128 @@
+"""prevalence.py, run as a user runs it: from unscored and from scored rows, its files, and mistakes."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import SAMPLE, run_script
+
+NUM_ROWS = 300
+FILES = {"report.html", "report.md", "prevalence.csv", "changes.csv", "periods.png", "groups.png", "top_changes.csv", "labels.csv"}
+
+
+def write_input(path):
+    """Write rows of the bundled corpus with a day, a source and an author; the third row has no text and the fourth no date."""
+    frame = pd.read_csv(SAMPLE / "train.csv").head(NUM_ROWS)[["text"]]
+    frame["day"] = [f"{1 + number % 28:02d}.{1 + number % 2:02d}.2024" for number in range(NUM_ROWS)]
+    frame["source"] = ["app" if number < NUM_ROWS // 2 else "<b>forum|" for number in range(NUM_ROWS)]
+    frame["author"] = np.arange(NUM_ROWS) // 2
+    frame.loc[2, "text"], frame.loc[3, "day"] = "", ""
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tiny_run, tmp_path_factory):
+    """The folder of a report on unscored rows, and what was printed."""
+    folder = tmp_path_factory.mktemp("prevalence")
+    command = ["prevalence.py", "--model", tiny_run, "--input", write_input(folder / "rows.csv"), "--by", "month(day),source"]
+    result = run_script(*map(str, command), "--date-format", "%d.%m.%Y", "--cluster", "author", "--output", str(folder / "report"))
+    assert result.returncode == 0, result.stderr
+    return folder / "report", result
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_files_and_messages(report):
+    folder, result = report
+    assert {path.name for path in folder.iterdir()} >= FILES | {"scored.parquet"}
+    assert "dates in column 'day' are read as %d.%m.%Y: '01.01.2024' is in 2024-01\n" in result.stderr
+    assert "1 rows are left out: they were not scored (first: " in result.stderr
+    assert "1 rows are left out: they have no date (first: " in result.stderr
+    assert f"({NUM_ROWS - 2} rows in " in result.stdout
+
+
+@pytest.mark.slow
+def test_every_cell_has_every_label(report):
+    rows = read_csv(report[0] / "prevalence.csv")
+    cells = {(row["period"], row["group"]): int(row["rows"]) for row in rows}
+    periods, groups = ("2024-01", "2024-02"), ("app", "<b>forum|")
+    expected = {(period, group) for period in ("", *periods) for group in ("", *groups)}
+    assert set(cells) == expected and len(rows) == 28 * len(cells)
+    assert cells["", ""] == NUM_ROWS - 2 == sum(cells[period, ""] for period in periods) == sum(cells["", group] for group in groups)
+    for row in rows:
+        is_small = int(row["rows"]) < 100
+        assert (row["remark"] == "too few rows") == is_small and (row["prevalence"] == "") == bool(row["remark"])
+        if row["prevalence"]:
+            assert 0 <= float(row["low"]) <= float(row["prevalence"]) <= float(row["high"]) <= 1
+
+
+@pytest.mark.slow
+def test_names_of_groups_are_shown_as_they_are(report):
+    page, markdown = ((report[0] / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert "&lt;b&gt;forum|" in page and "<b>" not in page and r"\<b\>forum\|" in markdown
+    assert page.count("<script") == 0 and "default-src 'none'" in page
+
+
+@pytest.mark.slow
+def test_a_scored_file_gives_the_same_report(report, tiny_run, tmp_path):
+    """In two files of other formats, and without its texts."""
+    frame = pd.read_parquet(report[0] / "scored.parquet")
+    frame = frame.drop(columns=["text"])
+    frame["predicted_labels"] = frame.predicted_labels.map(lambda labels: "" if labels is None else "|".join(labels))
+    frame.head(100).to_csv(tmp_path / "1.csv", index=False)
+    frame.tail(NUM_ROWS - 100).to_json(tmp_path / "2.jsonl", orient="records", lines=True)
+    command = ["prevalence.py", "--model", tiny_run, "--input", tmp_path / "1.csv", tmp_path / "2.jsonl", "--by", "month(day),source"]
+    output = ["--date-format", "%d.%m.%Y", "--cluster", "author", "--no-texts", "--output", tmp_path / "report"]
+    result = run_script(*map(str, [*command, *output]))
+    assert result.returncode == 0, result.stderr
+    assert "texts were not compared with those of the validation rows: the input has no text column" in result.stderr
+    for name in ("prevalence.csv", "changes.csv"):
+        assert (tmp_path / "report" / name).read_bytes() == (report[0] / name).read_bytes()
+    assert "Typical rows" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def run_in(run, tmp_path, content, *arguments):
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    result = run_script("prevalence.py", "--model", str(run), "--input", str(path), "--output", str(tmp_path / "report"), *arguments)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_mistakes(tiny_run, tmp_path):
+    labels = json.loads((tiny_run / "model" / "emotion.json").read_text())["labels"]
+    header, zeros = ",".join(["day", *(f"probability_{name}" for name in labels)]), ",0.1" * len(labels)
+    path = tmp_path / "rows.csv"
+    message = run_in(tiny_run, tmp_path, f"{header}\n2024-01-01{zeros}\n", "--by", "source")
+    assert message.startswith(f"error: {path}: has no column 'source' to group by; its columns are 'day', ")
+    message = run_in(tiny_run, tmp_path, f"{header}\n" + f"31/01/2024{zeros}\n" * 20, "--by", "month(day)")
+    assert message == (
+        f"error: {path}: 20 of 20 rows would be left out, and a report on the others would mislead; of 20, their 'day' is no date by "
+        f"ISO 8601 (first: {path}:2: '31/01/2024'); give their format, such as --date-format %d/%m/%Y"
+    )
+    message = run_in(tiny_run, tmp_path, f"{header}\n2024-01-01{zeros[:-3]}1.5\n", "--by", "day")
+    assert message == f"error: {path}:2: '1.5' is no probability; score the file with --probabilities all"
+    message = run_in(tiny_run, tmp_path, f"day,probability_{labels[0]}\n2024-01-01,0.1\n", "--by", "day")
+    assert message.startswith(f"error: {path}: has no column 'probability_{labels[1]}', so another model scored it; give that model, ")
+    message = run_in(tiny_run, tmp_path, f"{header}\n2024-01-01{zeros}\n", "--by", "day", "--cluster", "author")
+    assert message.startswith(f"error: {path}: has no column 'author'; its columns are 'day', ")
+
+
+@pytest.mark.slow
+def test_a_model_without_validation_predictions(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "alone")
+    message = run_in(tmp_path / "alone", tmp_path, "day\n1\n", "--by", "day")
+    assert message == (
+        f"error: --model {tmp_path / 'alone'}: has no predictions of validation rows (predictions/validation.parquet), on which the "
+        "correction is fitted; give the run folder"
+    )
