@@ -2,6 +2,7 @@
 
     python prevalence.py --model runs/NAME --input scored.csv --by "month(date),source" --output report
     python prevalence.py --model runs/NAME --input comments.csv --by "week(created)" --cluster author --output report
+    python prevalence.py --model runs/NAME --input scored.csv --by source --taxonomy ekman --output report
 
 scored rows (evaluate.py --probabilities all), or rows that are scored first -> estimates, corrected on the model's validation rows ->
 report.html (one self-contained page), report.md, prevalence.csv, changes.csv, plots.
@@ -17,12 +18,13 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from pathlib import Path
     from typing import TYPE_CHECKING
 
-    from emotion.arguments import ArgumentParser
+    from emotion.arguments import BACKBONE_OPTION, ArgumentParser, BeQuiet
+    from emotion.paths import expand_home
     from emotion.text import print_message
 
 if TYPE_CHECKING:
+    from emotion.analysis.prevalence.levels import Levels
     from emotion.config import DataConfig
-    from emotion.labels import LabelSet
 
 READING_KEYS = {
     f"data.{name}" for name in ("text_column", "encoding", "separator", "escape", "quoting", "has_header", "sheet", "max_line_length")
@@ -34,16 +36,17 @@ def main() -> int:
     arguments = parse_arguments()
     from emotion.analysis.prevalence.changes import list_comparisons, measure, sum_cells
     from emotion.analysis.prevalence.grouping import parse_grouping
+    from emotion.analysis.prevalence.levels import Levels
     from emotion.analysis.prevalence.reading import read_scored
     from emotion.analysis.prevalence.report import Analysis, write_prevalences
     from emotion.analysis.prevalence.signs import TextChecker, find_signs, measure_validation
-    from emotion.analysis.prevalence.validation import read_validation, read_validation_texts
+    from emotion.analysis.prevalence.validation import count_stored, read_validation_texts
     from emotion.config import check_keys, load_config
-    from emotion.data.reading.streams import expand_patterns
     from emotion.evaluation.document import format_plain
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
     from emotion.tracking.run_folder import find_default_model
+    from emotion.tracking.taxonomies import fit_taxonomy
 
     grouping = parse_grouping(arguments.by, arguments.date_format)
     check_keys(arguments.overrides, READING_KEYS, "the model keeps the settings that it was trained with")
@@ -52,14 +55,16 @@ def main() -> int:
     print_message(f"model: {model} ({choice})" if choice else f"model: {model}")
     folder = find_model_folder(model)
     sidecar, rule = read_sidecar(folder)
-    label_set = LabelSet(sidecar.labels)
-    validation = read_validation(model, label_set, rule)  # before anything slow
+    labels = LabelSet(sidecar.labels)
+    parents = fit_taxonomy(arguments.taxonomy, folder, labels) if arguments.taxonomy else None
+    levels = Levels(labels, rule, parents)
+    validation = count_stored(model, levels)  # before anything slow
     output = Path(arguments.output)
-    paths = score_first(model, expand_patterns(arguments.input), output, config, label_set)
+    paths = score_first(arguments, model, output, config, levels)
     started = time.perf_counter()
-    scored = read_scored(paths, grouping, label_set, rule, config, arguments.cluster)
-    notes = [*scored.notes, *scored.skipped.describe()]
-    texts, reason = read_validation_texts(folder, validation.ids, label_set) if scored.has_texts else (None, "the input has no text column")
+    scored = read_scored(paths, grouping, levels, config, arguments.cluster)
+    notes = [*(parents.level.notes if parents else ()), *scored.notes, *scored.skipped.describe()]
+    texts, reason = read_validation_texts(folder, validation.ids, labels) if scored.has_texts else (None, "the input has no text column")
     if texts is None:
         notes.append(f"texts were not compared with those of the validation rows: {reason}")
     for note in notes:
@@ -69,18 +74,22 @@ def main() -> int:
     signs = find_signs(cells, measure_validation(validation, texts, checker), checker)
     pairs = list_comparisons(cells)  # adds the cells of all other groups, in which no signs are looked for
     prevalences = measure(cells, validation, pairs)
-    for sentence in write_prevalences(output, Analysis(label_set, cells, validation, prevalences, signs, notes), not arguments.no_texts):
+    for sentence in write_prevalences(
+        output, Analysis(levels.label_set, cells, validation, prevalences, signs, notes), not arguments.no_texts
+    ):
         print(format_plain(sentence))
     seconds = time.perf_counter() - started
     print(f"\n{output}: report.html, report.md, prevalence.csv, changes.csv, plots ({scored.num_rows:,} rows in {seconds:.0f} s)")
     return 0
 
 
-def score_first(model: str, paths: tuple[Path, ...], output: Path, config: "DataConfig", label_set: "LabelSet") -> tuple[Path, ...]:
+def score_first(arguments: argparse.Namespace, model: str, output: Path, config: "DataConfig", levels: "Levels") -> tuple[Path, ...]:
     """Return the files if they are scored; otherwise score them into a file in the output folder, and return this file."""
     from emotion.analysis.prevalence.reading import is_scored
+    from emotion.data.reading.streams import expand_patterns
 
-    scored = [is_scored(path, config, label_set) for path in paths]
+    paths = expand_patterns(arguments.input)
+    scored = [is_scored(path, config, levels) for path in paths]
     if all(scored):
         return paths
     if any(scored):
@@ -94,7 +103,7 @@ def score_first(model: str, paths: tuple[Path, ...], output: Path, config: "Data
     if job.output.exists():
         raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
     started = time.perf_counter()
-    predictor = load_predictor(model, "auto")
+    predictor = load_predictor(model, "auto", backbone=arguments.backbone)
     tally = score_files(predictor, predictor.rule, job, print_message)
     assert tally is not None  # only a second process gets None
     for line in format_tally(tally, job, time.perf_counter() - started):
@@ -107,16 +116,27 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--model",
+        type=expand_home,
         metavar="FOLDER",
         help="run folder, or model folder with validation predictions (default: the newest finished run, or else the shipped model)",
     )
-    add("--input", metavar="FILE", nargs="+", required=True, help="files scored with --probabilities all, or files to score first")
+    add("--backbone", type=expand_home, **BACKBONE_OPTION)
+    add(
+        "--input",
+        type=expand_home,
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help="files scored with --probabilities all, or files to score first",
+    )
     add("--by", required=True, metavar="COLUMNS", help="columns to group by, such as 'month(date),source': day, week, month, quarter, year")
     add("--date-format", metavar="FORMAT", help="format of the dates, such as %%d/%%m/%%Y, or unix for seconds (default: ISO 8601)")
     add("--cluster", metavar="COLUMN", help="author or thread: rows with the same value are not independent")
-    add("--output", required=True, metavar="FOLDER", help="folder of the report")
+    add("--taxonomy", type=expand_home, metavar="NAME|FILE", help="coarser labels: ekman, sentiment, or a YAML file of parents")
+    add("--output", type=expand_home, required=True, metavar="FOLDER", help="folder of the report")
     add("--no-texts", action="store_true", help="quote no texts, for a report that is shared with others")
     add("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
+    add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
     settings = [word for word in arguments.input if re.match(r"data\.[a-z_]+=", word)]  # `--input a.csv data.text_column=body`
     arguments.input = [word for word in arguments.input if word not in settings]

@@ -19,7 +19,7 @@ from emotion.config import DecisionConfig
 from emotion.errors import exit_on_error
 from emotion.evaluation.decision import fit_thresholds
 from emotion.evaluation.metrics import expected_calibration_error, score_predictions, score_probabilities
-from emotion.evaluation.parents import PENALTY, compute_noisy_or_logits, fit_calibration, fit_parents
+from emotion.evaluation.parents import PENALTY, compute_noisy_or_logits, fit_parents, scale_parent
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.taxonomy import BUILT_IN, TaxonomyLevel, read_taxonomy
 from emotion.evaluation.uncertainty import bootstrap_intervals
@@ -106,7 +106,7 @@ def predict_candidates(
         ("noisy-or, scaled and shifted", noisy_or, EPSILON),
         *((f"the same, penalty {penalty:g}", noisy_or, penalty) for penalty in (1.0, 3.0, PENALTY, 30.0, 100.0)),
     ):
-        slope, intercept = fit_calibration(labels, logits[is_fitted], penalty)
+        slope, intercept = scale_parent(labels, logits[is_fitted], penalty)
         yield name, expit(slope * logits[others] + intercept)
     child_logits, all_logits = compute_logits(children), compute_logits(probabilities)
     for name, features, strength in (

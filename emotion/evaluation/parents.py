@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotion.config import DecisionConfig
+from emotion.evaluation.calibration import fit_scaling
 from emotion.evaluation.decision import PROBABILITY_EPSILON, DecisionRule, fit_thresholds
 from emotion.evaluation.metrics import list_judged_columns
 from emotion.evaluation.taxonomy import TaxonomyLevel
 from emotion.labels import LabelSet
 
 PENALTY = 10.0
-"""Weight of the squared distance of slope and intercept from 1 and 0, in units of the loss of one row."""
+"""Inverse variance of the priors of slope and intercept: with few rows they stay near 1 and 0."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def fit_parents(
     """Return the model of the parents, fitted on the labels and probabilities of validation rows."""
     merged, judged = level.merge_labels(labels, is_judged)
     logits = compute_noisy_or_logits(probabilities, level.children)
-    pairs = [fit_calibration(gold, values) for gold, values in list_judged_columns(merged, logits, judged)]
+    pairs = [scale_parent(gold, values) for gold, values in list_judged_columns(merged, logits, judged)]
     slopes, intercepts = zip(*pairs, strict=True)
     calibrated = logits * np.array(slopes) + np.array(intercepts)
     fitted_on = f"{len(labels):,} validation rows, labels of the taxonomy {level.name}"
@@ -67,22 +68,8 @@ def compute_noisy_or_logits(probabilities: np.ndarray, children: np.ndarray) -> 
     return np.log(-np.expm1(log_none)) - log_none
 
 
-def fit_calibration(labels: np.ndarray, logits: np.ndarray, penalty: float = PENALTY) -> tuple[float, float]:
-    """Return slope, at least 0, and intercept of the logits, float (n,), with the least cross-entropy on gold labels, bool (n,).
-
-    The penalty keeps them near 1 and 0 where rows are few; without rows they are 1 and 0.
-
-    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; the penalty is a normal prior.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    def compute_loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, intercept = parameters
-        scaled = slope * logits + intercept
-        errors = expit(scaled) - labels
-        loss = float(np.sum(np.logaddexp(0, scaled) - labels * scaled)) + penalty / 2 * ((slope - 1) ** 2 + intercept**2)
-        return loss, np.array([errors @ logits + penalty * (slope - 1), errors.sum() + penalty * intercept])
-
-    slope, intercept = minimize(compute_loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+def scale_parent(labels: np.ndarray, logits: np.ndarray, penalty: float = PENALTY) -> tuple[float, float]:
+    """Return slope and intercept of the logits of one parent, float (n,), for gold labels, bool (n,); 1 and 0 without rows."""
+    std = penalty**-0.5
+    slope, intercept = fit_scaling(logits, labels.astype(float), (~labels).astype(float), std, std)
     return float(slope), float(intercept)

@@ -1,4 +1,4 @@
-"""The rows that a run was trained on: written by training, read where its model is scored. Works without torch."""
+"""The rows that a run was trained and validated on: written by training, read where its model is used. Works without torch."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,11 @@ from emotion.config import load_config
 from emotion.data.reading import Dataset
 from emotion.data.reading.labelled_rows import LabelledRows, read_labelled_rows
 from emotion.data.remembered import RememberedRows
+from emotion.errors import DataError
+from emotion.evaluation.rows import ScoredRows
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, translate_damage
+from emotion.paths import expand_path
+from emotion.tracking.run_folder import RunFolder, find_run_of_model, translate_damage
 
 MAX_KNOWN_FRACTION = 0.05
 """Fraction of training texts from which rows are not a test. Data sets that people use have some: short texts such as "Thanks!" repeat."""
@@ -49,6 +52,24 @@ def read_rows_to_score(run: RunFolder | None, split: str, file: str | None, over
             f"{config.data.name}: its validation rows are not those of the training, so the data has changed; {split} rows, which are "
             "drawn anew, may be rows that the model was trained on: restore the data, or train again"
         )
+    return rows
+
+
+def read_validation(location: str, label_set: LabelSet, purpose: str) -> ScoredRows:
+    """Return the stored validation predictions of a model: those of its run, or those in the model folder itself.
+
+    `location` is a run folder, or a model folder. `purpose`, such as `parents are`, says in an error what is fitted on them.
+
+    Raises: DataError if there are none, or they have other labels than the model, or the file is damaged.
+    """
+    run = find_run_of_model(location) or RunFolder(expand_path(location))
+    path = run.predictions("validation")
+    if not path.is_file():
+        remedy = "give the run folder, or copy predictions/validation.parquet of the run into the model folder"
+        raise DataError(f"{purpose} fitted on validation rows, and {path} does not exist; {remedy}")
+    rows = run.read_predictions("validation")
+    if rows.label_set != label_set:
+        raise DataError(f"{purpose} fitted on validation rows, and {path} has other labels than the model; restore the file")
     return rows
 
 

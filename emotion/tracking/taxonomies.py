@@ -1,51 +1,29 @@
 """A taxonomy for a trained model: its parents fitted on the validation predictions of the run, and rows and runs merged to parents."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from emotion.config import DecisionConfig
 from emotion.data.reading import Examples
 from emotion.data.reading.labelled_rows import LabelledRows
-from emotion.errors import DataError
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.parents import ParentModel, fit_parents
-from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.taxonomy import TaxonomyLevel, read_taxonomy
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, find_run_of_model
+from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.run_rows import read_validation
 
 
 def fit_taxonomy(name: str, location: str, label_set: LabelSet) -> ParentModel:
     """Return the parents of the labels of a model, fitted on its validation predictions; `name` is as in `read_taxonomy`.
 
-    `location` is a run folder, the model folder in it, or a model folder with predictions/validation.parquet of its own.
+    `location` is as in `read_validation`. Thresholds are fitted with the settings of the run, or the defaults outside of a run.
 
-    Raises: ConfigError as `read_taxonomy` does; DataError if there are no such predictions, or they have other labels.
+    Raises: ConfigError as `read_taxonomy` does; DataError as `read_validation` does.
     """
-    taxonomy = read_taxonomy(name)
-    level = taxonomy.apply(label_set)
-    rows, config = read_validation(location, f"--taxonomy {name}")
-    if rows.label_set != label_set:
-        raise DataError(
-            f"--taxonomy {name}: {location}: its predictions/validation.parquet has other labels than its model; restore the file"
-        )
-    return fit_parents(level, rows.labels, rows.probabilities, config, rows.is_judged)
-
-
-def read_validation(location: str, where: str) -> tuple[ScoredRows, DecisionConfig]:
-    """Return the stored validation predictions of a model, and the settings that its thresholds were fitted with.
-
-    Those of a model folder outside its run are the defaults. `where` precedes the message.
-
-    Raises: DataError if there are no such predictions, or the file is damaged.
-    """
+    level = read_taxonomy(name).apply(label_set)
+    rows = read_validation(location, label_set, f"--taxonomy {name}: parents are")
     run = find_run_of_model(location)
-    folder = run or RunFolder(Path(location).expanduser())
-    path = folder.predictions("validation")
-    if not path.is_file():
-        remedy = "give the run folder, or copy predictions/validation.parquet of the run into the model folder"
-        raise DataError(f"{where}: {path}: does not exist, and parents are fitted on it; {remedy}")
-    return folder.read_predictions("validation"), run.read_config().decision if run is not None else DecisionConfig()
+    return fit_parents(level, rows.labels, rows.probabilities, run.read_config().decision if run else DecisionConfig(), rows.is_judged)
 
 
 def merge_rows(rows: LabelledRows, level: TaxonomyLevel) -> LabelledRows:

@@ -138,7 +138,7 @@ def test_bounds_and_a_model_that_says_nothing():
 def test_calibration_has_the_highest_posterior():
     gold, probabilities = VALIDATION[2]
     values = np.clip(probabilities, 1e-4, 1 - 1e-4) ** 1.3  # not calibrated
-    found = estimators.fit_calibration(values, gold.astype(float), (~gold).astype(float))
+    found = estimators.calibrate(values, gold.astype(float), (~gold).astype(float))
     logits = np.log(values / (1 - values))
 
     def negative_log_posterior(parameters):

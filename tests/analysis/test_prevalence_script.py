@@ -8,6 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emotion.analysis.prevalence.levels import Levels, list_columns
+from emotion.config import DecisionConfig
+from emotion.errors import DataError
+from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.parents import fit_parents
+from emotion.evaluation.taxonomy import Taxonomy
+from emotion.labels import LabelSet
 from tests.conftest import SAMPLE, run_script
 
 NUM_ROWS = 300
@@ -123,6 +130,51 @@ def test_a_model_without_validation_predictions(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "alone")
     message = run_in(tmp_path / "alone", tmp_path, "day\n1\n", "--by", "day")
     assert message == (
-        f"error: --model {tmp_path / 'alone'}: has no predictions of validation rows (predictions/validation.parquet), on which the "
-        "correction is fitted; give the run folder"
+        f"error: --model {tmp_path / 'alone'}: the correction is fitted on validation rows, and {tmp_path / 'alone'}/predictions/"
+        "validation.parquet does not exist; give the run folder, or copy predictions/validation.parquet of the run into the model folder"
     )
+
+
+@pytest.mark.slow
+def test_parents_are_the_same_from_rows_scored_as_labels_or_as_parents(tiny_run, tmp_path):
+    """And a model folder may hold its own validation predictions."""
+    model = tmp_path / "alone"
+    shutil.copytree(tiny_run / "model", model)
+    shutil.copytree(tiny_run / "predictions", model / "predictions")
+    rows, found = write_input(tmp_path / "rows.csv"), {}
+    for name, options in (("labels", []), ("parents", ["--taxonomy", "ekman"])):
+        scored = tmp_path / f"{name}.parquet"
+        command = ["evaluate.py", "--model", tiny_run, "--input", rows, "--output", scored, "--probabilities", "all", *options]
+        assert run_script(*map(str, command)).returncode == 0
+        output = tmp_path / name
+        command = ["prevalence.py", "--model", model, "--input", scored, "--by", "source", "--taxonomy", "ekman", "--quiet"]
+        result = run_script(*map(str, [*command, "--output", output]))
+        assert result.returncode == 0 and not result.stderr
+        found[name] = pd.read_csv(output / "prevalence.csv")
+    assert list(found["labels"].label.unique()) == ["anger", "disgust", "fear", "joy", "sadness", "surprise", "neutral"]
+    columns = ["prevalence", "low", "high", "plain_count"]
+    one_bin = 0.25  # the input has four decimals, and a bin of probabilities is 0.25 wide in the logit
+    np.testing.assert_allclose(found["labels"][columns], found["parents"][columns], rtol=one_bin, atol=0.01)
+
+
+def test_levels_find_the_columns_of_labels_or_of_parents():
+    labels = LabelSet(("joy", "love", "anger"))
+    gold, scores = make_rows()
+    parents = fit_parents(Taxonomy("t", {"good": ("joy", "love"), "bad": ("anger",)}).apply(labels), gold, scores, DecisionConfig())
+    levels = Levels(labels, DecisionRule((0.5,) * 3), parents)
+    assert levels.label_set.names == ("good", "bad") and levels.rule is parents.rule
+    assert levels.find_scored("f", ["text", *list_columns(labels)]) == labels
+    assert levels.find_scored("f", ["text", *list_columns(parents.label_set)]) == parents.label_set
+    assert levels.find_scored("f", ["text"]) is None
+    probabilities = np.array([[0.2, 0.4, 0.9]])
+    np.testing.assert_array_equal(levels.convert(probabilities, labels), parents.convert(probabilities))
+    np.testing.assert_array_equal(levels.convert(probabilities[:, :2], parents.label_set), probabilities[:, :2])
+    with pytest.raises(DataError, match=r"^f: has no column 'probability_joy', so another model scored it"):
+        levels.find_scored("f", ["probability_good"])
+
+
+def make_rows():
+    """Return gold labels and probabilities of 400 rows."""
+    generator = np.random.default_rng(0)
+    gold = generator.random((400, 3)) < 0.4
+    return gold, np.clip(np.where(gold, 0.7, 0.3) + generator.normal(0, 0.2, gold.shape), 0.01, 0.99)

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion.config import Config, DecisionConfig
+from emotion.config import Config
 from emotion.errors import DataError
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.metrics import score_predictions
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
-from emotion.tracking.taxonomies import fit_taxonomy, merge_run, read_validation
+from emotion.tracking.run_rows import read_validation
+from emotion.tracking.taxonomies import fit_taxonomy, merge_run
 from tests.conftest import SAMPLE, copy_run, run_script
 
 LABELS = LabelSet(("joy", "love", "anger", "other"))
@@ -29,8 +30,7 @@ def write_validation(folder, labels=LABELS):
 
 
 def test_a_model_folder_may_hold_its_own_validation_predictions(tmp_path):
-    rows, config = read_validation(write_validation(tmp_path), "where")
-    assert rows.ids == IDS and config == DecisionConfig()
+    assert read_validation(write_validation(tmp_path), LABELS, "parents are").ids == IDS
     parents = fit_taxonomy("ekman", str(tmp_path), LABELS)
     assert parents.label_set.names == ("anger", "joy") and parents.level.notes[-1].endswith("'other'")
 
@@ -39,14 +39,14 @@ def test_without_validation_predictions_one_line_says_what_is_missing(tmp_path):
     with pytest.raises(DataError) as caught:
         fit_taxonomy("ekman", str(tmp_path), LABELS)
     assert str(caught.value) == (
-        f"--taxonomy ekman: {tmp_path}/predictions/validation.parquet: does not exist, and parents are fitted on it; "
+        f"--taxonomy ekman: parents are fitted on validation rows, and {tmp_path}/predictions/validation.parquet does not exist; "
         "give the run folder, or copy predictions/validation.parquet of the run into the model folder"
     )
 
 
 def test_validation_predictions_of_another_model_are_refused(tmp_path):
     write_validation(tmp_path, LabelSet(("joy", "love", "anger", "fear")))
-    with pytest.raises(DataError, match="has other labels than its model; restore the file"):
+    with pytest.raises(DataError, match=r"validation.parquet has other labels than the model; restore the file"):
         fit_taxonomy("ekman", str(tmp_path), LABELS)
 
 
@@ -93,4 +93,4 @@ def test_evaluate_and_score_with_a_taxonomy(tiny_run, tmp_path):
     assert json.loads((tmp_path / "scored.csv.metrics.json").read_text())["num_rows"] == 50
     shutil.rmtree(run / "predictions")
     result = run_script("evaluate.py", *arguments, "--output", str(tmp_path / "out"))
-    assert result.returncode == 2 and "validation.parquet: does not exist, and parents are fitted on it" in result.stderr
+    assert result.returncode == 2 and "validation.parquet does not exist; give the run folder" in result.stderr

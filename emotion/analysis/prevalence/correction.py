@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emotion.analysis.prevalence.estimators import adjust, average, compute_ratios, fit_calibration, maximize_likelihood
+from emotion.analysis.prevalence.estimators import adjust, average, calibrate, compute_ratios, maximize_likelihood
 
 ESTIMATORS = ("count", "pcc", "acc", "pacc", "sld")
 """Plain count, mean probability, adjusted count, adjusted probabilities, expectation-maximization."""
@@ -55,7 +55,7 @@ def fit_correction(values: np.ndarray, is_predicted: np.ndarray, positives: np.n
     """Return the correction from the weights of validation rows with the label and without it, float (..., A); neither is all zero."""
     num_positives, num_negatives = positives.sum(axis=-1), negatives.sum(axis=-1)
     decisions = is_predicted.astype(float)
-    calibrated = fit_calibration(values, positives, negatives)
+    calibrated = calibrate(values, positives, negatives)
     ratios = compute_ratios(calibrated, num_positives / (num_positives + num_negatives))
     rates = (average(positives, decisions), average(negatives, decisions))
     means = (average(positives, values), average(negatives, values))

@@ -11,14 +11,13 @@ Label shift is assumed: the texts with the label are alike in the group and in v
 
 import numpy as np
 
+from emotion.evaluation.calibration import fit_scaling
+
 NUM_NEWTON_STEPS = 40
 """Most steps of `maximize_likelihood`; a step that leaves the bracket is replaced by a bisection."""
 TOLERANCE = 1e-9
-NUM_CALIBRATION_STEPS = 12
-MAX_LOGIT_STEP = 2.0
-"""Largest change of a parameter in a step of `fit_calibration`."""
 SLOPE_STD, INTERCEPT_STD = 0.25, 1.0
-"""Standard deviations of the priors of slope and intercept: a label with few positives keeps the model's own probabilities."""
+"""Standard deviations of the priors of `fit_scaling`: a label with few positives keeps the model's own probabilities."""
 MIN_RATE = 1e-9
 
 
@@ -83,26 +82,8 @@ def maximize_likelihood(group: np.ndarray, ratios: np.ndarray) -> np.ndarray:
     return np.where(is_zero, 0.0, np.where(is_one, 1.0, prevalence))
 
 
-def fit_calibration(values: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Return the values as probabilities that are calibrated for one label on validation rows, float (..., A).
-
-    Their logits are the given ones times a slope plus an intercept, fitted by maximum likelihood with a normal prior around 1 and 0.
-
-    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; the prior is ours.
-    """
+def calibrate(values: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Return the values as probabilities that are calibrated for one label on validation rows, float (..., A)."""
     logits = np.log(values / (1 - values))
-    total = positives + negatives
-    slope, intercept = np.ones(total.shape[:-1]), np.zeros(total.shape[:-1])
-    for _ in range(NUM_CALIBRATION_STEPS):
-        probabilities = 1 / (1 + np.exp(-(slope[..., None] * logits + intercept[..., None])))
-        residuals, variances = positives - total * probabilities, total * probabilities * (1 - probabilities)
-        by_slope = residuals @ logits - (slope - 1) / SLOPE_STD**2
-        by_intercept = residuals.sum(axis=-1) - intercept / INTERCEPT_STD**2
-        slope_slope = variances @ logits**2 + 1 / SLOPE_STD**2
-        slope_intercept, intercept_intercept = variances @ logits, variances.sum(axis=-1) + 1 / INTERCEPT_STD**2
-        determinant = slope_slope * intercept_intercept - slope_intercept**2
-        step_slope = (by_slope * intercept_intercept - by_intercept * slope_intercept) / determinant
-        step_intercept = (by_intercept * slope_slope - by_slope * slope_intercept) / determinant
-        slope = slope + np.clip(step_slope, -MAX_LOGIT_STEP, MAX_LOGIT_STEP)
-        intercept = intercept + np.clip(step_intercept, -MAX_LOGIT_STEP, MAX_LOGIT_STEP)
+    slope, intercept = fit_scaling(logits, positives, negatives, SLOPE_STD, INTERCEPT_STD)
     return 1 / (1 + np.exp(-(slope[..., None] * logits + intercept[..., None])))

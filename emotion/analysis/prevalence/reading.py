@@ -10,17 +10,14 @@ import numpy as np
 
 from emotion.analysis.prevalence.cells import CellCounter, CellKey
 from emotion.analysis.prevalence.grouping import Grouping
+from emotion.analysis.prevalence.levels import Levels, list_columns
 from emotion.config import DataConfig
 from emotion.data.reading.layout import find_text_column
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
-from emotion.evaluation.decision import DecisionRule
-from emotion.labels import LabelSet
 
-PROBABILITY = "probability_"
-"""Prefix of the columns that scoring adds with `--probabilities all`."""
 CHUNK_ROWS = 16_384
 MAX_CELLS = 2_000
 """Largest number of cells: 0.1 MB each."""
@@ -60,39 +57,27 @@ class ScoredRows:
         return sum(cell.num_rows for cell in self.counter.cells.values())
 
 
-def is_scored(path: Path, config: DataConfig, label_set: LabelSet) -> bool:
+def is_scored(path: Path, config: DataConfig, levels: Levels) -> bool:
     """Return whether a file has a probability of each label.
 
     Raises: DataError if it has those of some labels only.
     """
-    with open_rows(path, config, names=set(_name_probabilities(label_set)), is_lenient=True) as opened:
-        found = [column in opened.columns for column in _name_probabilities(label_set)]
-        others = [column for column in opened.columns if column.startswith(PROBABILITY)]
-    if all(found):
-        return True
-    if any(found) or others:
-        missing = next(name for name, is_found in zip(label_set.names, found, strict=True) if not is_found)
-        raise DataError(
-            f"{path}: has no column {PROBABILITY + missing!r}, so another model scored it; give that model, "
-            "or the file without the columns that scoring added"
-        )
-    return False
+    with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
+        return levels.find_scored(str(path), opened.columns) is not None
 
 
-def read_scored(
-    paths: Sequence[Path], grouping: Grouping, label_set: LabelSet, rule: DecisionRule, config: DataConfig, cluster: str | None
-) -> ScoredRows:
+def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, config: DataConfig, cluster: str | None = None) -> ScoredRows:
     """Return the cells of the rows of scored files.
 
     Raises: DataError for a file that lacks a column, for too many cells, and if more than 5 % of the rows have to be left out.
     """
-    counter, skipped = CellCounter(len(label_set), cluster is not None), Skipped()
+    counter, skipped = CellCounter(len(levels.label_set), cluster is not None), Skipped()
     notes: list[str] = []
     has_texts = False
     for path in paths:
-        with open_rows(path, config, names=set(_name_probabilities(label_set)), is_lenient=True) as opened:
+        with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
             grouping.check_columns(str(path), opened.columns)
-            reader = _Reader(str(path), opened, grouping, label_set, cluster, config)
+            reader = _Reader(str(path), opened, grouping, levels, cluster, config)
             notes += [note for note in reader.notes if note not in notes]
             has_texts = reader.text is not None
             for entries in _cut(opened.entries):
@@ -102,7 +87,7 @@ def read_scored(
                 probabilities = reader.read_probabilities(rows)
                 texts = [str(row.values[reader.text] or "") for row in rows] if reader.text is not None else None
                 clusters = [row.values[reader.cluster] for row in rows] if reader.cluster is not None else None
-                counter.add(keys, probabilities, rule.decide(probabilities), texts, clusters)
+                counter.add(keys, probabilities, levels.rule.decide(probabilities), texts, clusters)
                 if len(counter.cells) > MAX_CELLS:
                     raise DataError(f"--by: makes more than {MAX_CELLS:,} groups; choose columns with fewer values, or a longer period")
     _check_skipped(paths, counter, skipped)
@@ -112,14 +97,17 @@ def read_scored(
 class _Reader:
     """The columns of one file."""
 
-    def __init__(self, path: str, opened: Rows, grouping: Grouping, label_set: LabelSet, cluster: str | None, config: DataConfig) -> None:
+    def __init__(self, path: str, opened: Rows, grouping: Grouping, levels: Levels, cluster: str | None, config: DataConfig) -> None:
         columns = opened.columns
         self.notes = [f"{path}: {note}" for note in opened.notes]
         self._path, self._grouping = path, grouping
-        missing = [name for name in [*_name_probabilities(label_set), *([cluster] if cluster is not None else [])] if name not in columns]
-        if missing:
-            raise DataError(f"{path}: has no column {missing[0]!r}; its columns are {', '.join(map(repr, columns))}")
-        self._probabilities = [columns.index(name) for name in _name_probabilities(label_set)]
+        label_set = levels.find_scored(path, columns)
+        if label_set is None:
+            raise DataError(f"{path}: has no probabilities; score it with --probabilities all")
+        if cluster is not None and cluster not in columns:
+            raise DataError(f"{path}: has no column {cluster!r}; its columns are {', '.join(map(repr, columns))}")
+        self._probabilities = [columns.index(name) for name in list_columns(label_set)]
+        self._label_set, self._levels = label_set, levels
         self._groups = [columns.index(name) for name in grouping.columns]
         self._date = columns.index(grouping.date_column) if grouping.date_column is not None else None
         self.cluster = columns.index(cluster) if cluster is not None else None
@@ -170,7 +158,7 @@ class _Reader:
         try:
             probabilities = np.array(columns, dtype=float).T
             if ((probabilities >= 0) & (probabilities <= 1)).all():
-                return probabilities
+                return self._levels.convert(probabilities, self._label_set)
         except (ValueError, TypeError):
             pass
         for row in rows:
@@ -179,10 +167,6 @@ class _Reader:
                     value = str(row.values[column])[:50]
                     raise DataError(f"{row.path}:{row.line}: {value!r} is no probability; score the file with --probabilities all")
         raise AssertionError
-
-
-def _name_probabilities(label_set: LabelSet) -> list[str]:
-    return [PROBABILITY + name for name in label_set.names]
 
 
 def _find_text(path: str, columns: list[str], config: DataConfig) -> int | None:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from emotion.analysis.prevalence.histograms import count_atoms, find_atoms
-from emotion.errors import DataError, ModelError
+from emotion.analysis.prevalence.levels import Levels
+from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.sidecar import find_model_folder
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, find_run_of_model
-from emotion.tracking.run_rows import read_rows_to_score
+from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.run_rows import read_rows_to_score, read_validation
 
 MIN_POSITIVES = 30
 """Validation rows with a label from which its intervals hold the truth about as often as they say (docs/log/prevalence.md)."""
@@ -42,23 +43,16 @@ class ValidationRows:
         return (self.supports > 0) & (self.negatives.sum(axis=1) > 0)
 
 
-def read_validation(model: str, label_set: LabelSet, rule: DecisionRule) -> ValidationRows:
-    """Return the validation rows that are stored in a model's run, or in a folder `predictions` of the model.
+def count_stored(model: str, levels: Levels) -> ValidationRows:
+    """Return the counts of the stored validation rows of a model.
 
-    Raises: ModelError if there are none, or if they have other labels; DataError if the file is damaged.
+    Raises: DataError as `read_validation` does.
     """
-    folder = find_model_folder(model)
-    candidates = [find_run_of_model(folder), RunFolder(Path(folder))]
-    run = next((run for run in candidates if run is not None and run.predictions("validation").is_file()), None)
-    if run is None:
-        raise ModelError(
-            f"--model {model}: has no predictions of validation rows (predictions/validation.parquet), on which the correction is fitted; "
-            "give the run folder"
-        )
-    stored = run.read_predictions("validation")
-    if stored.label_set != label_set:
-        raise ModelError(f"{run.predictions('validation')}: has other labels than the model; restore the file")
-    return count_validation(stored.ids, stored.labels, stored.probabilities, stored.is_judged, rule)
+    rows = read_validation(find_model_folder(model), levels.model_labels, f"--model {model}: the correction is")
+    if levels.parents is None:
+        return count_validation(rows.ids, rows.labels, rows.probabilities, rows.is_judged, levels.rule)
+    labels, is_judged = levels.parents.level.merge_labels(rows.labels, rows.is_judged)
+    return count_validation(rows.ids, labels, levels.parents.convert(rows.probabilities), is_judged, levels.rule)
 
 
 def count_validation(
@@ -79,7 +73,7 @@ def read_validation_texts(folder: str, ids: list[str], label_set: LabelSet) -> t
     run = find_run_of_model(folder)
     if run is None:
         return None, "the model is not in a run folder"
-    data = run.read_config().data
+    data = run.resolve_data(run.read_config()).data
     if not (data.train or data.source == "sample" or Path(data.source).exists()):  # else it would be downloaded
         return None, f"{data.source} is not a local file or folder"
     try:
