@@ -31,7 +31,10 @@ ANSWERS = {
     "compare.py --help": (0, "usage: compare.py"),
     "compare.py runs/x --outptu y": (2, "error: --outptu: unknown option, did you mean --output?"),
     "prevalence.py --help": (0, "usage: prevalence.py"),
-    "prevalence.py --input a.csv --output b --grup x": (2, "error: --grup: unknown option, `python prevalence.py --help` lists all options"),
+    "prevalence.py --input a.csv --output b --grup x": (
+        2,
+        "error: --grup: unknown option, `python prevalence.py --help` lists all options",
+    ),
     "prevalence.py --input a.csv --output b": (2, "error: the following arguments are required: --by"),
     "export.py --help": (0, "usage: export.py"),
     "export.py --onxn": (2, "error: --onxn: unknown option, did you mean --onnx?"),

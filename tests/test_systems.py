@@ -113,7 +113,11 @@ def test_every_script_works_without_what_linux_has_in_any_folder_and_encoding(ti
     out, err = result.stdout.decode("cp1252"), result.stderr.decode("cp1252")
     assert [line for line in out.splitlines() if line.startswith("ended")] == [f"ended {words[0]} 0" for words in commands], err
     assert "Traceback" not in err and list(here.iterdir()) == []
-    assert (home / "scored ü.csv").is_file() and (home / "comparison" / "report.html").is_file() and (home / "prevalence" / "report.html").is_file()
+    assert (
+        (home / "scored ü.csv").is_file()
+        and (home / "comparison" / "report.html").is_file()
+        and (home / "prevalence" / "report.html").is_file()
+    )
     assert "Grüße \\u4f60\\u597d \\U0001f469\n  * " in out
     answer = next(json.loads(line) for line in out.splitlines() if line.startswith("{"))
     assert answer["text"] == text

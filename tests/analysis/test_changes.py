@@ -6,6 +6,9 @@ import pytest
 from emotion.analysis.prevalence import changes
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, NUM_EXAMPLES, NUM_TEXTS, CellCounter, CellKey, find_batch
 from emotion.analysis.prevalence.changes import ALL_BUT, list_comparisons, measure, sum_cells
+from emotion.analysis.prevalence.correction import fit_correction
+from emotion.analysis.prevalence.fit import measure_fit
+from emotion.analysis.prevalence.histograms import list_atoms
 from emotion.analysis.prevalence.validation import count_validation
 from tests.analysis.simulated import FREQUENCIES, RULE, draw
 
@@ -46,6 +49,39 @@ def test_a_label_that_doubles_in_one_month_is_found_and_nothing_else():
     assert shown[0].difference > 0 and shown[0].interval[0] < 0.1 < shown[0].interval[1]
     assert len(found.changes) == 4 * len(MONTHS)
     assert [change.p_value for change in found.changes] == sorted(change.p_value for change in found.changes)
+
+
+def test_probabilities_that_are_no_mixture_have_a_poor_fit_and_others_have_not(few_resamples):
+    """Where texts are of another sort, probabilities are not those of texts with the label or without it."""
+    generator = np.random.default_rng(4)
+    same = [draw(1_000, generator, (factor, factor, factor, factor))[1] for factor in (0, 0.5, 1, 2)]
+    parts = {CellKey("", f"same {number}"): probabilities for number, probabilities in enumerate(same)}
+    logits = np.log(same[2] / (1 - same[2]))
+    logits[:, 1] = 0.5 * logits[:, 1] - 1  # the model is less sure of the second label
+    found, _ = measure_all(count(parts | {CellKey("", "other"): 1 / (1 + np.exp(-logits))}))
+    misfits = dict(zip(found.keys, found.is_misfit.tolist(), strict=True))
+    assert misfits[CellKey("", "other")] == [False, True, False, False]
+    assert not any(any(misfits[key]) for key in parts)
+    assert not any(any(row) for key, row in misfits.items() if key.group.startswith(ALL_BUT))
+    assert all(found.has_poor_fit(change) for change in found.changes if change.second.group == "other" and change.label == 1)
+    assert not any(found.has_poor_fit(change) for change in found.changes if change.label != 1)
+
+
+def test_fit_is_worse_than_chance_as_often_as_its_p_value_says():
+    """Of 400 p-values about 20 are below 0.05; fewer than 5 or more than 40 have a probability below 0.0001."""
+    generator = np.random.default_rng(5)
+    p_values = []
+    for _ in range(100):
+        gold, probabilities = draw(2_000, generator)
+        rows = count_validation([], gold, probabilities, None, RULE)
+        group = count({CellKey(): draw(1_000, generator, (2, 0.5, 1, 2))[1]})[CellKey()].counts
+        for label in range(4):
+            positives, negatives = rows.positives[label].astype(float), rows.negatives[label].astype(float)
+            correction = fit_correction(*list_atoms(), positives, negatives)
+            own = group[label][None].astype(float)
+            num_rows = int(positives.sum()), int(negatives.sum())
+            p_values += measure_fit(own, np.ones(1), correction.estimate(own), correction, num_rows).tolist()
+    assert 5 <= (np.array(p_values) < 0.05).sum() <= 40
 
 
 def test_years_without_a_change_give_few_false_alarms(few_resamples):

@@ -14,6 +14,7 @@ import numpy as np
 from emotion.analysis.prevalence.cells import Cell, CellKey
 from emotion.analysis.prevalence.correction import DEFAULT, Correction, fit_correction
 from emotion.analysis.prevalence.estimators import MIN_RATE, average, maximize_likelihood
+from emotion.analysis.prevalence.fit import measure_fit
 from emotion.analysis.prevalence.histograms import list_atoms
 from emotion.analysis.prevalence.intervals import find_bounds, resample_correction, resample_group
 from emotion.analysis.prevalence.validation import ValidationRows
@@ -56,8 +57,14 @@ class Prevalences:
     """float (cells, L)"""
     bounds: np.ndarray
     """95% intervals, float (cells, L, 2)."""
+    is_misfit: np.ndarray
+    """Whether a cell has a poor fit, so that its estimate cannot be trusted, bool (cells, L)."""
     changes: list[Change]
     """All comparisons, the smallest p-value first, then the largest difference."""
+
+    def has_poor_fit(self, change: Change) -> bool:
+        """Return whether one of the two cells of a difference has a poor fit."""
+        return any(bool(self.is_misfit[self.keys.index(key), change.label]) for key in (change.first, change.second))
 
 
 def sum_cells(cells: Mapping[CellKey, Cell]) -> dict[CellKey, Cell]:
@@ -107,10 +114,10 @@ def measure(
     num_labels = len(validation.supports)
     estimates, bounds = np.full((len(keys), num_labels), np.nan), np.full((len(keys), num_labels, 2), np.nan)
     differences, intervals = np.full((len(pairs), num_labels), np.nan), np.full((len(pairs), num_labels, 2), np.nan)
-    scores = np.full((len(pairs), num_labels), np.nan)
+    scores, fits = np.full((len(pairs), num_labels), np.nan), np.full((len(keys), num_labels), np.nan)
     sides = np.array([[keys.index(key) for key in pair] for pair in pairs], dtype=int).reshape(len(pairs), 2)
     for label in map(int, np.flatnonzero(validation.is_usable)):
-        estimates[:, label], draws, expected = _estimate_label(list(cells.values()), validation, label, sides, seed)
+        estimates[:, label], draws, expected, fits[:, label] = _estimate_label(list(cells.values()), validation, label, sides, seed)
         bounds[:, label] = np.stack(find_bounds(estimates[:, label], draws), axis=-1)
         if pairs:
             found, resampled = (values[..., sides[:, 1]] - values[..., sides[:, 0]] for values in (estimates[:, label], draws))
@@ -127,7 +134,16 @@ def measure(
     changes.sort(key=lambda change: (change.p_value, -abs(change.difference)))
     decisions = list_atoms()[1]
     counts = np.array([cell.counts @ decisions / max(cell.num_rows, 1) for cell in cells.values()])
-    return Prevalences(keys, counts, estimates, bounds, changes)
+    return Prevalences(keys, counts, estimates, bounds, _find_misfits(fits, cells), changes)
+
+
+def _find_misfits(fits: np.ndarray, cells: Mapping[CellKey, Cell]) -> np.ndarray:
+    """Return which p-values of fit, float (cells, L), are small after correction for their number; sums of all other cells are left out."""
+    is_tested = np.isfinite(fits)
+    is_tested[[cell.is_small or key.period.startswith(ALL_BUT) or key.group.startswith(ALL_BUT) for key, cell in cells.items()]] = False
+    is_misfit = np.zeros(fits.shape, dtype=bool)
+    is_misfit[is_tested] = adjust_p_values(fits[is_tested]) < SIGNIFICANCE_LEVEL
+    return is_misfit
 
 
 def _adjust(scores: np.ndarray) -> np.ndarray:
@@ -139,8 +155,10 @@ def _adjust(scores: np.ndarray) -> np.ndarray:
 
 def _estimate_label(
     cells: Sequence[Cell], validation: ValidationRows, label: int, sides: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the prevalence of a label in each cell, float (cells,), in its resamples, float (B, cells), and `expect_deviations`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the prevalence of a label in each cell, float (cells,), in its resamples, float (B, cells), and of the estimates
+    `expect_deviations` and `measure_fit`.
+    """
     generator = np.random.default_rng([seed, label])
     positives, negatives = validation.positives[label], validation.negatives[label]
     groups = np.array([cell.counts[label] for cell in cells])
@@ -154,7 +172,9 @@ def _estimate_label(
     for number, (group, effect) in enumerate(zip(groups, effects, strict=True)):
         weights = resample_group(group, correction, resampled, generator, float(effect))
         draws[:, number] = resampled.estimate(weights, DEFAULT, is_bounded=False)
-    return correction.estimate(groups, DEFAULT), draws, expect_deviations(groups, effects, sides, correction)
+    estimates = correction.estimate(groups, DEFAULT)
+    fits = measure_fit(groups, effects, estimates, correction, (int(positives.sum()), int(negatives.sum())))
+    return estimates, draws, expect_deviations(groups, effects, sides, correction), fits
 
 
 def expect_deviations(groups: np.ndarray, effects: np.ndarray, sides: np.ndarray, correction: Correction) -> np.ndarray:

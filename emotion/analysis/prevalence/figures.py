@@ -18,6 +18,8 @@ GRID_INCHES = 1.38
 FRAME_COLOR = "#8a929b"
 """A grey that can be seen on a light and on a dark page."""
 HEADROOM = 1.08
+OPEN = "#ffffff"
+"""Inside of a point whose fit is poor."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Series:
     """float (cells, labels); nan where there are too few rows."""
     bounds: np.ndarray
     """float (cells, labels, 2)"""
+    is_misfit: np.ndarray
+    """Whether the fit is poor, bool (cells, labels)."""
 
 
 def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequence[str]) -> "MatplotlibFigure":
@@ -44,7 +48,9 @@ def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequen
             low, high = (part.bounds[:, label] / tops[label]).T
             grid.axes.fill_between(left + x, bottom + low, bottom + high, color=color, alpha=0.2, linewidth=0)
             y = bottom + part.estimates[:, label] / tops[label]
-            grid.axes.plot(left + x, y, color=color, linewidth=1.3, marker=MARKERS[number % len(MARKERS)], markersize=2.5)
+            marker, is_open = MARKERS[number % len(MARKERS)], part.is_misfit[:, label]
+            grid.axes.plot(left + x, y, color=color, linewidth=1.3, marker=marker, markersize=2.5)
+            grid.axes.plot((left + x)[is_open], y[is_open], marker, color=color, markerfacecolor=OPEN, markersize=3.5)
     grid.draw_ticks({}, {0.0: "0"})
     grid.axes.collections[-1].set_color(FRAME_COLOR)
     if len(series) > 1:
@@ -66,7 +72,10 @@ def plot_groups(part: Series, names: Sequence[str], groups: Sequence[str]) -> "M
             continue
         low, high = 100 * part.bounds[:, label].T
         cell.hlines(heights, low, high, color=BLUE, linewidth=2)
-        cell.plot(100 * part.estimates[:, label], heights, "o", color=BLUE, markersize=4)
+        for is_open in (False, True):
+            chosen = part.is_misfit[:, label] == is_open
+            face = OPEN if is_open else BLUE
+            cell.plot(100 * part.estimates[chosen, label], heights[chosen], "o", color=BLUE, markerfacecolor=face, markersize=4)
         cell.set(xlim=(0, 100 * find_top([part.bounds[:, label]])), ylim=(-0.6, len(groups) - 0.4))
         cell.set_title(format_name(names[label]), fontsize=9)
         cell.tick_params(labelsize=7)
@@ -77,9 +86,9 @@ def plot_groups(part: Series, names: Sequence[str], groups: Sequence[str]) -> "M
 
 
 def find_top(bounds: Sequence[np.ndarray]) -> float:
-    """Return the upper end of the axis of a label."""
+    """Return the upper end of the axis of a label, at most 1."""
     highest = max((float(np.nanmax(part)) for part in bounds if np.isfinite(part).any()), default=0.0)
-    return HEADROOM * max(highest, 1e-3)
+    return min(HEADROOM * max(highest, 1e-3), 1.0)
 
 
 def format_percent(value: float) -> str:

@@ -13,7 +13,7 @@ from emotion.analysis.prevalence.changes import ALL_BUT, Change, Prevalences
 from emotion.analysis.prevalence.figures import Series, format_percent, plot_groups, plot_periods
 from emotion.analysis.prevalence.signs import Sign
 from emotion.analysis.prevalence.validation import MIN_POSITIVES, ValidationRows
-from emotion.analysis.prevalence.words import METHOD, conclude, format_interval, name_cell
+from emotion.analysis.prevalence.words import METHOD, POOR_FIT, conclude, format_interval, name_cell
 from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, format_plain, write_document
 from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
@@ -51,11 +51,12 @@ class Analysis:
     def select(self, keys: Iterable[CellKey], labels: Sequence[int], name: str = "") -> Series:
         """Return the prevalences of labels in cells; nan for a cell that is too small or does not exist."""
         size = (len(keys := list(keys)), len(labels))
-        series = Series(name, np.full(size, np.nan), np.full((*size, 2), np.nan))
+        series = Series(name, np.full(size, np.nan), np.full((*size, 2), np.nan), np.zeros(size, dtype=bool))
         for number, key in enumerate(keys):
             if key in self.cells and not self.cells[key].is_small:
                 series.estimates[number] = self.prevalences.estimates[self.rows[key], labels]
                 series.bounds[number] = self.prevalences.bounds[self.rows[key], labels]
+                series.is_misfit[number] = self.prevalences.is_misfit[self.rows[key], labels]
         return series
 
 
@@ -72,7 +73,7 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
             *([Section("Groups", _report_groups(folder, analysis, groups))] if groups else []),
             *([Section("Differences", _report_changes(analysis))] if analysis.prevalences.changes else []),
             *(_quote_examples(analysis) if quote_texts else []),
-            Section("Warning signs", _report_signs(analysis.signs)),
+            Section("Warning signs", _report_misfits(analysis) + _report_signs(analysis.signs)),
             Section("Labels", [_list_labels(analysis)]),
             Section("Method", [Paragraph(METHOD), *(Paragraph(escape_markdown(note)) for note in analysis.notes)]),
         ]
@@ -91,7 +92,8 @@ def _report_periods(folder: Path, analysis: Analysis, periods: Sequence[str], gr
         series = [analysis.select([CellKey(period) for period in periods], labels)]
         caption = "Prevalence over time in all rows, with 95% intervals."
     names = [analysis.label_set.names[label] for label in labels]
-    return [save_figure(folder / "periods.png", f"{caption} All values are in prevalence.csv.", plot_periods, series, names, periods)]
+    caption = f"{caption} Open points: poor fit. All values are in prevalence.csv."
+    return [save_figure(folder / "periods.png", caption, plot_periods, series, names, periods)]
 
 
 def _report_groups(folder: Path, analysis: Analysis, groups: Sequence[str]) -> list[Block]:
@@ -101,7 +103,7 @@ def _report_groups(folder: Path, analysis: Analysis, groups: Sequence[str]) -> l
     names = [analysis.label_set.names[label] for label in labels]
     keys = [CellKey("", group) for group in largest]
     titles = [f"{group} ({analysis.cells[key].num_rows:,})" for group, key in zip(largest, keys, strict=True)]
-    caption = f"The {len(labels)} labels with the clearest differences between groups; in parentheses: rows."
+    caption = f"The {len(labels)} labels with the clearest differences between groups; in parentheses: rows; open points: poor fit."
     if len(groups) > len(largest):
         caption += f" {len(groups) - len(largest):,} smaller groups are in prevalence.csv."
     return [save_figure(folder / "groups.png", caption, plot_groups, analysis.select(keys, labels), names, titles)]
@@ -116,7 +118,7 @@ def _report_changes(analysis: Analysis) -> list[Block]:
             *(format_percent(prevalences.estimates[analysis.rows[key], change.label]) for key in (change.first, change.second)),
             f"{100 * change.difference:+.1f} ({100 * change.interval[0]:+.1f} to {100 * change.interval[1]:+.1f})",
             f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
-            "change" if change.is_shown else "no change shown",
+            ("change" if change.is_shown else "no change shown") + (", poor fit" if prevalences.has_poor_fit(change) else ""),
         ]
         for change in changes[:MAX_CHANGES]
     ]
@@ -140,11 +142,30 @@ def _quote_examples(analysis: Analysis) -> list[Section]:
     return [Section("Typical rows", [Table("examples", ["label", "group", "text"], rows, note)])] if rows else []
 
 
+def _report_misfits(analysis: Analysis) -> list[Block]:
+    """Return the labels that have a poor fit, by group."""
+    is_misfit, names = analysis.prevalences.is_misfit, analysis.label_set.names
+    worst = sorted(filter(lambda row: is_misfit[row].any(), range(len(is_misfit))), key=lambda row: -is_misfit[row].sum())
+    rows = [
+        [
+            _name(analysis.prevalences.keys[row]),
+            f"{int(is_misfit[row].sum()):,}",
+            ", ".join(names[label] for label in np.flatnonzero(is_misfit[row])),
+        ]
+        for row in worst[:MAX_SIGNS]
+    ]
+    note = (
+        f"{len(worst):,} groups have labels with a poor fit: their probabilities are no mixture of those of the validation rows with "
+        "the label and without it, so the texts are not like these rows. The estimates may be wrong by more than the intervals say."
+    )
+    return [Table("poor_fit", ["group", "labels with a poor fit", "which"], rows, note)] if rows else []
+
+
 def _report_signs(signs: Sequence[Sign]) -> list[Block]:
     if not signs:
         return [
             Paragraph(
-                "None: in the measures that were compared, no group's texts differ from the validation rows beyond chance and by much."
+                "In length, confidence and other measures of the texts, no group differs from the validation rows beyond chance and by much."
             )
         ]
     rows = [[_name(sign.key), sign.describe()] for sign in signs[:MAX_SIGNS]]
@@ -169,15 +190,21 @@ def _list_labels(analysis: Analysis) -> Table:
                 format_interval(analysis.prevalences.bounds[row, label]) if is_known else "",
                 format_percent(analysis.prevalences.counts[row, label]),
                 f"{support:,}",
-                ""
-                if support >= MIN_POSITIVES
-                else "few validation rows: intervals may be too narrow"
-                if is_known
-                else "no validation rows",
+                _remark(analysis, row, label),
             ]
         )
     columns = ["label", "prevalence", "95% interval", "plain count", "validation rows", "remark"]
     return Table("labels", columns, rows, "All rows. Plain count: the fraction of rows for which the label is predicted, not corrected.")
+
+
+def _remark(analysis: Analysis, row: int, label: int) -> str:
+    """Return what speaks against the estimate of a label in a cell."""
+    if np.isnan(analysis.prevalences.estimates[row, label]):
+        return "no validation rows"
+    if analysis.prevalences.is_misfit[row, label]:
+        return POOR_FIT
+    is_rare = analysis.validation.supports[label] < MIN_POSITIVES
+    return "few validation rows: intervals may be too narrow" if is_rare else ""
 
 
 def _list_prevalences(analysis: Analysis) -> list[list[Any]]:
@@ -187,7 +214,7 @@ def _list_prevalences(analysis: Analysis) -> list[list[Any]]:
         for label, name in enumerate(analysis.label_set.names):
             is_known = not cell.is_small and np.isfinite(analysis.prevalences.estimates[row, label])
             values = [analysis.prevalences.estimates[row, label], *analysis.prevalences.bounds[row, label]] if is_known else []
-            remark = "" if is_known else "too few rows" if cell.is_small else "no validation rows"
+            remark = "too few rows" if cell.is_small else _remark(analysis, row, label)
             numbers = [f"{value:.6f}" for value in values] or ["", "", ""]
             lines.append([key.period, key.group, cell.num_rows, name, *numbers, f"{analysis.prevalences.counts[row, label]:.6f}", remark])
     return lines

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, Cell, CellKey
 from emotion.analysis.prevalence.changes import ALL_BUT, SIGNIFICANCE_LEVEL, Change, Prevalences
 from emotion.analysis.prevalence.figures import format_percent
@@ -13,9 +15,11 @@ METHOD = (
     "Predicted labels are not counted: a count is biased wherever a model's precision and recall differ. From the probabilities of a group "
     "and of the validation rows, the prevalence is estimated at which the group's probabilities are most likely (SLD, "
     "expectation-maximization of the prior), after calibration for each label. This assumes label shift: a group's texts with a label are "
-    "like the validation rows with it, and texts without it like those without it; only how many there are differs. Intervals are of "
+    "like the validation rows with it, and texts without it like those without it; only how many there are differs. Then the group's "
+    "probabilities are a mixture of both; where a chi-squared test shows that they are not, the fit is called poor. Intervals are of "
     "95 % and hold the chance in the group's rows and in the validation rows, by resampling both."
 )
+POOR_FIT = "poor fit: not to be trusted"
 
 
 def format_interval(values: Sequence[float]) -> str:
@@ -44,7 +48,8 @@ def describe_change(change: Change, prevalences: Prevalences, label_set: LabelSe
     )
     p_value = f"p = {change.p_value:.3f}" if change.p_value >= 0.001 else "p < 0.001"
     comparison = "more" if change.difference > 0 else "less"
-    return f"**{escape_markdown(label_set.names[change.label])}** is {comparison} common in {second}, than in {first}: {p_value}."
+    fit = f" ({POOR_FIT})" if prevalences.has_poor_fit(change) else ""
+    return f"**{escape_markdown(label_set.names[change.label])}** is {comparison} common in {second}, than in {first}: {p_value}{fit}."
 
 
 def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set: LabelSet, num_signs: int) -> list[str]:
@@ -71,6 +76,15 @@ def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set:
         has_clusters = any(cell.batches is not None for cell in cells.values())
         limit = f"{MIN_ROWS} rows" + (f", or of fewer than about {MIN_BATCHES} clusters," if has_clusters else "")
         sentences.append(f"Groups of fewer than {limit} are too small to say anything: {names}.")
+    if prevalences.is_misfit.any():
+        worst = int(prevalences.is_misfit.sum(axis=1).argmax())
+        names = [escape_markdown(label_set.names[label]) for label in np.flatnonzero(prevalences.is_misfit[worst])]
+        more = f" and {len(names) - NUM_SENTENCES:,} more" if len(names) > NUM_SENTENCES else ""
+        sentences.append(
+            f"**Warning:** texts are not like the validation rows. In {name_cell(prevalences.keys[worst])}, {len(names):,} of "
+            f"{len(label_set):,} labels have a poor fit ({', '.join(names[:NUM_SENTENCES])}{more}): their estimates may be wrong by more "
+            "than the intervals say. Label some hundred of these rows, and compare."
+        )
     if num_signs:
         sentences.append(
             f"**Warning:** {num_signs:,} signs that texts differ from the validation rows, on which the correction rests; see below."
