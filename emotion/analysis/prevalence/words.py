@@ -78,11 +78,11 @@ def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set:
         sentences.append(f"Groups of fewer than {limit} are too small to say anything: {names}.")
     if prevalences.is_misfit.any():
         worst = int(prevalences.is_misfit.sum(axis=1).argmax())
-        names = [escape_markdown(label_set.names[label]) for label in np.flatnonzero(prevalences.is_misfit[worst])]
-        more = f" and {len(names) - NUM_SENTENCES:,} more" if len(names) > NUM_SENTENCES else ""
+        poor = [escape_markdown(label_set.names[label]) for label in np.flatnonzero(prevalences.is_misfit[worst])]
+        more = f" and {len(poor) - NUM_SENTENCES:,} more" if len(poor) > NUM_SENTENCES else ""
         sentences.append(
-            f"**Warning:** texts are not like the validation rows. In {name_cell(prevalences.keys[worst])}, {len(names):,} of "
-            f"{len(label_set):,} labels have a poor fit ({', '.join(names[:NUM_SENTENCES])}{more}): their estimates may be wrong by more "
+            f"**Warning:** texts are not like the validation rows. In {name_cell(prevalences.keys[worst])}, {len(poor):,} of "
+            f"{len(label_set):,} labels have a poor fit ({', '.join(poor[:NUM_SENTENCES])}{more}): their estimates may be wrong by more "
             "than the intervals say. Label some hundred of these rows, and compare."
         )
     if num_signs:
