@@ -79,13 +79,19 @@ def measure_corpus(model: str) -> dict[str, Any]:
     probabilities = predictor.predict([text for part in parts for text in part.texts])
     counter = CellCounter(len(columns), has_clusters=False)
     counter.add([CellKey()] * len(gold), probabilities, predictor.rule.decide(probabilities))
-    found = measure(counter.cells, count_stored(model, Levels(predictor.label_set, predictor.rule)), [])
+    validation = count_stored(model, Levels(predictor.label_set, predictor.rule))
+    found = measure(counter.cells, validation, [])
     truth = gold.mean(axis=0)
     bounds = found.bounds[0]
+    pcc = [
+        float(fit_correction(*list_atoms(), positives.astype(float), negatives.astype(float)).estimate(group.astype(float), "pcc"))
+        for positives, negatives, group in zip(validation.positives, validation.negatives, counter.cells[CellKey()].counts, strict=True)
+    ]
     return {
         "rows": len(gold),
         "labels with a poor fit": int(found.is_misfit.sum()),
         "error of SLD in points": float(100 * np.abs(found.estimates[0] - truth).mean()),
+        "error of PCC in points": float(100 * np.abs(np.array(pcc) - truth).mean()),
         "error of the plain count in points": float(100 * np.abs(found.counts[0] - truth).mean()),
         "intervals that hold the truth": int(((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).sum()),
     }
