@@ -17,11 +17,11 @@ from scipy.special import expit
 
 from emotion.config import DecisionConfig
 from emotion.errors import exit_on_error
-from emotion.evaluation.decision import fit_thresholds
 from emotion.evaluation.metrics import expected_calibration_error, score_predictions, score_probabilities
 from emotion.evaluation.parents import PENALTY, compute_noisy_or_logits, fit_parents, scale_parent
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.taxonomy import BUILT_IN, TaxonomyLevel, read_taxonomy
+from emotion.evaluation.thresholds import fit_thresholds
 from emotion.evaluation.uncertainty import bootstrap_intervals
 from emotion.files import write_json
 from emotion.tracking.run_folder import RunFolder

@@ -193,8 +193,8 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    maximize: Literal["macro_f1", "micro_f1"] = "macro_f1"
-    """Metric that the thresholds maximize: `macro_f1` fits one threshold per label, `micro_f1` one threshold for all labels."""
+    maximize: Literal["macro_f1", "micro_f1", "jaccard", "subset_accuracy"] = "macro_f1"
+    """Metric that the thresholds maximize: `macro_f1` fits one threshold per label, the others one threshold for all labels."""
     shrinkage: float = 50.0
     """Moves thresholds of rare labels to the best expected F1: the best-F1 threshold of n positives has weight `n / (n + shrinkage)`."""
     fit_temperature: bool = True

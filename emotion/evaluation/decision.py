@@ -1,4 +1,4 @@
-"""Decision rules: thresholds, temperature and empty-set policy, fitted on validation rows only.
+"""Decision rules: thresholds, temperature and empty-set policy, fitted on validation rows only (`thresholds`).
 
 `is_judged`, bool (n, L), says which labels were annotated, None if all were; the others do not count, and their gold labels have to be
 False. scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
@@ -13,12 +13,8 @@ import numpy as np
 from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
-from emotion.evaluation.metrics import list_judged_columns
 
 TEMPERATURE_BOUNDS = (0.2, 5.0)
-MAX_LOGIT_SHIFT = 30.0
-"""Largest logit shift that `find_expected_thresholds` tries."""
-NUM_BISECTION_STEPS = 40
 PROBABILITY_EPSILON = 1e-9
 """Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
 RULES: Rules = {
@@ -91,6 +87,8 @@ def fit_rule(
     labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str, is_judged: np.ndarray | None = None
 ) -> DecisionRule:
     """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L)."""
+    from emotion.evaluation.thresholds import fit_thresholds
+
     temperature = fit_temperature(labels[is_judged], logits[is_judged]) if config.fit_temperature else 1.0
     thresholds = fit_thresholds(labels, logits / temperature, config, is_judged)
     return DecisionRule(thresholds, config.empty_set, temperature, fitted_on)
@@ -105,64 +103,10 @@ def refit_rule(
     """
     from scipy.special import logit
 
+    from emotion.evaluation.thresholds import fit_thresholds
+
     logits = logit(np.clip(probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
     return replace(rule, thresholds=fit_thresholds(labels, logits, config, is_judged), empty_set=config.empty_set)
-
-
-def fit_thresholds(
-    labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, is_judged: np.ndarray | None = None
-) -> tuple[float, ...]:
-    """Return one threshold per label for calibrated logits, float (n, L), and gold labels, bool (n, L).
-
-    With `maximize=micro_f1` all labels share one threshold: micro-F1 weighs all row-label pairs equally, so a single threshold
-    is optimal for calibrated probabilities.
-
-    With `maximize=macro_f1` each threshold is a weighted mean of the one with the best F1 on the given rows and the one with the
-    best expected F1. The first has weight `n / (n + shrinkage)` for a label with `n` positives, because a threshold that is tuned
-    on a few positives overfits.
-    """
-    from scipy.special import expit
-
-    probabilities = expit(logits)
-    if config.maximize == "micro_f1":
-        threshold = _find_best_threshold(labels[is_judged].ravel(), probabilities[is_judged].ravel()) if labels.any() else 0.5
-        return (threshold,) * labels.shape[1]
-    num_positives = labels.sum(axis=0)
-    weights = np.divide(num_positives, num_positives + config.shrinkage, out=np.zeros(len(num_positives)), where=num_positives > 0)
-    columns = list_judged_columns(labels, probabilities, is_judged)
-    tuned = np.array([_find_best_threshold(gold, scores) if gold.any() else 0.0 for gold, scores in columns])
-    return tuple((weights * tuned + (1 - weights) * find_expected_thresholds(labels, logits, is_judged)).tolist())
-
-
-def find_expected_thresholds(labels: np.ndarray, logits: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
-    """Return each label's threshold with the best expected F1, float (L,).
-
-    The expectation takes the probabilities as correct, so it uses all rows, not only the few positives of a rare label. The
-    logits of a label are first shifted until the expected number of positives equals the observed number plus 0.5. The 0.5 keeps
-    the shift finite for a label without positives.
-
-    Source: Ye et al. 2012, "Optimizing F-measures: A Tale of Two Approaches".
-    """
-    from scipy.special import expit
-
-    if is_judged is not None:  # each label has rows of its own
-        columns = list_judged_columns(labels, logits, is_judged)
-        return np.array([find_expected_thresholds(gold[:, None], values[:, None])[0] if len(gold) else 0.5 for gold, values in columns])
-    num_rows, num_labels = logits.shape
-    target = labels.sum(axis=0) + 0.5
-    low, high = np.full(num_labels, -MAX_LOGIT_SHIFT), np.full(num_labels, MAX_LOGIT_SHIFT)
-    for _ in range(NUM_BISECTION_STEPS):
-        shift = (low + high) / 2
-        is_above = expit(logits + shift).sum(axis=0) > target
-        low, high = np.where(is_above, low, shift), np.where(is_above, shift, high)
-    ranked = -np.sort(-(logits + shift), axis=0)
-    expected_hits = expit(ranked).cumsum(axis=0)
-    f1 = 2 * expected_hits / (np.arange(1, num_rows + 1)[:, None] + expected_hits[-1])
-    best = f1.argmax(axis=0)  # the best + 1 highest rows are predicted
-    labels_of_best = np.arange(num_labels)
-    ranked = np.vstack([ranked, ranked[-1:] - 1])  # if all rows are predicted, keep the threshold clear of the lowest logit
-    midpoint = (ranked[best, labels_of_best] + ranked[best + 1, labels_of_best]) / 2
-    return expit(midpoint - shift)
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -179,14 +123,3 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0, scaled) - gold * scaled))
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded").x))
-
-
-def _find_best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """Return the threshold with the best F1, halfway to the next lower score so that it does not equal a row's score."""
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, thresholds = precision_recall_curve(gold, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(f1[:-1].argmax())
-    next_lower = thresholds[best - 1] if best > 0 else thresholds[best]
-    return float((thresholds[best] + next_lower) / 2)

@@ -12,9 +12,10 @@ import numpy as np
 
 from emotion.config import DecisionConfig
 from emotion.evaluation.calibration import fit_scaling
-from emotion.evaluation.decision import PROBABILITY_EPSILON, DecisionRule, fit_thresholds
+from emotion.evaluation.decision import PROBABILITY_EPSILON, DecisionRule
 from emotion.evaluation.metrics import list_judged_columns
 from emotion.evaluation.taxonomy import TaxonomyLevel
+from emotion.evaluation.thresholds import fit_thresholds
 from emotion.labels import LabelSet
 
 PENALTY = 10.0

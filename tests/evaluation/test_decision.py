@@ -10,11 +10,11 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import (
     DecisionRule,
     default_rule,
-    find_expected_thresholds,
     fit_rule,
     fit_temperature,
     refit_rule,
 )
+from emotion.evaluation.thresholds import find_expected_thresholds
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.random((4_000, 4)) < [0.5, 0.2, 0.05, 0.01]

@@ -6,9 +6,9 @@ from scipy.special import expit, logit
 
 from emotion.config import DecisionConfig
 from emotion.errors import ConfigError, DataError
-from emotion.evaluation.decision import fit_thresholds
 from emotion.evaluation.parents import compute_noisy_or_logits, fit_parents, scale_parent
 from emotion.evaluation.taxonomy import BUILT_IN, Taxonomy, read_taxonomy
+from emotion.evaluation.thresholds import fit_thresholds
 from emotion.labels import LabelSet
 
 GOEMOTIONS = LabelSet(

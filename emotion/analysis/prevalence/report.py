@@ -165,7 +165,7 @@ def _report_signs(signs: Sequence[Sign]) -> list[Block]:
     if not signs:
         return [
             Paragraph(
-                "In length, confidence and other measures of the texts, no group differs from the validation rows beyond chance and by much."
+                "In length, confidence and other measures of texts, no group differs from the validation rows beyond chance and by much."
             )
         ]
     rows = [[_name(sign.key), sign.describe()] for sign in signs[:MAX_SIGNS]]
