@@ -141,6 +141,16 @@ def test_what_was_taken_for_a_header_is_said(tmp_path):
     assert table.notes == [f"{path}: {note}"]
 
 
+def test_columns_named_by_position_are_of_a_file_without_a_header(tmp_path):
+    """Also where the first row has a cell that equals one of the numbers, such as the id of a label."""
+    path, settings = tmp_path / "a.tsv", {"text_column": "0", "label_column": "1"}
+    rows = [["a text", "1"], ["another", "2"], ["the third one", "1, 2"]]
+    table = read(path, "".join("\t".join(row) + "\n" for row in rows), **settings)
+    assert table.columns == ["0", "1"] and table.rows == rows and not table.has_header
+    table = read(path, "0\t1\n" + "".join("\t".join(row) + "\n" for row in rows), **settings)  # as pandas names columns
+    assert table.columns == ["0", "1"] and table.rows == rows and table.has_header
+
+
 def test_few_rows_do_not_show_a_header(tmp_path):
     assert read(tmp_path / "a.csv", "Amazing,joy\nGreat,fun\n").has_header  # as before: two identifiers
     assert not read(tmp_path / "a.csv", "Tweet Text,Mood Now\nGreat,fun\n").has_header

@@ -123,8 +123,13 @@ def find_header(first: list[Any], rows: list[list[Any]], setting: bool | None, n
 
 
 def is_known_header(cells: list[str], names: Set[str]) -> bool:
-    """Return whether a cell is one of `names`, or a known column name in any case."""
-    return bool(names & set(cells)) or bool(HEADER_NAMES & {cell.lower() for cell in cells})
+    """Return whether a cell is one of `names`, or a known column name in any case.
+
+    A number in `names` is the position of a column of a file without a header, unless the first row counts the columns, as pandas does.
+    """
+    is_counting = cells == [str(position) for position in range(len(cells))]
+    named = {name for name in names if is_counting or not name.isdecimal()}
+    return bool(named & set(cells)) or bool(HEADER_NAMES & {cell.lower() for cell in cells})
 
 
 def _is_list_of_names(cells: list[str]) -> bool:
