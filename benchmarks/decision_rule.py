@@ -68,7 +68,7 @@ def fit_rules(labels: np.ndarray, logits: np.ndarray) -> dict[str, DecisionRule]
         "own thresholds": DecisionRule(tuple(fit_own_thresholds(labels, logits, config.shrinkage))),
     }
     for metric in ("macro_f1", "micro_f1", "jaccard", "subset_accuracy"):
-        thresholds = fit_thresholds(labels, logits, DecisionConfig(maximize=metric))  # type: ignore[arg-type]
+        thresholds = fit_thresholds(labels, logits, DecisionConfig(maximize=metric))
         rules[f"maximize={metric}"] = DecisionRule(thresholds)
         rules[f"maximize={metric} empty_set=top1"] = DecisionRule(thresholds, "top1")
     return rules

@@ -42,11 +42,16 @@ def test_labels_that_were_not_annotated_do_not_count(metric):
     assert find_shared_threshold(np.zeros_like(labels), expit(logits), metric) == 0.5
 
 
+def choose(num_rows, seed, shifts):
+    labels, logits = draw(num_rows, np.random.default_rng(seed), shifts)
+    return choose_own_weight(labels, logits, 50.0)
+
+
 def test_few_rows_share_and_many_rows_with_different_labels_do_not():
     """Twenty labels that need one threshold, and twenty that need thresholds from 0.05 to 0.95."""
     same, different = (0.0,) * 20, tuple(np.linspace(-3, 3, 20))
-    few = [choose_own_weight(*draw(120, np.random.default_rng(seed), same), 50.0) for seed in range(5)]
-    many = [choose_own_weight(*draw(4_000, np.random.default_rng(seed), different), 50.0) for seed in range(2)]
+    few = [choose(120, seed, same) for seed in range(5)]
+    many = [choose(4_000, seed, different) for seed in range(2)]
     assert np.mean(few) <= 0.7 and many == [OWN_WEIGHTS[-1]] * 2
 
 
@@ -55,8 +60,8 @@ def test_sharing_is_better_on_new_rows():
     labels, logits = draw(20_000, generator, (0.0,) * 20)
     gains = []
     for seed in range(5):
-        few = draw(120, np.random.default_rng(seed), (0.0,) * 20)
-        own, chosen = fit_own_thresholds(*few, 50.0), fit_thresholds(*few, DecisionConfig())
+        few_labels, few_logits = draw(120, np.random.default_rng(seed), (0.0,) * 20)
+        own, chosen = fit_own_thresholds(few_labels, few_logits, 50.0), fit_thresholds(few_labels, few_logits, DecisionConfig())
         gains.append(np.subtract(*(f1_score(labels, logits >= logit(np.array(limits)), average="macro") for limits in (chosen, own))))
     assert min(gains) > 0
 
