@@ -2,8 +2,9 @@
 
     python evaluate.py --model runs/NAME --split test
     python evaluate.py --model runs/NAME --input FILE --output FOLDER [data.text_column=...]
-    python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all]
+    python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all] [--shard 2/8]
     python evaluate.py --model runs/NAME --split test --taxonomy ekman
+    python evaluate.py --join SCORED.csv
 
 model + split or labelled file -> probabilities -> stored decision rule -> index.html, metrics.json, per_label.csv, plots.
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
@@ -49,6 +50,8 @@ OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feat
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.join is not None:
+        return join(Path(arguments.join), arguments.overwrite)
     from emotion.tracking.run_folder import find_default_model
 
     model, choice = (arguments.model, "") if arguments.model else find_default_model()
@@ -127,7 +130,9 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
     from emotion.inference.loading import load_predictor
     from emotion.inference.sidecar import find_model_folder
     from emotion.scoring.manifest import PART_ROWS, ScoringJob
-    from emotion.scoring.scoring import format_tally, score_files
+    from emotion.scoring.output import format_tally
+    from emotion.scoring.scoring import score_files
+    from emotion.scoring.shards import Shard, describe_command
 
     columns, is_stdout = load_config(None, arguments.overrides).data, arguments.output == "-"
     with tempfile.TemporaryDirectory() as tmp_dir:
@@ -135,11 +140,14 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         inputs = expand_patterns(arguments.input)
         if num_processes > 1 and (Path("-") in inputs or is_stdout):
             raise ConfigError(f"{num_processes} processes cannot share stdin or stdout: give files, or start one process")
+        if num_processes > 1 and arguments.shard:
+            raise ConfigError(f"--shard {arguments.shard}: {num_processes} processes; start one for each shard, without a launcher")
         part_rows = arguments.part_rows or PART_ROWS
         job = ScoringJob(inputs, output, columns, arguments.probabilities, part_rows, process, num_processes, model, arguments.excel_safe)
+        shard = Shard.parse(arguments.shard) if arguments.shard else None
         predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
         parents = fit_parents_of(arguments.taxonomy, find_model_folder(model), predictor.label_set, is_quiet=process > 0)
-        job = replace(job, is_overwriting=arguments.overwrite, parents=parents)
+        job = replace(job, is_overwriting=arguments.overwrite, parents=parents, shard=shard, command=describe_command(sys.argv[1:]))
         rule = (predictor if parents is None else parents).rule.with_overrides(arguments.threshold, arguments.empty_set)
         started = time.perf_counter()
         tally = score_files(predictor, rule, job, print_message)
@@ -150,6 +158,22 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         if is_stdout:
             with output.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
+    return 0 if tally.num_scored or arguments.shard else 1
+
+
+def join(output: Path, is_overwriting: bool) -> int:
+    """Write a scored file from its shards, and print a summary."""
+    from emotion.scoring.joining import join_shards
+    from emotion.scoring.output import format_tally
+
+    started = time.perf_counter()
+    joined = join_shards(output, is_overwriting)
+    if joined is None:
+        print_message(f"{output}: was joined before; its shards are removed")
+        return 0
+    tally, job = joined
+    for line in format_tally(tally, replace(job, shard=None), time.perf_counter() - started):
+        print_message(line)
     return 0 if tally.num_scored else 1
 
 
@@ -205,6 +229,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--probabilities", default="none", metavar="none|all|K", help="probabilities in a scored file: none, all, or the K highest")
     add("--excel-safe", action="store_true", help="in a scored csv, put ' before cells that a spreadsheet would take for formulas")
     add("--overwrite", action="store_true", help="replace a scored file that exists")
+    add("--shard", metavar="I/N", help="score one of N shards of a scored file, such as 2/8: a task of an array job")
+    add("--join", type=expand_home, metavar="FILE", help="put the shards of a scored file together; needs no model and no other option")
     add("--part-rows", type=int, metavar="N", help="rows of a scored file that are scored and saved together (default: 16,384)")
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
@@ -228,6 +254,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     why = "the model keeps the settings that it was trained with"
     check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
     probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
+    check_sharding(arguments, is_file)
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
     if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
@@ -249,6 +276,27 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     check_keys(arguments.overrides, allowed, why)
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
+
+
+def check_sharding(arguments: argparse.Namespace, is_file: bool) -> None:
+    """Raise a ConfigError for options that do not fit `--shard` or `--join`."""
+    if arguments.join is not None:
+        allowed = ("join", "overwrite", "quiet")
+        given = [name for name, value in vars(arguments).items() if name not in allowed and value not in (None, False, [], "none", "torch")]
+        if given:
+            option = arguments.overrides[0] if given[0] == "overrides" else f"--{given[0].replace('_', '-')}"
+            raise ConfigError(f"--join {arguments.join}: takes --overwrite only, got {option}; the shards have the rest")
+        if arguments.join == "-" or not is_scored_file(arguments.join):
+            raise ConfigError(f"--join {arguments.join}: must be the --output of the shards, such as scored.csv")
+    if arguments.shard is None:
+        return
+    from emotion.scoring.shards import Shard
+
+    Shard.parse(arguments.shard)
+    if not is_file:
+        raise ConfigError("--shard: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
+    if arguments.output == "-" or "-" in (arguments.input or ()):
+        raise ConfigError("--shard: stdin and stdout cannot be divided; give files")
 
 
 def refuse_moved_options(words: list[str]) -> None:

@@ -4,11 +4,13 @@
     python export.py --model runs/NAME --merge FOLDER
     python export.py --model runs/NAME --onnx [--int8]
     python export.py --model runs/NAME --half FOLDER
+    python export.py --model runs/NAME --serving-check [--json]
     python export.py --model runs/NAME --refit decision.maximize=micro_f1
     python export.py --model runs/NAME --push USER/NAME [--dry-run]
     python export.py --model runs/NAME --push-space USER/NAME [--dry-run]
 
 model + labelled rows -> table of how closely its variants agree, a merged or smaller model, or an ONNX graph.
+model -> what other servers read in its folder, and what they get wrong.
 run -> a model with another decision rule, or a repository or a Space on the Hub.
 """
 
@@ -38,6 +40,8 @@ def main() -> int:
 
     model = arguments.model or str(find_newest_run().path)
     print_message(f"model: {model}")
+    if arguments.serving_check:
+        return check_served(model, arguments.json)
     run = find_run_of_model(find_model_folder(model))
     if arguments.push is not None:
         return push(find_run(run, "--push"), arguments.push, arguments)
@@ -160,6 +164,20 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     return 0 if all(agreement.is_within for agreement in agreements) else 1
 
 
+def check_served(model: str, is_json: bool) -> int:
+    """Print what other servers read in the model folder, and what they get wrong; return 1 if a field is wrong."""
+    from emotion.export.serving import check_serving, format_serving
+    from emotion.text import format_json
+
+    report = check_serving(model)
+    if is_json:
+        print(format_json(report.to_dict(), sys.stdout))
+    else:
+        for line in format_serving(report):
+            print_message(line, sys.stdout)
+    return 0 if report.is_ok else 1
+
+
 def read_rows(arguments: argparse.Namespace, model: str, run: "RunFolder | None", split: str | None = None) -> tuple["LabelledRows", str]:
     """Return the labelled rows to compare variants on, and the name of their split or file; `split` is read in place of --split."""
     from emotion.inference.sidecar import find_model_folder, read_sidecar
@@ -185,6 +203,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--int8", action="store_true", help="with --onnx: int8 weights and activations")
     add("--half", type=expand_home, metavar="FOLDER", help="write a full model with float16 weights, and fit its decision rule again")
     add("--overwrite", action="store_true", help="with --merge or --half: replace an earlier model in FOLDER")
+    add("--serving-check", action="store_true", help="print what other servers read in the model folder, and what they get wrong")
+    add("--json", action="store_true", help="with --serving-check: print JSON")
     add("--refit", action="store_true", help="fit the decision rule again, with settings such as decision.maximize=micro_f1")
     add("--push", metavar="USER/NAME", help="upload the run's model folder to the Hub (private unless hub.private=false)")
     add(
@@ -204,17 +224,19 @@ def parse_arguments() -> argparse.Namespace:
     add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
     tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--half": arguments.half, "--refit": arguments.refit}
+    tasks["--serving-check"] = arguments.serving_check
     tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}
     given = [name for name, value in tasks.items() if value]
     if arguments.verify and given != ["--merge"]:  # which verifies in any case
         given.insert(0, "--verify")
     if len(given) != 1:
-        choices = "--verify, --merge FOLDER, --onnx, --half FOLDER, --refit, --push USER/NAME, --push-space USER/NAME"
+        choices = "--verify, --merge FOLDER, --onnx, --half FOLDER, --refit, --serving-check, --push USER/NAME, --push-space USER/NAME"
         raise ConfigError(f"give one of {choices}; got {' and '.join(given) or 'none'}")
     for option, allowed in (
         ("int8", ["--onnx"]),
         ("dry_run", ["--push", "--push-space"]),
         ("overwrite", ["--merge", "--half"]),
+        ("json", ["--serving-check"]),
     ):
         if getattr(arguments, option) and given[0] not in allowed:
             raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")

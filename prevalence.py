@@ -96,7 +96,8 @@ def score_first(arguments: argparse.Namespace, model: str, output: Path, config:
         raise DataError(f"{paths[scored.index(False)]}: is not scored, but {paths[scored.index(True)]} is; give files of one sort")
     from emotion.inference.loading import load_predictor
     from emotion.scoring.manifest import ScoringJob
-    from emotion.scoring.scoring import format_tally, score_files
+    from emotion.scoring.output import format_tally
+    from emotion.scoring.scoring import score_files
 
     output.mkdir(parents=True, exist_ok=True)
     job = ScoringJob(paths, output / "scored.parquet", config, "all", model=model)

@@ -91,7 +91,7 @@ def test_optional_and_slow_packages_are_imported_where_they_are_used(path):
     "modules",
     [
         "emotion.data.reading, emotion.evaluation.reporting, emotion.config",
-        "emotion.inference.onnx_predictor, emotion.cpu.machine",
+        "emotion.inference.onnx_predictor, emotion.cpu.machine, emotion.export.served_fields, emotion.scoring.joining",
         "emotion.app.handlers",
     ],
 )

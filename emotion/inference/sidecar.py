@@ -74,6 +74,16 @@ def read_sidecar(location: str, revision: str | None = None) -> tuple[Sidecar, D
     Raises: ModelError if the file is missing, damaged, or of a newer format.
     """
     path = _find_sidecar(location, revision)
+    sidecar, rule = parse_sidecar(path)
+    _check_config(read_config(Path(location)), sidecar, path)
+    return sidecar, rule
+
+
+def parse_sidecar(path: Path) -> tuple[Sidecar, DecisionRule]:
+    """Return the contents of an `emotion.json` without comparing them with the `config.json` beside it.
+
+    Raises: as `read_sidecar`.
+    """
     values = read_object(path, REMEDY)
     check_values(values, {"format_version": RULES["format_version"]}, f"{path}: ", REMEDY)
     if (version := values["format_version"]) != FORMAT_VERSION:
@@ -85,7 +95,6 @@ def read_sidecar(location: str, revision: str | None = None) -> tuple[Sidecar, D
         raise ModelError(f"{path}: model.{min(unknown)!r}: is no known setting; {REMEDY}, or update the project")
     known: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Sidecar)}
     sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
-    _check_config(read_config(Path(location)), sidecar, path)
     return sidecar, DecisionRule.from_dict(values["decision"], len(sidecar.labels), str(path))
 
 

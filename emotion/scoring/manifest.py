@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import emotion
 from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
@@ -14,6 +15,7 @@ from emotion.evaluation.parents import ParentModel
 from emotion.files import write_json
 from emotion.inference.sidecar import OPTIONAL, fingerprint_files, fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
+from emotion.scoring.shards import Shard
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -47,14 +49,27 @@ class ScoringJob:
     """Whether an output that exists is replaced."""
     parents: ParentModel | None = None
     """Parents of a taxonomy, which the output has in place of the labels of the model."""
+    shard: Shard | None = None
+    """Which parts of the inputs to score, if not all; `join_shards` then writes the output."""
+    command: str = ""
+    """Command that scores a shard, without `--shard`; messages of the join name it."""
 
     @property
     def folder(self) -> Path:
         """Folder of the parts until the output is complete."""
-        return self.output.with_name(f".{self.output.name}.parts")
+        return self.output.with_name(f"{self.output.name}{self.shard.suffix}" if self.shard else f".{self.output.name}.parts")
+
+    @property
+    def title(self) -> str:
+        """The output, and the shard of it, in messages."""
+        return f"{self.output}: shard {self.shard}" if self.shard else str(self.output)
+
+    def is_own(self, number: int) -> bool:
+        """Return whether this process is to score a part, numbered from 0."""
+        return self.shard.has_part(number) if self.shard else number % self.num_processes == self.process
 
     def make_room(self) -> None:
-        """Remove an output that exists, with the files beside it, if it is to be replaced.
+        """Remove an output that exists, with the files beside it, if it is to be replaced; a shard leaves this to the join.
 
         Raises: ConfigError if it is not, or is one of the inputs.
         """
@@ -64,7 +79,7 @@ class ScoringJob:
             raise ConfigError(f"--output {self.output}: exists already; choose another name, or give --overwrite")
         if any(path != Path("-") and path.samefile(self.output) for path in self.inputs):
             raise ConfigError(f"--output {self.output}: is one of the inputs; choose another name")
-        for path in (self.output, self.quarantine, self.metrics):
+        for path in () if self.shard else (self.output, self.quarantine, self.metrics):
             path.unlink(missing_ok=True)
 
     @property
@@ -94,6 +109,7 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
     if job.parents is not None:
         described += [job.parents.label_set.names, job.parents.slopes, job.parents.intercepts, job.parents.level.children.tolist()]
     model = json.dumps(described, sort_keys=True, default=list)
+    of_shard = {"shard": str(job.shard), "version": emotion.__version__, "backend": predictor.backend_name} if job.shard else {}
     return {
         "inputs": [describe_input(path) for path in job.inputs],
         "versions of the inputs": [describe_version(path) for path in job.inputs],
@@ -104,6 +120,7 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
         "probabilities": job.probabilities,
         "rows of a part": job.part_rows,
         "Excel-safe": job.is_excel_safe,
+        **of_shard,
     }
 
 

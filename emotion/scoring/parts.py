@@ -92,6 +92,11 @@ def cut_parts(entries: Iterable[Row | BadRow], part_rows: int) -> Iterator[Part]
         yield part
 
 
+def find_part(folder: Path, number: int) -> Path:
+    """Return the file of a part, numbered from 0."""
+    return folder / f"part-{number:06d}"
+
+
 def find_marker(part: Path) -> Path:
     """Return the file that exists when a part is complete; it contains the part's `Tally` and the checksums of its files."""
     return part.with_suffix(".json")

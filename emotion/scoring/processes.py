@@ -27,16 +27,17 @@ MAX_SILENT_SECONDS = 3600
 def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]:
     """Hold this process's place in the folder of the parts inside the block, and remove the folder when the output is complete.
 
-    The first process creates the folder and its manifest; the others wait for it. False if it has written the output by then.
+    The first process creates the folder and its manifest; the others wait for it. False if it has written the output by then. The folder of
+    a shard stays until `join_shards` removes it.
 
     Raises: ConfigError if the output exists and is not to be replaced, the parts belong to another job or the first process does not start;
     LockHeldError if another process has this place.
     """
     if job.process == 0 and job.output.exists():
-        if read_manifest(job.folder / FINISHED) == {"output": describe_version(job.output)}:
+        if job.shard is None and read_manifest(job.folder / FINISHED) == {"output": describe_version(job.output)}:
             shutil.rmtree(job.folder, ignore_errors=True)  # of a process that was killed when it had named its output
         job.make_room()
-    if (num_bytes := len(os.fsencode(job.quarantine.name))) > MAX_NAME_BYTES:
+    if (num_bytes := max(len(os.fsencode(path.name)) for path in (job.quarantine, job.folder))) > MAX_NAME_BYTES:
         spare = num_bytes - len(os.fsencode(job.output.name))
         most = MAX_NAME_BYTES - spare
         raise ConfigError(f"--output {job.output}: its name is too long; at most {most} bytes leave room for the files beside it")
@@ -45,7 +46,7 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
     except OSError as error:
         raise StorageError(f"--output {job.output}: cannot be written ({error.strerror}); choose another path") from None
     try:
-        with hold_lock(job.lock, f"{job.output}: is being scored", "wait for it, or choose another --output"):
+        with hold_lock(job.lock, f"{job.title}: is being scored", "wait for it, or choose another --output"):
             is_open = True
             if job.process == 0:
                 write_manifest(job, description)
@@ -54,7 +55,7 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
             yield is_open
     finally:
         # A late process may have created the folder again after the first had removed it; then there is no manifest.
-        if job.output.exists() and (job.process == 0 or not (job.folder / MANIFEST).is_file()):
+        if job.shard is None and job.output.exists() and (job.process == 0 or not (job.folder / MANIFEST).is_file()):
             shutil.rmtree(job.folder, ignore_errors=True)
 
 

@@ -5,9 +5,9 @@ folder beside the output. A part depends on the inputs alone, so the number of p
 bytes.
 """
 
-import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,7 @@ from emotion.data.reading.rows import BadRow, Row, format_bad_rows
 from emotion.data.reading.streams import Source, open_source
 from emotion.errors import StorageError
 from emotion.evaluation.decision import DecisionRule
-from emotion.files import atomic_write, write_json
-from emotion.inference.text_checks import TextChecks, describe_counts
+from emotion.inference.text_checks import TextChecks
 from emotion.inference.torch_free import TorchFreePredictor
 from emotion.labels import LabelSet
 from emotion.scoring.excel import check_excel_output
@@ -29,19 +28,19 @@ from emotion.scoring.formats import (
     count_non_finite,
     escape_formulas,
     find_unwritable,
-    format_header,
     format_part,
     format_scores,
-    join_bytes,
-    join_parts,
     name_columns,
 )
-from emotion.scoring.manifest import FINISHED, ScoringJob, describe_job, describe_version
-from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, read_marker, write_durably, write_marker
+from emotion.scoring.joining import begin_shard, finish_shard
+from emotion.scoring.manifest import ScoringJob, describe_job
+from emotion.scoring.output import write_output
+from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, find_part, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
+from emotion.scoring.shards import RowDigest
 from emotion.text import is_quiet, is_writable_text
 from emotion.tracking.run_folder import find_run_of_model
-from emotion.tracking.run_rows import describe_known, read_rows
+from emotion.tracking.run_rows import read_rows
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -52,10 +51,12 @@ def score_files(
 ) -> Tally | None:
     """Score the inputs into the output, reusing the parts that exist, and return the counts; None except in the first process.
 
+    A shard of the job (`job.shard`) writes its parts only, and returns their counts.
+
     Raises: ConfigError if the output exists or the parts belong to another job; LockHeldError if another process scores into this output;
     DataError for an input that cannot be read.
     """
-    is_main, description = job.process == 0, describe_job(predictor, rule, job)
+    is_main, description, rows = job.process == 0, describe_job(predictor, rule, job), RowDigest()
     is_typed = check_format(job.output) == ".parquet"
     if job.output.exists() and not is_main:
         return None  # the first process had nobody to wait for
@@ -68,16 +69,21 @@ def score_files(
             for message in (f"text from column {source.text_column!r}{gold}", *source.notes, *source.gold_notes):
                 log(f"data: {message}")
         scorer, num_notes = PartScorer(predictor, rule, job, source), len(source.notes)
+        if job.shard:
+            begin_shard(job)
+            source = replace(source, entries=rows.follow(source.entries))
         num_done = sum(1 for _ in job.folder.glob("part-*.json"))
         if num_done and is_main:
-            log(f"{job.output}: resuming; {num_done:,} parts of {job.part_rows:,} rows are done")
-        parts = score_parts(scorer, source, log, lambda number: number % job.num_processes == job.process)
+            log(f"{job.title}: resuming; {num_done:,} parts of {job.part_rows:,} rows are done")
+        parts = score_parts(scorer, source, log, job.is_own)
         if not is_main:
             return None
         for note in source.notes[num_notes:]:  # of the other files
             log(f"data: {note}")
+        if job.shard:
+            return finish_shard(job, scorer.columns, parts, rows.compute())
         tally = collect_parts(scorer, parts, log)
-        write_output(scorer, parts, tally)
+        write_output(job, scorer.columns, parts, tally)
     return tally
 
 
@@ -185,11 +191,11 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
     paths: list[Path] = []
     with tqdm(desc="score", unit="row", unit_scale=True, disable=not is_main or is_quiet(), leave=False, smoothing=0.1) as progress:
         for number, part in enumerate(cut_parts(source.entries, job.part_rows)):
-            path = job.folder / f"part-{number:06d}"
+            path = find_part(job.folder, number)
             paths.append(path)
             has_marker = find_marker(path).is_file()
             is_done = has_marker and (not is_own(number) or read_marker(path) is not None)
-            if not is_done and job.output.exists():
+            if not is_done and not is_main and job.output.exists():
                 break  # the first process had all parts, and has removed them
             if not is_done and is_own(number):
                 if has_marker:
@@ -250,39 +256,3 @@ def read_gold(entry: Row | BadRow, source: Source) -> tuple[list[int], list[int]
     """Return the columns of a row's gold labels and of labels that nobody judged; None for a row that is scored but not judged."""
     assert isinstance(entry, Row) and source.gold is not None
     return source.gold.read(dict(zip(source.columns, entry.values, strict=True)))
-
-
-def write_output(scorer: PartScorer, parts: list[Path], tally: Tally) -> None:
-    """Write quarantine and metrics, then the output from the parts."""
-    job = scorer.job
-    if tally.num_bad:
-        with atomic_write(job.quarantine) as partial:
-            join_bytes([find_bad_rows(part) for part in parts], format_bad_rows([], has_header=True).encode(), partial)
-    else:
-        job.quarantine.unlink(missing_ok=True)
-    if tally.scores is not None:
-        known = {"known_texts": tally.known_texts} if tally.num_trained else {}
-        write_json(job.metrics, {"num_rows": tally.num_judged, **tally.scores, **known})
-    with atomic_write(job.output) as partial:
-        columns = escape_formulas(scorer.columns) if job.is_excel_safe else scorer.columns
-        join_parts(parts, format_header(columns, job.output), job.output, partial)
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        write_json(job.folder / FINISHED, {"output": describe_version(partial)})
-
-
-def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
-    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
-    lines = []
-    if tally.scores is not None:
-        metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
-        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; all metrics are in {job.metrics}")
-    if tally.num_non_finite:
-        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
-    known = describe_known(tally.known_texts, tally.num_scored)
-    lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
-    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
-    if tally.num_rows and not tally.num_scored:
-        bad = f"no row could be scored; {job.quarantine} has the reasons"
-    lines.append(f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
-    return lines

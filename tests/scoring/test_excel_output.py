@@ -14,7 +14,7 @@ from emotion.labels import LabelSet
 from emotion.scoring import excel
 from emotion.scoring.formats import format_scores
 from emotion.scoring.manifest import ScoringJob
-from emotion.scoring.scoring import format_tally
+from emotion.scoring.output import format_tally
 from tests.data.test_excel import TEXTS, write_excel
 from tests.scoring.oracle import make_texts, predict_labels, read_output, score, start_and_fail
 

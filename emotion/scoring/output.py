@@ -1,0 +1,57 @@
+"""Write the output of a scoring job from its parts, and the summary that is printed."""
+
+import os
+import shlex
+from pathlib import Path
+
+from emotion.data.reading.rows import format_bad_rows
+from emotion.files import atomic_write, write_json
+from emotion.inference.text_checks import describe_counts
+from emotion.scoring.formats import escape_formulas, format_header, join_bytes, join_parts
+from emotion.scoring.manifest import FINISHED, ScoringJob, describe_version
+from emotion.scoring.parts import Tally, find_bad_rows
+from emotion.tracking.run_rows import describe_known
+
+
+def write_output(job: ScoringJob, columns: list[str], parts: list[Path], tally: Tally) -> None:
+    """Write quarantine and metrics, then the output with these columns from all parts, in order."""
+    if tally.num_bad:
+        with atomic_write(job.quarantine) as partial:
+            join_bytes([find_bad_rows(part) for part in parts], format_bad_rows([], has_header=True).encode(), partial)
+    else:
+        job.quarantine.unlink(missing_ok=True)
+    if tally.scores is not None:
+        known = {"known_texts": tally.known_texts} if tally.num_trained else {}
+        write_json(job.metrics, {"num_rows": tally.num_judged, **tally.scores, **known})
+    else:
+        job.metrics.unlink(missing_ok=True)
+    with atomic_write(job.output) as partial:
+        columns = escape_formulas(columns) if job.is_excel_safe else columns
+        join_parts(parts, format_header(columns, job.output), job.output, partial)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        write_json(job.folder / FINISHED, {"output": describe_version(partial)})
+
+
+def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
+    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
+    lines = []
+    if tally.scores is not None:
+        metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
+        where = f"the join writes those of all rows to {job.metrics}" if job.shard else f"all metrics are in {job.metrics}"
+        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; {where}")
+    if tally.num_non_finite:
+        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
+    known = describe_known(tally.known_texts, tally.num_scored)
+    lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
+    where = f"the join lists them in {job.quarantine}" if job.shard else f"they are in {job.quarantine}"
+    bad = f"{tally.num_bad:,} rows could not be scored, {where}" if tally.num_bad else "every row was scored"
+    if tally.num_rows and not tally.num_scored:
+        bad = f"no row could be scored; {job.quarantine} has the reasons{' after the join' if job.shard else ''}"
+    if not tally.num_rows:  # only a shard can be empty
+        bad = f"the input has fewer parts of {job.part_rows:,} rows than shards; a smaller --part-rows makes more"
+    lines.append(f"{job.title}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    if job.shard:
+        command = shlex.join(["python", "evaluate.py", "--join", str(job.output)])
+        lines.append(f"when all {job.shard.count} shards are complete: `{command}`")
+    return lines
