@@ -45,7 +45,7 @@ DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-NOT_OF_BEHAVIOUR = {"split": None, "input": None, "overrides": [], "probabilities": "none", "part_rows": None, "overwrite": False}
+NOT_OF_BEHAVIOUR = {"split": None, "input": None, "overrides": [], "probabilities": "none", "part_rows": None, "overwrite": False, "excel_safe": False}
 """Arguments that --behaviour does not take, with their defaults."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
@@ -127,17 +127,18 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
 
 def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     """Write and print how a model answers the cases of a suite."""
+    from emotion.evaluation.behaviour.suite import BUNDLED, read_suite
+
+    suite = Path(arguments.behaviour or BUNDLED)
+    cases = read_suite(suite)  # before the packages that take seconds
     from emotion.evaluation.behaviour.checks import list_texts
     from emotion.evaluation.behaviour.pages import format_results, write_behaviour_report
     from emotion.evaluation.behaviour.results import collect_results
-    from emotion.evaluation.behaviour.suite import BUNDLED, read_suite
     from emotion.export.model_card import complete_card
     from emotion.inference.loading import load_predictor
     from emotion.inference.sidecar import find_model_folder
     from emotion.tracking.run_folder import RunFolder, find_run_of_model
 
-    suite = Path(arguments.behaviour or BUNDLED)
-    cases = read_suite(suite)
     folder = find_model_folder(model)
     run = find_run_of_model(folder)
     predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
@@ -272,9 +273,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit together, or values out of range."""
     why = "the model keeps the settings that it was trained with"
     check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
-    probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
     if arguments.behaviour is not None:
-        check_behaviour_arguments(arguments, is_file)
+        check_behaviour_arguments(arguments)
+    probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
+    if is_file and arguments.behaviour is not None:
+        raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
     if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
@@ -298,14 +301,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
 
 
-def check_behaviour_arguments(arguments: argparse.Namespace, is_file: bool) -> None:
+def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit to --behaviour."""
     given = [name for name, default in NOT_OF_BEHAVIOUR.items() if getattr(arguments, name) != default]
     if given:
         name = " ".join(arguments.overrides) if given[0] == "overrides" else f"--{given[0].replace('_', '-')}"
         raise ConfigError(f"{name}: --behaviour reads no data but its suite; leave it out, or call evaluate.py a second time")
-    if is_file:
-        raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
 
 
 def refuse_moved_options(words: list[str]) -> None:
