@@ -45,8 +45,8 @@ DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-NOT_OF_BEHAVIOUR = {"split": None, "input": None, "overrides": [], "probabilities": "none", "part_rows": None, "overwrite": False, "excel_safe": False}
-"""Arguments that --behaviour does not take, with their defaults."""
+NOT_OF_BEHAVIOUR = {"split": None, "input": None, "probabilities": "none", "part_rows": None, "overwrite": False, "excel_safe": False}
+"""Options that --behaviour does not take, with their defaults."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
@@ -303,10 +303,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit to --behaviour."""
-    given = [name for name, default in NOT_OF_BEHAVIOUR.items() if getattr(arguments, name) != default]
+    given = [f"--{name.replace('_', '-')}" for name, default in NOT_OF_BEHAVIOUR.items() if getattr(arguments, name) != default]
+    given += arguments.overrides
     if given:
-        name = " ".join(arguments.overrides) if given[0] == "overrides" else f"--{given[0].replace('_', '-')}"
-        raise ConfigError(f"{name}: --behaviour reads no data but its suite; leave it out, or call evaluate.py a second time")
+        raise ConfigError(f"{given[0]}: --behaviour reads no data but its suite; leave it out, or call evaluate.py a second time")
 
 
 def refuse_moved_options(words: list[str]) -> None:

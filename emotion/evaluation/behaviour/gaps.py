@@ -49,7 +49,8 @@ def _collect_differences(members: Sequence[Case], probabilities: np.ndarray, row
 def _describe_capability(capability: str, differences: dict[str, np.ndarray], label_set: LabelSet, level: float) -> dict[str, Any]:
     from scipy.stats import t
 
-    gaps, p_values = [], []
+    gaps: list[dict[str, Any]] = []
+    p_values = []
     for term, values in differences.items():
         means, num_sentences = values.mean(axis=0), len(values)
         errors = values.std(axis=0, ddof=1) / np.sqrt(num_sentences)
@@ -57,7 +58,7 @@ def _describe_capability(capability: str, differences: dict[str, np.ndarray], la
         p_values.append(2 * t.sf(ratios, num_sentences - 1))
         column = int(np.abs(means).argmax())
         half = float(t.ppf((1 + level) / 2, num_sentences - 1) * errors[column])
-        gap = {"term": term, "label": label_set.names[column], "column": column, "sentences": num_sentences}
+        gap: dict[str, Any] = {"term": term, "label": label_set.names[column], "column": column, "sentences": num_sentences}
         gaps.append(gap | {"difference": float(means[column]), "low": float(means[column]) - half, "high": float(means[column]) + half})
     adjusted = adjust_p_values(np.concatenate(p_values)).reshape(len(gaps), -1)
     for gap, values in zip(gaps, adjusted, strict=True):

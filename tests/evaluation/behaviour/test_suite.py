@@ -52,7 +52,7 @@ def test_identity_cases_of_a_group_differ_in_their_term_only():
 
 
 def test_csv_and_jsonl_give_the_same_cases(tmp_path):
-    rows = [
+    rows: list[dict] = [
         {**CASE, "id": "a", "reason": 'with "quotes", commas\nand lines', "hard": True},
         {"id": "b", "capability": "c", "text": "NA", "expect": "any", "labels": ["joy", "love"]},
         {**MEMBER, "id": "c", "text": "a man", "term": "man"},
