@@ -45,8 +45,8 @@ DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-NOT_OF_BEHAVIOUR = {"split": None, "input": None, "probabilities": "none", "part_rows": None, "overwrite": False, "excel_safe": False}
-"""Options that --behaviour does not take, with their defaults."""
+NOT_OF_BEHAVIOUR = ("split", "input", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy")
+"""Options that --behaviour does not take."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
@@ -303,10 +303,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit to --behaviour."""
-    given = [f"--{name.replace('_', '-')}" for name, default in NOT_OF_BEHAVIOUR.items() if getattr(arguments, name) != default]
+    given = [f"--{name.replace('_', '-')}" for name in NOT_OF_BEHAVIOUR if getattr(arguments, name) not in (None, False, "none")]
     given += arguments.overrides
     if given:
-        raise ConfigError(f"{given[0]}: --behaviour reads no data but its suite; leave it out, or call evaluate.py a second time")
+        raise ConfigError(
+            f"{given[0]}: has no effect on --behaviour, which reads its suite only; leave it out, or call evaluate.py a second time"
+        )
 
 
 def refuse_moved_options(words: list[str]) -> None:

@@ -23,7 +23,8 @@ def report_behaviour(ranked: Sequence[ModelScores]) -> list[Section]:
         return []
     best, *others = checked
     is_same = {name: _have_same_cases(checked[best], checked[name]) for name in checked}
-    missing = [escape_markdown(model.name) for model in ranked if not is_same.get(model.name, False)]
+    own = [model.name for model in ranked if not model.group.is_external]
+    missing = [escape_markdown(name) for name in own if not is_same.get(name, False)]
     blocks: list[Block] = [_tabulate_rates({name: checked[name] for name in checked if is_same[name]})]
     if tested := {name: checked[name] for name in others if is_same[name]}:
         blocks.append(_tabulate_differences(best, checked[best], tested))

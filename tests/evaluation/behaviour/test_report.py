@@ -104,9 +104,9 @@ def test_damaged_results_are_one_line(change, message, tmp_path):
     results = collect()
     change(results)
     (tmp_path / FILE_NAME).write_text(json.dumps(results))
-    with pytest.raises(ModelError) as raised:
+    with pytest.raises(ModelError) as caught:
         read_results(tmp_path / FILE_NAME)
-    assert str(raised.value).startswith(f"{tmp_path / FILE_NAME}: {message}") and str(raised.value).endswith("; check the behaviour again")
+    assert str(caught.value).startswith(f"{tmp_path / FILE_NAME}: {message}") and str(caught.value).endswith("; check the behaviour again")
 
 
 def test_results_belong_to_a_decision_rule():
@@ -128,7 +128,7 @@ def make_run(name, passed=None, seed=0, fingerprint="f", error=0.1):
     ids = [str(row) for row in range(40)]
     cases = None if passed is None else PassedCases(fingerprint, ["a"] * 20 + ["b"] * 20, ids, np.array(passed, float), np.arange(40))
     run_ids = [str(row) for row in range(60)]
-    return Run(name, config, LabelSet(("x", "y")), run_ids, labels, predictions * 0.8 + 0.1, predictions, {}, {}, None, None, cases)
+    return Run(name, config, LabelSet(("x", "y")), run_ids, labels, predictions * 0.8 + 0.1, predictions, {}, {}, behaviour=cases)
 
 
 def compare(*runs):
@@ -212,11 +212,12 @@ def test_evaluate_of_the_bundled_suite_with_another_threshold_leaves_the_card(ti
     [
         (
             ["--behaviour", "--split", "test"],
-            "--split: --behaviour reads no data but its suite; leave it out, or call evaluate.py a second time",
+            "--split: has no effect on --behaviour, which reads its suite only; leave it out, or call evaluate.py a second time",
         ),
-        (["--behaviour", "--input", "a.csv", "--output", "o"], "--input: --behaviour reads no data but its suite"),
-        (["--behaviour", "--overwrite"], "--overwrite: --behaviour reads no data but its suite"),
-        (["--behaviour", "a.csv", "data.encoding=utf-8"], "data.encoding=utf-8: --behaviour reads no data but its suite"),
+        (["--behaviour", "--input", "a.csv", "--output", "o"], "--input: has no effect on --behaviour, which reads its suite only"),
+        (["--behaviour", "--taxonomy", "ekman"], "--taxonomy: has no effect on --behaviour, which reads its suite only"),
+        (["--behaviour", "--overwrite"], "--overwrite: has no effect on --behaviour, which reads its suite only"),
+        (["--behaviour", "a.csv", "data.encoding=utf-8"], "data.encoding=utf-8: has no effect on --behaviour, which reads its suite only"),
         (["--behaviour", "--output", "o.csv"], "--output o.csv: --behaviour writes a report; give a folder"),
         (["--behaviour", "gone.csv"], "gone.csv: cannot be read (No such file or directory); give another suite"),
     ],

@@ -107,9 +107,9 @@ def test_fingerprint_changes_with_all_but_the_reason(tmp_path):
 def test_a_mistake_is_one_line(content, message, tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(DataError) as raised:
+    with pytest.raises(DataError) as caught:
         read_suite(path)
-    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_a_mistake_is_one_line(content, message, tmp_path):
     ],
 )
 def test_cases_that_do_not_fit_together_are_one_line(rows, message, tmp_path):
-    with pytest.raises(DataError) as raised:
+    with pytest.raises(DataError) as caught:
         read_suite(write_json_suite(tmp_path / "own.jsonl", *rows))
-    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,6 @@ def test_cases_that_do_not_fit_together_are_one_line(rows, message, tmp_path):
 def test_a_file_that_is_no_suite_is_one_line(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError) as raised:
+    with pytest.raises(DataError) as caught:
         read_suite(tmp_path / name)
-    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
