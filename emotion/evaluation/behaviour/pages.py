@@ -106,7 +106,7 @@ def describe_gap(row: dict[str, Any]) -> str:
     bounds = sorted([gap["low"], gap["high"]] if gap["difference"] >= 0 else [-gap["high"], -gap["low"]])
     mean = f"mean probability of {escape_markdown(gap['label'])} is {abs(gap['difference']):.3f} {direction}"
     return (
-        f"{escape_markdown(row['capability'])}: the largest difference is with {escape_markdown(gap['term'])}, whose {mean} "
+        f"in {escape_markdown(row['capability'])}, the largest difference is with {escape_markdown(gap['term'])}, whose {mean} "
         f"(95% interval {bounds[0]:.3f} to {bounds[1]:.3f}) than with all {len(row['gaps'])} terms in the same {gap['sentences']:,} "
         f"sentences; {row['num_found']:,} of {row['num_tests']:,} differences between a term and the mean are significant after correction"
     )
@@ -158,8 +158,7 @@ def _list_gaps(results: dict[str, Any]) -> list[Block]:
             interval = f"{gap['low']:+.3f} to {gap['high']:+.3f}"
             cells = [gap["label"], f"{gap['difference']:+.3f}", interval, f"{gap['p_value']:.4f}", f"{gap['sentences']:,}"]
             rows.append([f"{of_capability['capability']}: {gap['term']}", *cells])
-    table = Table("gaps", ["term", "label", "difference", "95% interval", "p (Holm)", "sentences"], rows, GAP_NOTE)
-    return [*(Paragraph(f"{_capitalize(describe_gap(row))}.") for row in results["gaps"]), Paragraph(GAP_LIMIT), table]
+    return [Table("gaps", ["term", "label", "difference", "95% interval", "p (Holm)", "sentences"], rows, f"{GAP_NOTE} {GAP_LIMIT}")]
 
 
 def _describe_expected(case: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from emotion.files import write_json
 from emotion.labels import LabelSet
 from emotion.tracking.finished_runs import read_finished_run
 from emotion.tracking.run_folder import RunFolder
+from emotion.tracking.taxonomies import merge_run
 from tests.conftest import ROOT
 
 NAME = "<b>|`x`\x1b[2J **$y$**"
@@ -69,7 +70,7 @@ def test_terminal_shows_counts_worst_cases_and_a_sentence_per_group_of_terms():
     failed = [line for line in lines if line.startswith("failed: ")]
     assert [line.split(": ")[1] for line in failed] == ["pone", "qone", "m1", "m2"]  # the first fail by 0.15, the others by 0.1
     assert sum(line.startswith("failed: ") for line in format_results(collect(), is_full=True)) == 8
-    sentence = next(line for line in lines if line.startswith("who: "))
+    sentence = next(line for line in lines if line.startswith("in who, "))
     assert "whose mean probability of anger is 0.250 " in sentence and " than with all 2 terms in the same 2 sentences; " in sentence
     assert not any("fair" in line.lower() or "unbiased" in line.lower() for line in lines)
 
@@ -151,6 +152,13 @@ def test_comparison_leaves_out_models_that_have_not_answered_the_same_cases():
     table, note = section.blocks
     assert table.columns == ["capability", "cases", "one"] and isinstance(note, Paragraph)
     assert note.text.startswith("Not checked on these cases with the present decision rule: two, three; `python evaluate.py")
+
+
+def test_models_of_others_and_coarser_labels_have_no_behaviour():
+    one = make_run("one", [1] * 40)
+    (section,) = compare(one, replace(make_run("other", error=0.2), config=None))
+    assert len(section.blocks) == 1 and section.blocks[0].columns == ["capability", "cases", "one"]
+    assert merge_run(replace(one, label_set=LabelSet(("joy", "anger"))), "sentiment", None).behaviour is None
 
 
 def test_seeds_of_one_model_are_averaged():
