@@ -5,9 +5,11 @@
     python evaluate.py --model runs/NAME --input FILE ... --output SCORED.csv [--probabilities all] [--shard 2/8]
     python evaluate.py --model runs/NAME --split test --taxonomy ekman
     python evaluate.py --join SCORED.csv
+    python evaluate.py --model runs/NAME --behaviour [SUITE]
 
 model + split or labelled file -> probabilities -> stored decision rule -> index.html, metrics.json, per_label.csv, plots.
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
+model + behaviour checks -> pass rates of capabilities such as negation, the worst cases, gaps between identity terms.
 """
 
 from emotion.errors import ConfigError, DataError, exit_on_error
@@ -44,6 +46,8 @@ DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
+NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy")
+"""Options that --behaviour does not take."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
@@ -62,7 +66,7 @@ def main() -> int:
         return score(arguments, model, process, num_processes)
     if num_processes > 1:
         raise ConfigError(f"{num_processes} processes: only scored files (--output FILE.csv) are written by several; start one process")
-    return evaluate(arguments, model)
+    return evaluate(arguments, model) if arguments.behaviour is None else check_behaviour(arguments, model)
 
 
 def evaluate(arguments: argparse.Namespace, model: str) -> int:
@@ -121,6 +125,40 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     results = f"report: {output.report(split) / 'index.html'}, tables and plots beside it; probabilities: {output.predictions(split)}"
     for line in [*summarize(report), results, *format_findings(findings)]:
         print_message(line, sys.stdout)
+    return 0
+
+
+def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
+    """Write and print how a model answers the cases of a suite."""
+    from emotion.evaluation.behaviour.suite import BUNDLED, read_suite
+
+    suite = Path(arguments.behaviour or BUNDLED)
+    cases = read_suite(suite)  # before the packages that take seconds
+    from emotion.evaluation.behaviour.checks import list_texts
+    from emotion.evaluation.behaviour.pages import format_results, write_behaviour_report
+    from emotion.evaluation.behaviour.results import collect_results
+    from emotion.export.model_card import complete_card
+    from emotion.inference.loading import load_predictor
+    from emotion.inference.sidecar import find_model_folder
+    from emotion.tracking.run_folder import RunFolder, find_run_of_model
+
+    folder = find_model_folder(model)
+    run = find_run_of_model(folder)
+    predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
+    rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
+    name = f"the suite {escape_controls(suite.name)}" if arguments.behaviour else "the bundled suite"
+    probabilities = predictor.predict(list_texts(cases), "predict")
+    results = collect_results(cases, name, probabilities, predictor.label_set, rule, not arguments.no_texts)
+    results |= {"model": escape_controls((run.path if run else Path(folder)).resolve().name), "evaluated": time.strftime("%Y-%m-%d %H:%M")}
+    output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
+    if output is not None:
+        write_behaviour_report(output.behaviour, results)
+        if output == run:
+            complete_card(output)
+    for line in format_results(results, arguments.full):
+        print_message(line, sys.stdout)
+    written = f"{output.behaviour / 'report.html'}, report.md, tables beside it" if output else "none; give --output FOLDER"
+    print_message(f"report: {written}", sys.stdout)
     return 0
 
 
@@ -235,7 +273,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
-    add("--full", action="store_true", help="print the scores of all labels, too; they are in table.txt of the report in any case")
+    add(
+        "--behaviour",
+        nargs="?",
+        const="",
+        type=expand_home,
+        metavar="SUITE",
+        help="check the behaviour on the bundled suite of short texts, or on a .csv or .jsonl file of your own (docs/behaviour.md)",
+    )
+    add("--full", action="store_true", help="print the scores of all labels or all failed cases, too; the report has them in any case")
     add("--no-texts", action="store_true", help="quote no texts in the report, for one that is shared with others")
     add("--taxonomy", type=expand_home, metavar="NAME|FILE", help="coarser labels: ekman, sentiment, or a YAML file of parents")
     add("overrides", nargs="*", metavar="data.key=value", help="how to read the rows, such as data.text_column=body")
@@ -253,8 +299,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for options that do not fit together, or values out of range."""
     why = "the model keeps the settings that it was trained with"
     check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
+    if arguments.behaviour is not None:
+        check_behaviour_arguments(arguments)
     probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
     check_sharding(arguments, is_file)
+    if is_file and arguments.behaviour is not None:
+        raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
     if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
@@ -297,6 +347,16 @@ def check_sharding(arguments: argparse.Namespace, is_file: bool) -> None:
         raise ConfigError("--shard: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
     if arguments.output == "-" or "-" in (arguments.input or ()):
         raise ConfigError("--shard: stdin and stdout cannot be divided; give files")
+
+
+def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
+    """Raise a ConfigError for options that do not fit to --behaviour."""
+    given = [f"--{name.replace('_', '-')}" for name in NOT_OF_BEHAVIOUR if getattr(arguments, name) not in (None, False, "none")]
+    given += arguments.overrides
+    if given:
+        raise ConfigError(
+            f"{given[0]}: has no effect on --behaviour, which reads its suite only; leave it out, or call evaluate.py a second time"
+        )
 
 
 def refuse_moved_options(words: list[str]) -> None:

@@ -25,6 +25,7 @@ ANSWERS = {
     "evaluate.py --help": (0, "usage: evaluate.py"),
     "evaluate.py --modle=runs/x": (2, "error: --modle: unknown option, did you mean --model?"),
     "evaluate.py --input a.csv --output b.csv data.txt_column=x": (2, "error: config: unknown key data.txt_column, did you mean data.text"),
+    "evaluate.py --behaviour --split test": (2, "error: --split: has no effect on --behaviour, which reads its suite only; leave it out"),
     "infer.py --help": (0, "usage: infer.py"),
     "infer.py I --modle runs/x": (2, "error: --modle: unknown option, did you mean --model?"),
     "infer.py --backend onxn": (2, "error: argument --backend: invalid choice: 'onxn'"),

@@ -57,7 +57,7 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "emotion").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert files >= {"emotion/__init__.py", "emotion/py.typed", "emotion/data/sample/train.csv"}
+    assert files >= {"emotion/__init__.py", "emotion/py.typed", "emotion/data/sample/train.csv", "emotion/data/behaviour/suite.jsonl"}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import yaml
 
 from emotion.config import BASELINE, Config, DistillationConfig
+from emotion.evaluation.behaviour.pages import format_card_section
+from emotion.evaluation.behaviour.results import FILE_NAME, has_rule, read_results
 from emotion.evaluation.document import escape_markdown, replace_section
 from emotion.export.card_sections import (
     OPEN_TEST,
@@ -62,6 +64,7 @@ per-label scores before you rely on one. Do not use the model to make decisions 
 """
 
 VERIFICATION = "Verified"
+BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")
 """Sections of the cards of earlier versions, in place of which `Scores` stands."""
 
@@ -152,7 +155,8 @@ def complete_card(run: RunFolder, folder: Path | None = None, name: str | None =
         name: where the model is, as people load it; None leaves what the card says.
         reports: what holds the reports of the model, if it is not the run.
 
-    The scores are those of the test split if it was opened, and otherwise of validation. Without a report, the sections stay.
+    The scores are those of the test split if it was opened, and otherwise of validation. Without a report, the sections stay. Results of
+    behaviour checks are added if there are any with the model's decision rule.
     """
     from huggingface_hub import ModelCard
 
@@ -169,6 +173,9 @@ def complete_card(run: RunFolder, folder: Path | None = None, name: str | None =
         text = replace_section(text, "Scores", format_scores(report, origin.data))
         text = replace_section(text, "Labels", format_labels(report))
     text = replace_section(text, "Training", format_training(origin, run))
+    behaviour = (reports or run).behaviour / FILE_NAME
+    if behaviour.is_file() and has_rule(results := read_results(behaviour), rule):
+        text = replace_section(text, BEHAVIOUR, format_card_section(results))
     if report is not None and report.split == "test":
         card.data.model_name = escape_controls((name or run.path.resolve().name).rpartition("/")[2])
         card.data.eval_results = list_index_entries(report, origin)

@@ -7,6 +7,7 @@ from typing import Any
 
 from emotion.data.reading.predictions import read_predictions
 from emotion.errors import DataError
+from emotion.evaluation.behaviour.results import FILE_NAME, PassedCases, has_rule, list_passed, read_results
 from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.decision import DecisionRule
 from emotion.tracking.run_folder import RunFolder
@@ -44,6 +45,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         speed=speed,
         is_judged=rows.is_judged,
         evaluated=evaluated if isinstance(evaluated, str) else None,
+        behaviour=_read_behaviour(folder, rule),
     )
 
 
@@ -67,6 +69,15 @@ def read_external_run(name: str, path: str, reference: Run) -> Run:
         is_judged=is_judged,
         notes=tuple(found.notes),
     )
+
+
+def _read_behaviour(folder: RunFolder, rule: DecisionRule) -> PassedCases | None:
+    """Return which behaviour cases the model passed with a decision rule; None if they were not checked with it."""
+    path = folder.behaviour / FILE_NAME
+    if not path.is_file():
+        return None
+    results = read_results(path)
+    return list_passed(results) if has_rule(results, rule) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -89,6 +89,11 @@ class RunFolder:
     def report(self, split: str) -> Path:
         return self.path / "report" / split
 
+    @property
+    def behaviour(self) -> Path:
+        """The report of the behaviour checks."""
+        return self.report("behaviour")
+
     def speed(self, split: str) -> Path:
         return self.report(split) / "speed.json"
 

@@ -60,4 +60,5 @@ def merge_run(run: Run, name: str, location: str | None) -> Run:
         is_judged=is_judged,
         notes=notes,
         taxonomy=level.name,
+        behaviour=None,  # its cases are about the labels of the model
     )

@@ -24,6 +24,7 @@ from emotion.evaluation.comparison.accuracy import (
     rank_models,
     score_models,
 )
+from emotion.evaluation.comparison.behaviour import report_behaviour
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import Cost, compute_cost, find_scaling_curves
 from emotion.evaluation.comparison.failures import report_failures
@@ -71,6 +72,7 @@ def write_comparison(
             _report_costs(folder, [cost for cost in costs if not cost.model.group.is_external], price_per_hour),
             *_report_scaling(folder, models),
             report_failures(folder, ranked, texts, quote_texts),
+            *report_behaviour(ranked),
             Section("Runs", [_list_runs(models), *_describe_external(models)]),
         ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from emotion.config import INERT_SECTIONS, Config, to_dict
 from emotion.errors import DataError
+from emotion.evaluation.behaviour.results import PassedCases
 from emotion.evaluation.rows import ScoredRows
 from emotion.labels import LabelSet
 
@@ -41,6 +42,8 @@ class Run:
     """How predictions from a file were read; messages for the user."""
     taxonomy: str | None = None
     """Name of the taxonomy whose parents are the labels; None for the labels of the model."""
+    behaviour: PassedCases | None = None
+    """Which behaviour cases the model passed; None if they were not checked with the decision rule of the predictions."""
 
     @property
     def rows(self) -> ScoredRows:
