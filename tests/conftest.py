@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tqdm  # noqa: F401  (reads TQDM_DISABLE when it is imported: not in a test of `--quiet`)
 from filelock import FileLock
 
+from emotion.text import QUIET
 from tests.warm import SERVER, connect, request_script
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -277,6 +279,14 @@ def make_byte_pairs(pad_token: str | None) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token=pad_token, padding_side="left"
     )
+
+
+@pytest.fixture(autouse=True)
+def is_loud(monkeypatch):
+    """A test that reads `--quiet` in this process does not silence the ones after it."""
+    for name in (QUIET, "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")  # so that what the test sets is forgotten
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -208,7 +208,7 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
                     raise
             fraction = source.measure()
             progress.total = max(round((progress.n + len(part)) / fraction), 1) if fraction else None
-            if is_done and is_main:
+            if is_done and is_main and not progress.disable:  # a bar that is turned off has no `initial`
                 progress.initial += len(part)  # not scored now, so not part of the rate
             progress.update(len(part))
     return paths

@@ -1,6 +1,7 @@
 """Scored files have every row in order, for any format, number of processes and interruptions."""
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from tqdm import tqdm
 
 from emotion.config import DataConfig
 from emotion.data.reading import records
@@ -236,6 +238,17 @@ def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text('text,id\n"a,1\n' + "".join(f"b{i},{i}\n" for i in range(100)))
     tally = score(tmp_path / "a.csv", output=tmp_path / "out.csv")
     assert (tally.num_rows, tally.num_bad) == (101, 1)
+
+
+def test_resumed_without_a_bar(tmp_path, monkeypatch):
+    """As with `--quiet`: a bar that is turned off has fewer attributes."""
+    make_texts(tmp_path / "a.csv")
+    monkeypatch.setattr("emotion.scoring.scoring.tqdm", functools.partial(tqdm, disable=True))
+    oracle = Oracle()
+    monkeypatch.setattr(oracle, "predict", lambda texts: Oracle.predict(oracle, texts) if len(oracle.texts) < 40 else 1 / 0, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=10)
+    assert score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10).num_rows == 96
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl.zst", "parquet"])

@@ -1,6 +1,7 @@
 """The results of a suite in words and tables: for the terminal, the report, and the model card."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ GAP_NOTE = (
     "Difference: probability with the term minus the mean over all terms in the same sentences, for the label where it is largest. The "
     "intervals are Student's over sentences and not corrected; p is corrected by Holm's method over all terms and labels of a group."
 )
-GAP_LIMIT = "Where no difference is found, a dozen sentences may be too few to find it."
 
 
 def write_behaviour_report(folder: Path, results: dict[str, Any]) -> None:
@@ -38,11 +38,11 @@ def write_behaviour_report(folder: Path, results: dict[str, Any]) -> None:
 
 
 def summarize_results(results: dict[str, Any]) -> list[str]:
-    """Return what was checked, the lowest pass rates, and a sentence on each group of identity terms, as Markdown."""
+    """Return what was checked, the lowest pass rates, and the largest gap of an identity term, as Markdown."""
     num_cases, num_passed = len(results["cases"]), sum(case["passed"] for case in results["cases"])
     lines = [f"behaviour: {num_passed:,} of {num_cases:,} cases of {escape_markdown(results['suite'])} passed{_describe_skipped(results)}"]
     lines += _describe_lowest(results["capabilities"])
-    return [*lines, *map(describe_gap, results["gaps"]), *([GAP_LIMIT.rstrip(".")] if results["gaps"] else [])]
+    return [*lines, *summarize_gaps(results["gaps"])]
 
 
 def format_results(results: dict[str, Any], is_full: bool = False) -> list[str]:
@@ -70,7 +70,7 @@ def format_card_section(results: dict[str, Any]) -> str:
             "",
             table.note,
             *([""] if results["gaps"] else []),
-            *(f"- {_capitalize(describe_gap(row))}." for row in results["gaps"]),
+            *(f"- {_capitalize(line)}." for line in summarize_gaps(results["gaps"])),
         ]
     )
 
@@ -99,17 +99,23 @@ def rank_worst(results: dict[str, Any], count: int) -> list[dict[str, Any]]:
     return worst[:count]
 
 
-def describe_gap(row: dict[str, Any]) -> str:
-    """Return a sentence on the largest gap of a group of identity terms, as Markdown."""
+def summarize_gaps(gaps: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the largest gap of the groups of identity terms, and how many are more than chance, as Markdown."""
+    if not gaps:
+        return []
+    row = max(gaps, key=lambda row: abs(row["gaps"][0]["difference"]))
     gap = row["gaps"][0]
     direction = "higher" if gap["difference"] >= 0 else "lower"
     bounds = sorted([gap["low"], gap["high"]] if gap["difference"] >= 0 else [-gap["high"], -gap["low"]])
     mean = f"mean probability of {escape_markdown(gap['label'])} is {abs(gap['difference']):.3f} {direction}"
-    return (
-        f"in {escape_markdown(row['capability'])}, the largest difference is with {escape_markdown(gap['term'])}, whose {mean} "
-        f"(95% interval {bounds[0]:.3f} to {bounds[1]:.3f}) than with all {len(row['gaps'])} terms in the same {gap['sentences']:,} "
-        f"sentences; {row['num_found']:,} of {row['num_tests']:,} differences between a term and the mean are significant after correction"
-    )
+    num_found, num_tests = (sum(row[name] for row in gaps) for name in ("num_found", "num_tests"))
+    return [
+        f"identity terms: the largest difference is with {escape_markdown(gap['term'])}, whose {mean} (95% interval {bounds[0]:.3f} to "
+        f"{bounds[1]:.3f}) than with all {len(row['gaps'])} terms of {escape_markdown(row['capability'])} in the same {gap['sentences']:,} "
+        "sentences",
+        f"{num_found:,} of {num_tests:,} differences between a term and the mean are significant after correction, and "
+        "where none is, a dozen sentences may be too few to find one",
+    ]
 
 
 def _describe_skipped(results: dict[str, Any]) -> str:
@@ -158,7 +164,7 @@ def _list_gaps(results: dict[str, Any]) -> list[Block]:
             interval = f"{gap['low']:+.3f} to {gap['high']:+.3f}"
             cells = [gap["label"], f"{gap['difference']:+.3f}", interval, f"{gap['p_value']:.4f}", f"{gap['sentences']:,}"]
             rows.append([f"{of_capability['capability']}: {gap['term']}", *cells])
-    return [Table("gaps", ["term", "label", "difference", "95% interval", "p (Holm)", "sentences"], rows, f"{GAP_NOTE} {GAP_LIMIT}")]
+    return [Table("gaps", ["term", "label", "difference", "95% interval", "p (Holm)", "sentences"], rows, GAP_NOTE)]
 
 
 def _describe_expected(case: dict[str, Any]) -> str:
