@@ -1,0 +1,106 @@
+"""A text's answer does not depend on the texts beside it, however batches move its logits."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from emotion.inference import textwise as module
+from emotion.inference.answers import DIGITS
+from emotion.inference.loading import load_predictor
+from emotion.inference.text_checks import TextChecks
+from emotion.inference.textwise import MAX_MARGIN, MEASURED_TEXTS, MIN_MARGIN, SAFETY, BatchMeasure, TextwisePredictor, find_uncertain
+
+NUM_TEXTS, NUM_LABELS = 400, 28
+GENERATOR = np.random.default_rng(0)
+ALONE = GENERATOR.normal(-3, 3, (NUM_TEXTS, NUM_LABELS)).astype(np.float32)
+TEXTS = [str(number) for number in range(NUM_TEXTS)]
+
+
+class NoisyPredictor:
+    """Knows the logits of each text; in a batch they are moved by at most `noise`."""
+
+    def __init__(self, noise):
+        self.noise, self.batches, self.generator = noise, [], np.random.default_rng(1)
+
+    def predict(self, texts):
+        return self.predict_checked(texts)[0]
+
+    def predict_logits(self, texts):
+        self.batches.append(len(texts))
+        logits = ALONE[[int(text) if text.isdigit() else 0 for text in texts]]
+        noise = self.generator.uniform(-self.noise, self.noise, logits.shape) if len(texts) > 1 else 0
+        return (logits + noise).astype(np.float32)
+
+    def predict_checked(self, texts):
+        return expit(self.predict_logits(texts)), TextChecks.build_empty(len(texts))
+
+
+def show(scores, thresholds):
+    """Return what an answer shows: digits, predictions and the order of the labels."""
+    return [
+        (row.round(DIGITS).tolist(), (row >= limits).tolist(), row.argsort()[::-1].tolist())
+        for row, limits in zip(scores.astype(float), thresholds, strict=True)
+    ]
+
+
+def make_textwise(noise, margin):
+    textwise = TextwisePredictor(NoisyPredictor(noise))
+    vars(textwise)["measure"] = BatchMeasure(margin, 2.0)
+    return textwise
+
+
+def test_answers_of_a_batch_are_those_of_each_text_alone():
+    """Thresholds are scores of the texts themselves, the values that the smallest move takes across."""
+    thresholds = np.where(GENERATOR.random(ALONE.shape) < 0.01, expit(ALONE), 0.5)
+    expected = show(expit(ALONE), thresholds)
+    moved = NoisyPredictor(1e-5).predict(TEXTS)
+    assert sum(mine != theirs for mine, theirs in zip(show(moved, thresholds), expected, strict=True)) > 50  # the noise does change answers
+    textwise = make_textwise(1e-5, 1.1e-5)
+    scores, _ = textwise.predict_checked(TEXTS, thresholds)
+    assert show(scores, thresholds) == expected
+    assert 50 < textwise.num_repeated == textwise.predictor.batches.count(1) < NUM_TEXTS
+
+
+@pytest.mark.parametrize(
+    ("scores", "thresholds", "is_uncertain"),
+    [
+        ([0.30001, 0.2], [0.5, 0.5], False),
+        ([0.300049, 0.2], [0.5, 0.5], True),  # 0.3 or 0.3001: half a unit is 0.00005
+        ([0.30001, 0.2], [0.30001, 0.5], True),
+        ([0.30001, 0.2], [0.30002, 0.5], False),
+        ([0.30001, 0.3000101], [0.5, 0.5], True),
+        ([0.99999, 1e-9], [0.5, 0.5], False),  # where a move of the logit hardly moves the probability
+    ],
+)
+def test_what_a_move_could_change_is_uncertain(scores, thresholds, is_uncertain):
+    """A margin of 1e-5 moves a probability of 0.3 by 2.1e-6."""
+    assert find_uncertain(np.array([scores]), thresholds, 1e-5).tolist() == [is_uncertain]
+
+
+def test_the_margin_is_measured_and_a_large_one_or_a_slow_batch_means_each_alone(monkeypatch):
+    noisy = TextwisePredictor(NoisyPredictor(1e-5))
+    assert SAFETY * 1e-5 * 0.9 < noisy.measure.margin <= SAFETY * 1.2e-5  # float32 adds a little to the noise
+    assert TextwisePredictor(NoisyPredictor(0.0)).measure.margin == MIN_MARGIN
+    for measure, is_useful in (((1e-5, 2.0), True), ((2 * MAX_MARGIN, 2.0), False), ((1e-5, 0.9), False)):
+        textwise = TextwisePredictor(NoisyPredictor(0.0))
+        monkeypatch.setattr(module, "measure_batches", lambda _, measure=measure: BatchMeasure(*measure))
+        textwise.predict_checked(TEXTS, [0.5] * NUM_LABELS)
+        assert (NUM_TEXTS in textwise.predictor.batches) is is_useful and ("predicted alone" not in textwise.describe()) is is_useful
+
+
+def test_a_few_texts_are_predicted_alone_without_measuring():
+    textwise = TextwisePredictor(NoisyPredictor(1.0))
+    textwise.predict_checked(TEXTS[: len(MEASURED_TEXTS)], [0.5] * NUM_LABELS)
+    assert textwise.predictor.batches == [1] * len(MEASURED_TEXTS)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_model_answers_texts_as_it_answers_each_alone(backend, tiny_run, small_texts):
+    predictor = load_predictor(str(tiny_run), backend)
+    alone = np.concatenate([predictor.predict([text]) for text in small_texts])
+    textwise = TextwisePredictor(predictor)
+    assert textwise.measure.margin <= MAX_MARGIN  # else batches would never be used on a CPU
+    vars(textwise)["measure"] = textwise.measure._replace(gain=2.0)
+    thresholds = np.resize(alone, (len(small_texts), alone.shape[1]))[::-1]
+    scores, checks = textwise.predict_checked(small_texts, thresholds)
+    assert show(scores, thresholds) == show(alone, thresholds) and len(checks.is_cut) == len(small_texts)
