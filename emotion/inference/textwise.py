@@ -66,7 +66,9 @@ class TextwisePredictor:
         if margin > MAX_MARGIN:
             return f"each text is predicted alone: in a batch, its logits differ by up to {margin / SAFETY:.0e}"
         speed = f"a batch is {gain:.1f} times as fast as its texts alone"
-        return f"texts of several requests are predicted together: {speed}" if gain >= MIN_GAIN else f"each text is predicted alone: {speed}"
+        return (
+            f"texts of several requests are predicted together: {speed}" if gain >= MIN_GAIN else f"each text is predicted alone: {speed}"
+        )
 
     def predict_checked(self, texts: list[str], thresholds: Thresholds) -> tuple[np.ndarray, TextChecks]:
         """Return calibrated probabilities, float32 (n, L), and what is to know about the answers.

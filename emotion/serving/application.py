@@ -125,6 +125,7 @@ def build_app(service: Service, token: bytes | None, is_logging: bool = False) -
         summary=f"Answers of {service.answerer.model} ({service.answerer.predictor.backend_name}), as `infer.py --json` prints them.",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
+        telemetry=dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False),
         redirect_slashes=False,
         lifespan=service.run,
     )

@@ -9,7 +9,7 @@ MAX_CONNECTIONS = 500
 MAX_EXPLANATIONS = 4
 """Explanations that wait: each predicts its text once for every word."""
 DRAIN_SECONDS = 0.5
-"""Between the signal to stop and the end of listening: load balancers see that the server is not ready, clients have sent what they began."""
+"""Between the signal to stop and the end of listening: load balancers see that it is not ready, and clients send what they began."""
 KEEP_ALIVE_SECONDS = 5
 
 

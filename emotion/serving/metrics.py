@@ -14,7 +14,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("emotion_requests", "Requests that were answered", ["path", "status"], registry=registry)
-        self.seconds = Histogram("emotion_request_seconds", "Seconds from a request to its answer", ["path"], registry=registry, buckets=SECONDS)
+        self.seconds = Histogram(
+            "emotion_request_seconds", "Seconds from a request to its answer", ["path"], registry=registry, buckets=SECONDS
+        )
         self.in_flight = Gauge("emotion_requests_in_flight", "Requests that are not yet answered", registry=registry)
         self.texts = Counter("emotion_texts", "Texts that were predicted", registry=registry)
         self.repeated = Counter(

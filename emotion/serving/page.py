@@ -4,7 +4,7 @@ import json
 from html import escape
 from typing import Any
 
-STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{overflow:auto;background:#8882;padding:1rem}"
+STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
 
 
 def format_page(document: dict[str, Any]) -> str:

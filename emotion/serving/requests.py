@@ -29,7 +29,7 @@ class PredictBody(Options):
     """One `text`, or a list of `texts`."""
 
     text: str | None = Field(None, description="A text; the answer is one object.")
-    texts: list[str] | None = Field(None, description="Texts; the answer is {\"answers\": [...]} in their order.", min_length=1)
+    texts: list[str] | None = Field(None, description='Texts; the answer is {"answers": [...]} in their order.', min_length=1)
     probabilities: bool = Field(True, description="Whether the answer has probabilities.")
 
 

@@ -26,9 +26,14 @@ def make_bodies():
     wrong = [None, True, 1, -1.5, [], {}, [MARK], {"a": MARK}, "", " \n\t", "\ud800", f"{MARK}\udfff"]
     for number in range(200):  # wrong types, empty texts, lone surrogates, in each place
         value = wrong[number % len(wrong)]
-        yield json.dumps([{"text": value}, {"texts": [MARK, value]}, value, {"text": MARK, f"\ud800\n{number}": 1}][number % 4]).encode(), JSON
+        yield (
+            json.dumps([{"text": value}, {"texts": [MARK, value]}, value, {"text": MARK, f"\ud800\n{number}": 1}][number % 4]).encode(),
+            JSON,
+        )
     for number in range(100):  # values that options do not allow, numbers that JSON does not have
-        key, values = (("top_k", ("0", "-1", "1.5", "true", '"3"', "1e999", "9" * 5_000)), ("threshold", ("0", "1", "NaN", "1e-999")))[number % 2]
+        key, values = (("top_k", ("0", "-1", "1.5", "true", '"3"', "1e999", "9" * 5_000)), ("threshold", ("0", "1", "NaN", "1e-999")))[
+            number % 2
+        ]
         yield b'{"text": "%s", "%s": %s}' % (MARK.encode(), key.encode(), values[number % len(values)].encode()), JSON
     for number in range(100):  # deep nesting
         depth = 10 ** (1 + number % 5)
@@ -37,7 +42,14 @@ def make_bodies():
     for number in range(50):  # other encodings than UTF-8 of JSON that would be valid
         text = VALID.decode().replace("fine", "né")
         yield text.encode(encodings[number % len(encodings)]) if number % 5 < 4 else text.encode("latin-1"), JSON
-    types = (b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x", b"", b"\xff", b"application/json; charset=latin-1")
+    types = (
+        b"text/plain",
+        b"application/x-www-form-urlencoded",
+        b"multipart/form-data; boundary=x",
+        b"",
+        b"\xff",
+        b"application/json; charset=latin-1",
+    )
     for number in range(100):
         yield VALID, ((b"content-type", types[number % len(types)]),)
     for number in range(40):
@@ -72,7 +84,13 @@ def test_hostile_bodies_get_4xx_and_the_server_lives(make_client, capsys):
 
 @pytest.mark.parametrize(
     ("path", "method", "status"),
-    [("/predict", "GET", 405), ("/predict", "X" * 5_000, 405), ("/gone\x00/../predict", "POST", 404), ("/predict/", "POST", 404), ("", "GET", 404)],
+    [
+        ("/predict", "GET", 405),
+        ("/predict", "X" * 5_000, 405),
+        ("/gone\x00/../predict", "POST", 404),
+        ("/predict/", "POST", 404),
+        ("", "GET", 404),
+    ],
 )
 def test_other_paths_and_methods_are_refused_and_counted_as_one(path, method, status, make_client):
     client = make_client()
