@@ -5,10 +5,9 @@ hundred that changes a digit of an answer. Here the answer of a batch is kept on
 digit, label or order; otherwise the text is predicted again in a batch of its own. So an answer does not depend on the texts beside it.
 """
 
-import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,24 +26,8 @@ SAFETY = 4.0
 """The margin is this times the largest difference between the logits of `MEASURED_TEXTS` in a batch and alone."""
 MIN_MARGIN, MAX_MARGIN = 1e-6, 1e-4
 """Bounds of the margin in logits. With a larger one most texts would be predicted twice, so each is predicted alone: int8, bf16, fp16."""
-MIN_GAIN = 1.1
-"""A batch has to be this many times as fast as its texts alone; numpy on one core is not."""
 ROUNDING = 2.0**-21
 """Relative error of two sigmoids in float32, two units in the last place each."""
-NUM_TIMED = 2
-
-
-class BatchMeasure(NamedTuple):
-    """What batches of a predictor are like on this machine."""
-
-    margin: float
-    """How far a text's logits in a batch may be from those alone."""
-    gain: float
-    """How many times as fast a batch is as its texts alone."""
-
-    @property
-    def is_useful(self) -> bool:
-        return self.margin <= MAX_MARGIN and self.gain >= MIN_GAIN
 
 
 class TextwisePredictor:
@@ -56,19 +39,22 @@ class TextwisePredictor:
         """Texts that were predicted in a batch and then again alone."""
 
     @cached_property
-    def measure(self) -> BatchMeasure:
-        """Difference and speed of a batch, measured on `MEASURED_TEXTS` at the first use."""
-        return measure_batches(self.predictor)
+    def margin(self) -> float:
+        """How far a text's logits in a batch may be from those alone, measured at the first use."""
+        return measure_margin(self.predictor)
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether texts are predicted together: if it is faster, and changes logits so little that few are predicted twice."""
+        return self.predictor.is_batch_faster and self.margin <= MAX_MARGIN
 
     def describe(self) -> str:
-        """Return whether batches are used, and why, as a part of a message."""
-        margin, gain = self.measure
-        if margin > MAX_MARGIN:
-            return f"each text is predicted alone: in a batch, its logits differ by up to {margin / SAFETY:.0e}"
-        speed = f"a batch is {gain:.1f} times as fast as its texts alone"
-        return (
-            f"texts of several requests are predicted together: {speed}" if gain >= MIN_GAIN else f"each text is predicted alone: {speed}"
-        )
+        """Return whether texts are predicted together, as a part of a message."""
+        if not self.predictor.is_batch_faster:
+            return f"each text is predicted alone: {self.predictor.backend_name} is not faster with several"
+        if not self.is_batching:
+            return f"each text is predicted alone: others in its batch change its logits by up to {self.margin / SAFETY:.0e}"
+        return "texts of several requests are predicted together"
 
     def predict_checked(self, texts: list[str], thresholds: Thresholds) -> tuple[np.ndarray, TextChecks]:
         """Return calibrated probabilities, float32 (n, L), and what is to know about the answers.
@@ -77,11 +63,11 @@ class TextwisePredictor:
         """
         if len(texts) == 1:
             return self.predictor.predict_checked(texts)
-        is_few = len(texts) <= len(MEASURED_TEXTS) and "measure" not in vars(self)  # measuring would take longer than it saves
-        if is_few or not self.measure.is_useful:
+        is_few = len(texts) <= len(MEASURED_TEXTS) and "margin" not in vars(self)  # measuring would take longer than it saves
+        if is_few or not self.is_batching:
             return self._predict_alone(texts)
         probabilities, checks = self.predictor.predict_checked(texts)
-        rows = np.flatnonzero(find_uncertain(probabilities, thresholds, self.measure.margin))
+        rows = np.flatnonzero(find_uncertain(probabilities, thresholds, self.margin))
         for row in rows:
             probabilities[row] = self.predictor.predict([texts[row]])[0]
         self.num_repeated += len(rows)
@@ -92,21 +78,11 @@ class TextwisePredictor:
         return np.concatenate([scores for scores, _ in answers]), TextChecks.concatenate([checks for _, checks in answers])
 
 
-def measure_batches(predictor: "Predictor | TorchFreePredictor") -> BatchMeasure:
-    """Return the margin and the gain of a predictor's batches; each time is the smallest of `NUM_TIMED`."""
+def measure_margin(predictor: "Predictor | TorchFreePredictor") -> float:
+    """Return `SAFETY` times the largest difference between a logit in a batch and alone, at least `MIN_MARGIN`."""
     together = predictor.predict_logits(list(MEASURED_TEXTS))
     alone = np.concatenate([predictor.predict_logits([text]) for text in MEASURED_TEXTS])
-    seconds_alone, seconds_together = [], []
-    for _ in range(NUM_TIMED):
-        started = time.perf_counter()
-        for text in CHECK_TEXTS:  # of similar length, so that padding is not what is timed
-            predictor.predict_logits([text])
-        halfway = time.perf_counter()
-        predictor.predict_logits(list(CHECK_TEXTS))
-        seconds_alone.append(halfway - started)
-        seconds_together.append(time.perf_counter() - halfway)
-    margin = max(SAFETY * float(np.abs(together - alone).max()), MIN_MARGIN)
-    return BatchMeasure(margin, min(seconds_alone) / min(seconds_together))
+    return max(SAFETY * float(np.abs(together - alone).max()), MIN_MARGIN)
 
 
 def find_uncertain(probabilities: np.ndarray, thresholds: Thresholds, margin: float) -> np.ndarray:

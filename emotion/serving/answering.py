@@ -46,7 +46,7 @@ class Answerer:
         """Predict once, because the first prediction takes longest, and measure batches where there will be any."""
         self.predictor.predict_checked(["a"])
         if is_batching:
-            _ = self.textwise.measure
+            _ = self.textwise.is_batching
 
     def answer(self, questions: list[Question]) -> list[Answer]:
         """Return the answer to each question."""

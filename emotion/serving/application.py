@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from emotion import __version__
+import emotion
 from emotion.errors import DataError
 from emotion.serving.answering import Answer, Answerer, Question
 from emotion.serving.batching import Batcher, QueueFullError
@@ -30,10 +30,12 @@ class Service:
 
     def __init__(self, answerer: Answerer, limits: Limits) -> None:
         self.answerer, self.limits, self.metrics = answerer, limits, Metrics()
-        self.texts = Batcher(self._answer_counted, limits.max_batch, limits.max_wait_ms / 1_000, limits.max_queue)
+        is_batching = limits.max_batch > 1 and answerer.textwise.is_batching
+        size, wait = (limits.max_batch, limits.max_wait_ms / 1_000) if is_batching else (1, 0.0)
+        self.texts = Batcher(self._answer_counted, size, wait, limits.max_queue)
         self.explanations = Batcher(answerer.explain, 1, 0, MAX_EXPLANATIONS)
         self.metrics.watch_queue(lambda: len(self.texts))
-        self.metrics.model.info({"model": answerer.model, "backend": answerer.predictor.backend_name, "version": __version__})
+        self.metrics.model.info({"model": answerer.model, "backend": answerer.predictor.backend_name, "version": emotion.__version__})
         self.is_stopping, self._tasks = False, list[asyncio.Task[None]]()
 
     @property
@@ -121,7 +123,7 @@ def build_app(service: Service, token: bytes | None, is_logging: bool = False) -
     """Return the ASGI application of a service; with a token, all paths but those of `/health` need it."""
     app = FastAPI(
         title="Emotions in text",
-        version=__version__,
+        version=emotion.__version__,
         summary=f"Answers of {service.answerer.model} ({service.answerer.predictor.backend_name}), as `infer.py --json` prints them.",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,

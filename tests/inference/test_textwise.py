@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from emotion.inference import textwise as module
 from emotion.inference.answers import DIGITS
 from emotion.inference.loading import load_predictor
 from emotion.inference.text_checks import TextChecks
-from emotion.inference.textwise import MAX_MARGIN, MEASURED_TEXTS, MIN_MARGIN, SAFETY, BatchMeasure, TextwisePredictor, find_uncertain
+from emotion.inference.textwise import MEASURED_TEXTS, MIN_MARGIN, SAFETY, TextwisePredictor, find_uncertain
 
 NUM_TEXTS, NUM_LABELS = 400, 28
 GENERATOR = np.random.default_rng(0)
@@ -18,6 +17,8 @@ TEXTS = [str(number) for number in range(NUM_TEXTS)]
 
 class NoisyPredictor:
     """Knows the logits of each text; in a batch they are moved by at most `noise`."""
+
+    is_batch_faster, backend_name = True, "noise"
 
     def __init__(self, noise):
         self.noise, self.batches, self.generator = noise, [], np.random.default_rng(1)
@@ -45,7 +46,7 @@ def show(scores, thresholds):
 
 def make_textwise(noise, margin):
     textwise = TextwisePredictor(NoisyPredictor(noise))
-    vars(textwise)["measure"] = BatchMeasure(margin, 2.0)
+    vars(textwise)["margin"] = margin
     return textwise
 
 
@@ -77,15 +78,27 @@ def test_what_a_move_could_change_is_uncertain(scores, thresholds, is_uncertain)
     assert find_uncertain(np.array([scores]), thresholds, 1e-5).tolist() == [is_uncertain]
 
 
-def test_the_margin_is_measured_and_a_large_one_or_a_slow_batch_means_each_alone(monkeypatch):
-    noisy = TextwisePredictor(NoisyPredictor(1e-5))
-    assert SAFETY * 1e-5 * 0.9 < noisy.measure.margin <= SAFETY * 1.2e-5  # float32 adds a little to the noise
-    assert TextwisePredictor(NoisyPredictor(0.0)).measure.margin == MIN_MARGIN
-    for measure, is_useful in (((1e-5, 2.0), True), ((2 * MAX_MARGIN, 2.0), False), ((1e-5, 0.9), False)):
-        textwise = TextwisePredictor(NoisyPredictor(0.0))
-        monkeypatch.setattr(module, "measure_batches", lambda _, measure=measure: BatchMeasure(*measure))
-        textwise.predict_checked(TEXTS, [0.5] * NUM_LABELS)
-        assert (NUM_TEXTS in textwise.predictor.batches) is is_useful and ("predicted alone" not in textwise.describe()) is is_useful
+def test_the_margin_is_measured():
+    assert SAFETY * 1e-5 * 0.9 < TextwisePredictor(NoisyPredictor(1e-5)).margin <= SAFETY * 1.2e-5  # float32 adds a little to the noise
+    assert TextwisePredictor(NoisyPredictor(0.0)).margin == MIN_MARGIN
+
+
+@pytest.mark.parametrize(
+    ("noise", "is_faster", "message"),
+    [
+        (1e-6, True, "texts of several requests are predicted together"),
+        (1e-3, True, "each text is predicted alone: others in its batch change its logits by up to 1e-03"),
+        (1e-6, False, "each text is predicted alone: noise is not faster with several"),
+    ],
+)
+def test_a_large_margin_or_a_slow_batch_means_each_alone(noise, is_faster, message):
+    textwise = TextwisePredictor(NoisyPredictor(noise))
+    textwise.predictor.is_batch_faster = is_faster
+    textwise.predict_checked(TEXTS, [0.5] * NUM_LABELS)
+    assert (
+        (NUM_TEXTS in textwise.predictor.batches) is textwise.is_batching is (message == "texts of several requests are predicted together")
+    )
+    assert textwise.describe() == message
 
 
 def test_a_few_texts_are_predicted_alone_without_measuring():
@@ -99,8 +112,7 @@ def test_a_model_answers_texts_as_it_answers_each_alone(backend, tiny_run, small
     predictor = load_predictor(str(tiny_run), backend)
     alone = np.concatenate([predictor.predict([text]) for text in small_texts])
     textwise = TextwisePredictor(predictor)
-    assert textwise.measure.margin <= MAX_MARGIN  # else batches would never be used on a CPU
-    vars(textwise)["measure"] = textwise.measure._replace(gain=2.0)
-    thresholds = np.resize(alone, (len(small_texts), alone.shape[1]))[::-1]
+    assert textwise.is_batching is (backend == "torch")  # fp32 on a CPU moves logits by 1e-6
+    thresholds = alone[::-1]
     scores, checks = textwise.predict_checked(small_texts, thresholds)
     assert show(scores, thresholds) == show(alone, thresholds) and len(checks.is_cut) == len(small_texts)

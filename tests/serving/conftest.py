@@ -10,7 +10,6 @@ pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install -r 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: pip install -r requirements-serve.txt")
 
 from emotion.inference.loading import load_predictor
-from emotion.inference.textwise import BatchMeasure
 from emotion.serving.answering import Answerer
 from emotion.serving.application import Service, build_app
 from emotion.serving.limits import Limits
@@ -74,11 +73,10 @@ def predictors(tiny_run):
 
 @pytest.fixture
 def make_client(predictors):
-    """Return a function that makes a client; batches are used whatever was measured."""
+    """Return a function that makes a client."""
 
-    def make(backend="numpy", token=None, is_logging=False, **limits):
+    def make(backend="torch", token=None, is_logging=False, **limits):
         answerer = Answerer(predictors[backend], "tiny")
-        vars(answerer.textwise)["measure"] = BatchMeasure(2e-5, 2.0)
         return Client(Service(answerer, Limits(**limits)), token=token, is_logging=is_logging)
 
     return make

@@ -138,7 +138,7 @@ def test_health_is_live_and_ready_until_the_server_stops(make_client):
         return before, await client.ask("/health", b"", "GET"), await client.ask("/health/live", b"", "GET")
 
     before, after, live = client.run(use)
-    assert (before.status, before.value["ready"], before.value["backend"]) == (200, True, "numpy")
+    assert (before.status, before.value["ready"], before.value["backend"]) == (200, True, "torch on cpu")
     assert (after.status, after.value["ready"], live.status, live.value) == (503, False, 200, {"live": True})
     assert after.headers["connection"] == "close" and "connection" not in before.headers
     assert not client.service.is_ready
