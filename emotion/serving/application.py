@@ -138,31 +138,35 @@ def build_app(service: Service, token: bytes | None, is_logging: bool = False) -
     app.get("/health/live")(service.live)
     app.get("/metrics")(service.show_metrics)
 
-    @app.get("/docs", include_in_schema=False)
     async def show_page() -> HTMLResponse:
         return HTMLResponse(format_page(app.openapi()), headers=PAGE_HEADERS)
 
-    @app.exception_handler(DataError)
-    async def refuse(_: Request, error: DataError) -> Response:
-        return respond({"error": str(error)}, 400)
-
-    @app.exception_handler(QueueFullError)
-    async def postpone(_: Request, error: QueueFullError) -> Response:
-        answer = respond({"error": "too many texts are waiting; try again later"}, 503)
-        answer.headers["retry-after"] = RETRY_SECONDS
-        return answer
-
-    @app.exception_handler(HTTPException)
-    async def answer_http_error(_: Request, error: HTTPException) -> Response:
-        answer = respond({"error": error.detail}, error.status_code)
-        answer.headers.update(error.headers or {})
-        return answer
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, __: Exception) -> Response:
-        return respond({"error": "internal error; the server's log says where"}, 500)
-
+    app.get("/docs", include_in_schema=False)(show_page)
+    app.add_exception_handler(DataError, answer_data_error)
+    app.add_exception_handler(QueueFullError, answer_full_queue)
+    app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(Exception, answer_failure)
     return Guard(app, service.limits, token, service.metrics, is_logging)
+
+
+async def answer_data_error(_: Request, error: Exception) -> Response:
+    return respond({"error": str(error)}, 400)
+
+
+async def answer_full_queue(_: Request, __: Exception) -> Response:
+    answer = respond({"error": "too many texts are waiting; try again later"}, 503)
+    answer.headers["retry-after"] = RETRY_SECONDS
+    return answer
+
+
+async def answer_http_error(_: Request, error: HTTPException) -> Response:
+    answer = respond({"error": error.detail}, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def answer_failure(_: Request, __: Exception) -> Response:
+    return respond({"error": "internal error; the server's log says where"}, 500)
 
 
 def describe_errors() -> dict[int | str, dict[str, Any]]:

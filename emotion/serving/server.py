@@ -22,7 +22,7 @@ BACKLOG = 1_024
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server):  # type: ignore[misc]
     """uvicorn's server, which after the first signal still answers for a moment, and after the second SIGINT ends at once."""
 
     def __init__(self, service: Service, app: Guard) -> None:

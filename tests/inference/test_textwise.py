@@ -102,9 +102,9 @@ def test_a_large_margin_or_a_slow_batch_means_each_alone(noise, is_faster, messa
 
 
 def test_a_few_texts_are_predicted_alone_without_measuring():
-    textwise = TextwisePredictor(NoisyPredictor(1.0))
-    textwise.predict_checked(TEXTS[: len(MEASURED_TEXTS)], [0.5] * NUM_LABELS)
-    assert textwise.predictor.batches == [1] * len(MEASURED_TEXTS)
+    predictor = NoisyPredictor(1.0)
+    TextwisePredictor(predictor).predict_checked(TEXTS[: len(MEASURED_TEXTS)], [0.5] * NUM_LABELS)
+    assert predictor.batches == [1] * len(MEASURED_TEXTS)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

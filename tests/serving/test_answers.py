@@ -9,7 +9,7 @@ import pytest
 from emotion.text import encode_json
 from tests.conftest import run_script
 
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
     "": {},
     "--top-k 3 --threshold 0.3": {"top_k": 3, "threshold": 0.3},
     "--threshold 0.999 --empty-set top1": {"threshold": 0.999, "empty_set": "top1"},
@@ -29,7 +29,7 @@ def test_answers_equal_those_of_infer_to_the_digit(backend, options, tiny_run, m
     client, order = make_client(backend, max_batch=16), random.Random(0).sample(range(len(small_texts)), len(small_texts))
 
     async def use(client):
-        requests = []
+        requests: list[tuple[dict, list[int]]] = []
         for start in range(0, len(order), 5):  # each list is beside single texts
             rows = order[start : start + 5]
             requests += [({"texts": [small_texts[row] for row in rows[1:]]}, rows[1:]), ({"text": small_texts[rows[0]]}, rows[:1])]
