@@ -93,12 +93,11 @@ def test_the_margin_is_measured():
     ],
 )
 def test_a_large_margin_or_a_slow_batch_means_each_alone(noise, is_faster, message):
-    textwise = TextwisePredictor(NoisyPredictor(noise))
-    textwise.predictor.is_batch_faster = is_faster
+    predictor = NoisyPredictor(noise)
+    predictor.is_batch_faster = is_faster
+    textwise = TextwisePredictor(predictor)
     textwise.predict_checked(TEXTS, [0.5] * NUM_LABELS)
-    assert (
-        (NUM_TEXTS in textwise.predictor.batches) is textwise.is_batching is (message == "texts of several requests are predicted together")
-    )
+    assert (NUM_TEXTS in predictor.batches) is textwise.is_batching is (message == "texts of several requests are predicted together")
     assert textwise.describe() == message
 
 
