@@ -80,8 +80,9 @@ clean:
 	$(VENV)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-app.txt requirements-dev.txt requirements-excel.txt requirements-onnx.txt .venv/installed
-	$(VENV)/pip install --quiet -r requirements-onnx.txt -r requirements-excel.txt -r requirements-app.txt -r requirements-dev.txt
+.venv/installed-dev: requirements-app.txt requirements-dev.txt requirements-excel.txt requirements-onnx.txt requirements-serve.txt .venv/installed
+	$(VENV)/pip install --quiet -r requirements-onnx.txt -r requirements-excel.txt -r requirements-app.txt -r requirements-serve.txt \
+		-r requirements-dev.txt
 	touch $@
 
 .venv/installed-backbones: requirements-backbones.txt .venv/installed

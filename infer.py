@@ -29,6 +29,7 @@ def main() -> int:
     from emotion.inference.explanation import explain
     from emotion.inference.loading import load_predictor
     from emotion.inference.text_checks import describe_text
+    from emotion.inference.textwise import TextwisePredictor
     from emotion.tracking.run_folder import find_default_model
 
     model, choice = (arguments.model, "") if arguments.model else find_default_model()
@@ -36,9 +37,9 @@ def main() -> int:
     predictor = load_predictor(model, arguments.backend, is_brief, arguments.backbone)
     print_message(f"model: {model} ({', '.join(filter(None, (predictor.backend_name, choice)))})")
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    names = predictor.label_set.names
+    names, textwise = predictor.label_set.names, TextwisePredictor(predictor)
     for texts in prompt_texts() if is_prompting else read_texts(arguments.text):
-        probabilities, checks = predictor.predict_checked(texts)
+        probabilities, checks = textwise.predict_checked(texts, rule.thresholds)
         for row, (text, scores, predicted) in enumerate(zip(texts, probabilities, rule.decide(probabilities), strict=True)):
             explanation = explain(predictor, text) if arguments.explain else None
             notes = describe_text(text, checks, row, predictor.sidecar.max_length)

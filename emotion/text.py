@@ -82,7 +82,12 @@ def format_json(value: Any, stream: TextIO | None = None) -> str:
     So is each character that is not ASCII if stdout, or another stream, is not UTF-8, which JSON has to be.
     """
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
-    text = json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
+    return encode_json(value, is_ascii=codecs.lookup(encoding).name != "utf-8")
+
+
+def encode_json(value: Any, is_ascii: bool = False) -> str:
+    r"""Return the value as JSON on one line, with each control character, or each one that is not ASCII, as a `\uXXXX` escape."""
+    text = json.dumps(value, ensure_ascii=is_ascii)
     # `json` escapes them up to U+001F only.
     return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

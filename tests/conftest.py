@@ -318,6 +318,14 @@ def small_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_texts() -> list[str]:
+    """The first 60 texts of the bundled test split."""
+    import pandas as pd
+
+    return pd.read_csv(SAMPLE / "test.csv", keep_default_na=False).text.tolist()[:60]
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of the tiny BERT, trained for two epochs by the command that a user types; each test process has its own copy."""
     settings = [f"model.backbone={tiny_bert}", "run.name=tiny", "training.epochs=2", "training.per_device_batch_size=64"]

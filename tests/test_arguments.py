@@ -12,7 +12,7 @@ from emotion.config import check_keys, format_keys
 from emotion.errors import ConfigError
 from tests.conftest import ROOT, run_script
 
-SLOW = ("torch", "transformers", "accelerate", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "gradio")
+SLOW = ("torch", "transformers", "accelerate", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "gradio", "fastapi", "uvicorn")
 ANSWERS = {
     "train.py --help": (0, "usage: train.py"),
     "train.py --keys hub": (0, "  Upload the model to the Hub after training; "),
@@ -44,6 +44,9 @@ ANSWERS = {
     "export.py --model runs/none --push-space /mine": (2, "error: --push-space /mine: must be USER/NAME"),
     "app.py --help": (0, "usage: app.py"),
     "app.py --prot 7860": (2, "error: --prot: unknown option, did you mean --port?"),
+    "serve.py --help": (0, "usage: serve.py"),
+    "serve.py --max-bach 8": (2, "error: --max-bach: unknown option, did you mean --max-batch?"),
+    "serve.py --timeout 0": (2, "error: --timeout 0.0: must be from 1 to 1,000,000"),
 }
 
 

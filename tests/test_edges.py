@@ -236,6 +236,7 @@ COMMANDS = [
     ["infer.py", "--model", "runs/x", "--text", "x"],
     ["compare.py", "runs/x", "--output", "y"],
     ["export.py", "--model", "runs/x", "--verify"],
+    ["serve.py"],
 ]
 
 

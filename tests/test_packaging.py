@@ -21,7 +21,8 @@ EXTRAS = {
     "docs": ("requirements-docs.txt",),
     "excel": ("requirements-excel.txt",),
     "app": ("requirements-app.txt",),
-    "dev": ("requirements-onnx.txt", "requirements-excel.txt", "requirements-app.txt", "requirements-dev.txt"),
+    "serve": ("requirements-serve.txt",),
+    "dev": ("requirements-onnx.txt", "requirements-excel.txt", "requirements-app.txt", "requirements-serve.txt", "requirements-dev.txt"),
 }
 TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 

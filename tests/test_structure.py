@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"api"},
-    {"app", "training"},
+    {"app", "serving", "training"},
     {"analysis", "export", "scoring"},
     {"tracking"},
     {"inference", "planning"},
@@ -26,9 +26,13 @@ FLOORS = [
 LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path for path in (ROOT / "emotion").rglob("*.py") if path != ROOT / "emotion" / "__init__.py")
 SCRIPTS = sorted(ROOT.glob("*.py"))
-LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "onnx", "matplotlib", "datasets", "gradio"}
-PAGE = {"page.py", "theme.py"}
-"""Modules of `emotion.app` that are imported only to serve a page, so they may import Gradio."""
+LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "onnx", "matplotlib", "datasets"}
+LAZY |= {"gradio", "fastapi", "starlette", "uvicorn", "prometheus_client"}
+SERVERS = {
+    "app": ({"page.py", "theme.py"}, {"gradio"}),
+    "serving": ({"application.py", "metrics.py", "server.py"}, {"fastapi", "starlette", "uvicorn", "prometheus_client"}),
+}
+"""By room, the modules that are imported only to serve, and the packages that they may therefore import."""
 
 
 def list_imports(path: Path, is_top_level_only: bool = False) -> list[str]:
@@ -62,7 +66,7 @@ def test_imports_point_down(path):
 
 
 def test_scripts_do_not_import_one_another():
-    assert {script.stem for script in SCRIPTS} >= {"train", "evaluate", "infer", "compare", "export", "app"}
+    assert {script.stem for script in SCRIPTS} >= {"train", "evaluate", "infer", "compare", "export", "app", "serve"}
     for script in SCRIPTS:
         assert not set(list_imports(script)) & {other.stem for other in SCRIPTS}
 
@@ -84,7 +88,8 @@ def test_the_method_is_in_train():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_and_slow_packages_are_imported_where_they_are_used(path):
     roots = {name.split(".")[0] for name in list_imports(path, is_top_level_only=True)}
-    assert not roots & (LAZY - {"gradio"} if path.parent.name == "app" and path.name in PAGE else LAZY)
+    names, allowed = SERVERS.get(find_room(path), (set(), set()))
+    assert not roots & (LAZY - allowed if path.name in names else LAZY)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,7 @@ def test_optional_and_slow_packages_are_imported_where_they_are_used(path):
         "emotion.data.reading, emotion.evaluation.reporting, emotion.config",
         "emotion.inference.onnx_predictor, emotion.cpu.machine, emotion.export.served_fields, emotion.scoring.joining",
         "emotion.app.handlers",
+        "emotion.serving.application, emotion.serving.server",
     ],
 )
 def test_rooms_that_work_without_torch(modules):

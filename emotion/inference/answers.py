@@ -12,6 +12,8 @@ from emotion.text import escape_controls
 
 COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
 """Blue and orange, which color-blind readers can tell apart."""
+DIGITS = 4
+"""Decimals of a probability in JSON."""
 MIN_HIGHLIGHT = 0.1
 """A word is highlighted from this fraction of the strongest word's contribution."""
 
@@ -29,7 +31,7 @@ def build_record(
     order = scores.argsort()[::-1]
     labels = [int(i) for i in order if predicted[i]]
     record: dict[str, Any] = {"text": text, "labels": [names[i] for i in labels]}
-    record["probabilities"] = {names[i]: round(float(scores[i]), 4) for i in order[:top_k]}
+    record["probabilities"] = {names[i]: round(float(scores[i]), DIGITS) for i in order[:top_k]}
     if rule.empty_set == "top1":  # the label may be predicted only because no label reaches its threshold
         record["is_below_threshold"] = bool((scores < np.asarray(rule.thresholds)).all())
     if explanation is not None:  # by label: (word, logits) in the order of the text

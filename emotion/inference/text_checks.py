@@ -33,6 +33,11 @@ class TextChecks:
         """Return checks that found nothing."""
         return cls(*(np.zeros(num_texts, dtype=bool) for _ in fields(cls)))
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["TextChecks"]) -> "TextChecks":
+        """Return the checks of several lists of texts, one after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
     @property
     def counts(self) -> dict[str, int]:
         """The number of texts by what was found: `cut`, `unknown`, `foreign`."""
