@@ -22,7 +22,9 @@ from emotion.text import wrap_for
 NAME_WIDTH = 12
 """Columns of the name of a line."""
 EFFICIENCY = 0.7
-"""Fraction of the speed of matrix products that training reaches. Source: docs/log/, 26 November 2026."""
+"""Fraction of the speed of matrix products that training reaches. Source: docs/log/start_up.md, 26 November 2026."""
+EFFICIENCY_BASIS = "a guess from one run of MiniLM on a CPU"
+"""How this fraction is known."""
 KNOWN_DATASETS = {"google-research-datasets/go_emotions": (43_410, 28)}
 """Numbers of training rows and labels of data sets on the Hub."""
 
@@ -46,6 +48,8 @@ class Plan:
     """Rows and width, in tokens, of the largest micro-batch."""
     num_shards: int
     device: str = "cpu"
+    num_cut: int = 0
+    """Training texts that are longer than `data.max_length`."""
 
     @property
     def batch_size(self) -> int:
@@ -93,10 +97,11 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
         label_set, texts = dataset.label_set, dataset["train"].texts
         num_rows, row_source = len(texts), "counted"
     config = replace(config, training=config.training.resolve_epochs(num_rows))
-    lengths, length_source = _measure_lengths(config, texts)
+    lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)
-    return Plan(config, num_processes, num_rows, row_source, lengths, length_source, precision, footprint, largest_batch, num_shards)
+    known = (num_rows, row_source, lengths, length_source)
+    return Plan(config, num_processes, *known, precision, footprint, largest_batch, num_shards, num_cut=num_cut)
 
 
 def print_plan(config: Config, launch: Launch) -> None:
@@ -145,8 +150,9 @@ def _describe_teachers(config: Config) -> str:
 def _describe_tokens(plan: Plan) -> str:
     if plan.lengths is None:
         return f"unknown without the texts; memory is estimated for {plan.config.data.max_length} per text"
-    lengths = plan.lengths
-    return f"{lengths.mean():.1f} per text, at most {lengths.max()}, {plan.padding_fraction:.1%} padding ({plan.length_source})"
+    lengths, limit = plan.lengths, plan.config.data.max_length
+    cut = f"; {plan.num_cut:,} texts ({plan.num_cut / len(lengths):.1%}) are cut at data.max_length={limit}" if plan.num_cut else ""
+    return f"{lengths.mean():.1f} per text, at most {lengths.max()}, {plan.padding_fraction:.1%} padding ({plan.length_source}){cut}"
 
 
 def _describe_memory(plan: Plan) -> dict[str, str]:
@@ -183,8 +189,8 @@ def _describe_time(plan: Plan) -> str:
     speed = machine.measure_speed(torch.device(plan.device), plan.precision, rows * width, plan.footprint.width)
     num_flops = plan.footprint.flops_per_token * plan.num_tokens
     seconds = num_flops / (speed * EFFICIENCY * plan.num_processes)
-    basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products, of which training reaches about"
-    return f"about {_format_duration(seconds)}, without validation, on this machine ({basis} {EFFICIENCY:.0%})"
+    basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products here, of which training is taken to reach"
+    return f"about {_format_duration(seconds)}, without validation ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
 
 
 def _format_duration(seconds: float) -> str:
@@ -193,15 +199,17 @@ def _format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarray | None, str]:
-    """Return the tokens of each text, and how they were counted."""
+def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarray | None, int, str]:
+    """Return the tokens of each text, how many texts are cut at `data.max_length`, and how the tokens were counted."""
     if texts is None:
-        return None, ""
+        return None, 0, ""
     model, source = config.model, "counted"
     if config.model.backbone in ARCHITECTURES:  # its own tokenizer would have to be downloaded
         model, source = ModelConfig(BUNDLED_NAME), "counted by the bundled tokenizer, because the backbone's own is a download"
     tokenizer = load_backbone_tokenizer(model, locate_backbone(model))
-    return tokenize(tokenizer, texts, config.data.max_length).lengths, source
+    limit = config.data.max_length
+    lengths = tokenize(tokenizer, texts, limit + 1).lengths  # one more, if a text has it, is cut
+    return np.minimum(lengths, limit), int((lengths > limit).sum()), source
 
 
 def _find_largest_batch(config: Config, lengths: np.ndarray | None, num_processes: int) -> tuple[int, int]:

@@ -59,7 +59,8 @@ def test_the_time_is_operations_by_speed(monkeypatch):
     """48 tokens: 3 epochs of 16, padding included. 6e6 operations each, at 70 % of 1e6 a second: 411 s; two processes take half."""
     monkeypatch.setattr(machine, "measure_speed", lambda *_: 1e6)
     assert make_plan().num_tokens == 48 and make_plan(lengths=None).num_tokens == 3 * 4 * Config().data.max_length
-    assert "time        about 7 min, without validation, on this machine (0.0 TFLOP, 0 GFLOP/s in " in format_plan(make_plan())
+    assert "time        about 7 min, without validation (0.0 TFLOP, 0 GFLOP/s in matrix products here, " in format_plan(make_plan())
+    assert "training is taken to reach 70%: a guess from one run of MiniLM on a CPU)" in format_plan(make_plan())
     assert "time        about 3 min" in format_plan(make_plan(num_processes=2))
 
 
@@ -90,6 +91,18 @@ def test_a_plan_counts_rows_and_parameters_of_the_bundled_data_and_model():
     assert plan.footprint.num_parameters == plan.footprint.num_trainable == 22_713_216 + 28 * 385
     assert plan.lengths.shape == (1_300,) and plan.largest_batch == (32, plan.lengths.max())
     assert "loading" not in format_plan(plan)
+
+
+def test_a_plan_counts_the_texts_that_are_cut(tmp_path):
+    """Special tokens included, `a b` has 4 tokens and `a b c` has 5."""
+    (tmp_path / "rows.csv").write_text(
+        "text,labels\n" + "".join(f"{'a b c' if row < 5 else 'a b'},{'joy' if row % 2 else 'fear'}\n" for row in range(20))
+    )
+    settings = [f"data.train={tmp_path / 'rows.csv'}", f"data.validation={tmp_path / 'rows.csv'}", "data.max_length=4"]
+    plan = plan_run(load_config(None, settings), 1, "fp32")
+    assert plan.num_rows == 20 and (plan.lengths == 4).all() and plan.num_cut == 5
+    assert "tokens      4.0 per text, at most 4, 0.0% padding (counted); 5 texts (25.0%) are cut at data.max_length=4" in format_plan(plan)
+    assert "cut" not in format_plan(plan_run(load_config(None, [*settings, "data.max_length=5"]), 1, "fp32"))
 
 
 def test_a_plan_has_the_number_of_automatic_epochs():
