@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1; line and paragraph separators; overrides of the direction; lone surrogates, which no stream can encode."""
+STYLES = re.compile("\x1b\\[[0-9;]*m")
+"""Colors and bold letters of a terminal."""
 QUIET = "EMOTION_QUIET"
 """Variable that is set while only results and errors are printed."""
 ASCII_FORMS = {"█": "#", "●": "*", "○": "o", "…": "...", "±": "+-", "−": "-", "·": "-", "–": "-", "’": "'"}
@@ -32,8 +34,8 @@ def escape_controls(text: str) -> str:
 
 
 def describe_error(error: Exception, max_length: int = 200) -> str:
-    """Return the message of a library's error on one line, or its type if there is none."""
-    return " ".join(str(error).split())[:max_length] or type(error).__name__
+    """Return the message of a library's error on one line, without colors, or its type if there is none."""
+    return " ".join(STYLES.sub("", str(error)).split())[:max_length] or type(error).__name__
 
 
 def format_names(names: Iterable[str]) -> str:

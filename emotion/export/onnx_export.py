@@ -139,7 +139,8 @@ def _export_with_torch(predictor: Predictor) -> Any:
             verbose=False,
         )
     except Exception as error:  # the exporter raises many different types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        cause = error.__cause__ or error  # the exporter's own message says how to report a fault of torch
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ModelError(f"--onnx: torch cannot export this backbone ({reason[:200]}); use the model with torch") from None
     assert program is not None
     return program

@@ -178,6 +178,16 @@ def test_missing_onnx_model_is_one_line(tiny_run):
     assert result.returncode == 2 and f"python export.py --model {tiny_run} --onnx" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_backbone_that_torch_cannot_export_is_one_line_with_the_cause(tiny_run, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Failed. \x1b[96mThis is step 1/3\x1b[0m\nOpen an issue") from ValueError("no rule for roll\nsee https://x")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
+    with pytest.raises(ModelError) as caught:
+        onnx_export._export_with_torch(Predictor.load(str(tiny_run)))
+    assert str(caught.value) == "--onnx: torch cannot export this backbone (no rule for roll); use the model with torch"
+
+
 def test_onnx_scores_files(exported, tmp_path):
     (tmp_path / "a.csv").write_text("text\nI love it\nno\n")
     outputs = []
