@@ -1,15 +1,22 @@
 """Upload a run's model folder to a repository on the Hub. A push can be repeated until it is complete."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from emotion.errors import ModelError
 from emotion.export.model_card import complete_card
+from emotion.inference.sidecar import SIDECAR
+from emotion.modeling.backbones import hide_folders
 from emotion.text import describe_error
 from emotion.tracking.run_folder import RunFolder
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""Written by peft."""
 
 
 def push_model(run: RunFolder, name: str, is_private: bool) -> str:
@@ -17,14 +24,31 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
 
     Raises: ModelError without a token, without write access to the name, or if the Hub cannot be reached.
     """
+    from huggingface_hub import CommitOperationAdd
+
     api = open_hub(f"--push {name}")
     files = list_files(run)
     with translate_hub_errors(f"--push {name}"):
         repository: Any = api.create_repo(name, private=is_private, exist_ok=True)
         complete_card(run, name=repository.repo_id)
+        public = read_public(run.model)
+        operations = [CommitOperationAdd(file, public.get(file, run.model / file)) for file, _ in files]
         # One commit, so that the repository never has a part of the new files.
-        api.upload_folder(repo_id=repository.repo_id, folder_path=run.model, commit_message=f"Upload {run.path.name}: {len(files)} files")
+        api.create_commit(repository.repo_id, operations, commit_message=f"Upload {run.path.name}: {len(files)} files")
     return f"{api.endpoint}/{repository.repo_id}"
+
+
+def read_public(folder: Path) -> dict[str, bytes]:
+    """Return the files of a model folder that name its backbone, by name, as they are published, if they name folders of this machine."""
+    public = {}
+    for file, section, key in ((SIDECAR, "model", "backbone"), (ADAPTER_CONFIG, None, "base_model_name_or_path")):
+        if (folder / file).is_file():
+            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            values = content if section is None else content[section]
+            if values[key] != (name := hide_folders(values[key])):
+                values[key] = name
+                public[file] = (json.dumps(content, indent=2) + "\n").encode()
+    return public
 
 
 def open_hub(option: str) -> Any:
@@ -54,9 +78,9 @@ def list_files(run: RunFolder) -> list[tuple[str, int]]:
     Raises: ModelError if the run has no model.
     """
     files = [path for path in sorted(run.model.rglob("*")) if path.is_file()]
-    if not any(path.name == "emotion.json" for path in files):
+    if not any(path.name == SIDECAR for path in files):
         raise ModelError(f"{run.path}: has no finished model, so there is nothing to push")
-    return [(str(path.relative_to(run.model)), path.stat().st_size) for path in files]
+    return [(path.relative_to(run.model).as_posix(), path.stat().st_size) for path in files]
 
 
 def format_files(run: RunFolder, name: str, is_private: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from emotion.config import BASELINE, Config, ModelConfig, find_last_part
-from emotion.modeling.backbones import get_base_model_name
+from emotion.modeling.backbones import get_base_model_name, is_local
 from emotion.modeling.packaged import find_packaged
 
 
@@ -64,7 +64,7 @@ def find_origin(config: Config) -> Origin:
     backbone, is_baseline = config.model.backbone, config.model.backbone == BASELINE
     backbone_license = None if is_baseline else _find_backbone_license(config.model)
     base_model = get_base_model_name(config.model)
-    is_on_hub = not is_baseline and not _is_path(base_model)
+    is_on_hub = not is_baseline and not is_local(base_model)
     return Origin(
         data=data,
         data_note=known.note if known else "",
@@ -80,11 +80,6 @@ def find_origin(config: Config) -> Origin:
 def is_hub_id(name: str) -> bool:
     """Return whether a name can be the id `USER/NAME` of a repository on the Hub."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
-
-
-def _is_path(backbone: str) -> bool:
-    """Return whether a backbone is a file or folder of this machine."""
-    return backbone.startswith((".", "/", "~")) or "\\" in backbone or backbone.endswith(".gguf") or Path(backbone).exists()
 
 
 def _find_backbone_license(model: ModelConfig) -> str | None:

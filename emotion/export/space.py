@@ -13,7 +13,7 @@ import yaml
 
 import emotion
 from emotion.errors import ConfigError
-from emotion.export.hub import list_files, open_hub, translate_hub_errors
+from emotion.export.hub import list_files, open_hub, read_public, translate_hub_errors
 from emotion.inference.numpy_predictor import is_numpy_supported
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.tracking.run_folder import RunFolder
@@ -87,6 +87,8 @@ def copy_run(run: RunFolder, target: RunFolder) -> None:
     The config stays: it names paths of the machine that trained the model.
     """
     shutil.copytree(run.model, target.model)
+    for file, content in read_public(run.model).items():
+        (target.model / file).write_bytes(content)
     shutil.copyfile(run.efficiency, target.efficiency)
     for split in ("test", "validation"):
         if (run.report(split) / "metrics.json").is_file():

@@ -10,7 +10,7 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import FORMAT_VERSION, SIDECAR, Sidecar
-from emotion.modeling.backbones import resolve_backbone
+from emotion.modeling.backbones import hide_folders, resolve_backbone
 from emotion.modeling.heads import divided_head
 from emotion.modeling.lora import fingerprint_backbone, is_adapted
 
@@ -59,7 +59,9 @@ def without_progress_bar() -> Iterator[None]:
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar, rule: DecisionRule) -> None:
-    """Write `emotion.json`."""
+    """Write `emotion.json`; that of a full model, which needs no backbone, names no folder of this machine."""
+    if not sidecar.is_adapter:
+        sidecar = replace(sidecar, model=replace(sidecar.model, backbone=hide_folders(sidecar.model.backbone)))
     write_json(folder / SIDECAR, {"format_version": FORMAT_VERSION, **asdict(sidecar), "decision": rule.to_dict()})
 
 

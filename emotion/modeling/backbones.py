@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from emotion.config import ModelConfig
+from emotion.config import BASELINE, ModelConfig, find_last_part
 from emotion.errors import EmotionError, ModelError
 from emotion.files import is_disk_full
 from emotion.hub import read_from_hub
@@ -20,7 +20,7 @@ from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.gguf import SUFFIX, locate_gguf
 from emotion.modeling.packaged import PREFIX, find_packaged, locate_packaged
-from emotion.paths import expand_path, find_model_fault
+from emotion.paths import expand_path, find_model_fault, is_hub_id
 from emotion.text import describe_error
 
 NO_REMOTE_CODE: dict[str, Any] = {"trust_remote_code": False}
@@ -58,6 +58,18 @@ def resolve_backbone(name: str) -> str:
     """Return the absolute path of a backbone that is a local folder or file; any other name as it is."""
     path = Path(name).expanduser()
     return str(path.resolve()) if path.is_dir() or path.is_file() else name
+
+
+def is_local(name: str) -> bool:
+    """Return whether a backbone is a file or folder, here or on the machine that trained a model: it exists, or cannot be another name."""
+    if name == BASELINE or name.startswith(PREFIX):
+        return False
+    return not is_hub_id(name) or name.lower().endswith(SUFFIX) or expand_path(name).exists()
+
+
+def hide_folders(name: str) -> str:
+    """Return `./NAME` for a backbone that is a file or folder, without the folders of this machine around it; any other name as it is."""
+    return f"./{find_last_part(name)}" if is_local(name) else name
 
 
 def find_adapter_backbone(name: str, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from emotion.app.answers import answer_text
-from emotion.export.space import list_requirements
+from emotion.export.space import copy_run, list_requirements
 from emotion.tracking.run_folder import RunFolder
 from tests.app.space_hub import SpaceHub
 from tests.conftest import find_free_port, run_script
@@ -114,6 +115,17 @@ def test_space_has_front_matter_and_no_row_ids(tiny_run):
     own = RunFolder(tiny_run).read_predictions("validation")
     assert rows.ids == [str(number) for number in range(len(own.ids))] and rows.ids != own.ids and rows.label_set == own.label_set
     assert (rows.labels == own.labels).all() and (rows.probabilities == own.probabilities).all()
+
+
+def test_the_model_of_a_space_names_no_folder_of_this_machine(tiny_run, tmp_path):
+    run = RunFolder(shutil.copytree(tiny_run, tmp_path / "private" / "tiny"))
+    sidecar = run.model / "emotion.json"
+    values = json.loads(sidecar.read_text())
+    values["model"]["backbone"] = str(tmp_path / "private" / "bert")  # as earlier versions wrote it
+    sidecar.write_text(json.dumps(values))
+    copy_run(run, RunFolder(tmp_path / "space"))
+    copied = json.loads((tmp_path / "space" / "model" / "emotion.json").read_text())
+    assert copied == values | {"model": values["model"] | {"backbone": "./bert"}}
 
 
 def test_requirements_have_torch_only_where_it_is_needed(tiny_run, tmp_path):

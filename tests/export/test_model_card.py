@@ -163,11 +163,12 @@ NAMES = (
 
 
 def test_card_shows_names_as_text_and_its_yaml_stays_valid():
-    """In the body: the name, the backbone, the data and each label. In the front matter: the base model."""
+    """In the body: the name, the backbone, the data and each label. The front matter has no base model: this one can only be a path."""
     backbone, data = "someone\n---\nelse: `x` <b>", "data [x](javascript:1)\n## Verified\n"
     config = Config(data=DataConfig(train=data), model=ModelConfig(backbone))
     parsed = ModelCard(write_card(config, LabelSet(NAMES), {"loss": 0.1}, "run **x** <i>\n## Labels\n"))
-    assert yaml.safe_load(parsed.content.split("\n---\n")[0])["base_model"] == parsed.data.base_model == backbone
+    assert "base_model" not in yaml.safe_load(parsed.content.split("\n---\n")[0]) and parsed.data.base_model is None
+    assert parsed.data.library_name == "transformers"
     tokens = [token for block in MarkdownIt("commonmark").parse(parsed.text) for token in (block.children or [block])]
     codes = [token.content for token in tokens if token.type == "code_inline"]
     infer = 'python infer.py --model PATH_OR_ID --text "..."'

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ import torch
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.evaluation.decision import default_rule
+from emotion.export import hub
 from emotion.inference.loading import load_predictor
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import Predictor
-from emotion.inference.sidecar import Sidecar
+from emotion.inference.sidecar import Sidecar, read_sidecar
 from emotion.labels import LabelSet
-from emotion.modeling.backbones import find_adapter_backbone
+from emotion.modeling.backbones import find_adapter_backbone, hide_folders
 from emotion.modeling.build import build_model
+from emotion.tracking.run_folder import RunFolder
 from tests.conftest import make_backbone, run_script
 
 LABELS = LabelSet(("anger", "joy", "fear"))
@@ -101,6 +104,70 @@ def test_a_name_that_can_be_a_hub_id_is_not_searched_by_its_last_part(tmp_path):
     assert find_adapter_backbone("google/bert", folder) == "google/bert"
     assert find_adapter_backbone("/gone/google/bert", folder) == str(tmp_path / "bert")
     assert find_adapter_backbone("bundled:all-MiniLM-L6-v2", folder) == "bundled:all-MiniLM-L6-v2"
+
+
+class FakeApi:
+    """A client of the Hub that writes a commit into a folder."""
+
+    endpoint = "https://hub"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def create_repo(self, name, **_):
+        return SimpleNamespace(repo_id=name)
+
+    def create_commit(self, _, operations, commit_message):
+        for operation in operations:
+            with operation.as_file() as stream:
+                (self.folder / operation.path_in_repo).write_bytes(stream.read())
+
+
+def test_a_push_publishes_no_folder_of_this_machine(project, expected, tmp_path, monkeypatch):
+    pushed = tmp_path / "pushed"
+    pushed.mkdir()
+    monkeypatch.setattr(hub, "open_hub", lambda _: FakeApi(pushed))
+    monkeypatch.setattr(hub, "complete_card", lambda *_, **__: None)
+    run = RunFolder(project / "runs" / "one")
+    hub.push_model(run, "someone/one", is_private=True)
+    assert {path.name for path in pushed.iterdir()} == {path.name for path in run.model.iterdir()}
+    assert not [path.name for path in pushed.iterdir() if str(tmp_path).encode() in path.read_bytes()]
+    local, public = (json.loads((folder / "emotion.json").read_text()) for folder in (run.model, pushed))
+    assert public["fingerprint"] is not None and public == local | {"model": local["model"] | {"backbone": "./bert"}}
+    assert json.loads((pushed / "adapter_config.json").read_text())["base_model_name_or_path"] == "./bert"
+    with pytest.raises(ModelError, match=r"model.backbone='./bert': no such folder; if it is elsewhere, name it with --backbone PATH$"):
+        Predictor.load(str(pushed))
+    np.testing.assert_array_equal(Predictor.load(str(pushed), backbone=str(project / "bases" / "bert")).predict(TEXTS), expected)
+
+
+def test_a_full_model_names_no_folder_of_this_machine(project):
+    settings = ModelConfig(str(project / "bases" / "bert"))
+    model, tokenizer = build_model(settings, LoraConfig(), LABELS, np.full(3, 0.3))
+    folder = project / "full"
+    save_model(folder, model, tokenizer, default_rule(3), Sidecar(LABELS.names, settings, 64, "fp32", {}), "card")
+    assert read_sidecar(str(folder))[0].model == ModelConfig("./bert") and hub.read_public(folder) == {}
+    assert not [path.name for path in folder.iterdir() if str(project).encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/home/me/base", "./base"),
+        ("~/base/", "./base"),
+        ("../x/mistral.gguf", "./mistral.gguf"),
+        ("mistral.GGUF", "./mistral.GGUF"),
+        (r"C:\me\base", "./base"),
+        ("C:/me/base", "./base"),
+        ("bases/bert", "./bert"),
+        ("google/bert", "google/bert"),
+        ("gpt2", "gpt2"),
+        ("bundled:all-MiniLM-L6-v2", "bundled:all-MiniLM-L6-v2"),
+        ("tfidf", "tfidf"),
+    ],
+)
+def test_names_of_folders_are_hidden_and_those_of_the_hub_are_not(name, shown, project):
+    (project / "tfidf").mkdir()
+    assert hide_folders(name) == shown and hide_folders(shown) == shown
 
 
 @pytest.mark.slow
