@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 DEMO := runs/demo
 
-.PHONY: install demo app test test-fast coverage lint clean study study-real bench docs
+.PHONY: install demo app test test-fast test-desks coverage lint clean study study-real bench docs
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -52,6 +52,11 @@ test: lint
 # For the edit loop, under a minute: all but the tests that take seconds each.
 test-fast: .venv/installed-dev .venv/installed-docs
 	$(VENV)/python -m pytest -m "not slow"
+
+# Every test without what only Linux has (`tests/desks/`), with streams of cp1252, in the C locale and from another folder.
+test-desks: .venv/installed-dev .venv/installed-docs
+	cd "$$(mktemp -d)" && PYTHONPATH=$(CURDIR)/tests/desks PYTHONIOENCODING=cp1252 LC_ALL=C \
+		$(CURDIR)/$(VENV)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(CURDIR)/tests
 
 coverage: .venv/installed-dev
 	$(VENV)/python -m pytest --cov=$(CURDIR) --cov-report=term --cov-report=html

@@ -39,6 +39,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
     "esmc": {"num_key_value_heads": NUM_HEADS},
     "funnel": {"block_sizes": [1, 1]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "gptj": {"rotary_dim": WIDTH // NUM_HEADS},
     "longformer": {"attention_window": 8},
     "t5": {"decoder_start_token_id": 0},
     "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [8, 20], "num_buckets": 4},

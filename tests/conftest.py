@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "emotion" / "data" / "sample"
 CAN_FORK = sys.platform.startswith("linux")
 """Elsewhere scripts are started, not forked: Windows cannot, and macOS not safely once torch is imported."""
+ENCODING = os.environ.get("PYTHONIOENCODING", "utf-8")
+"""Of the scripts' streams."""
 READ_AT_IMPORT = ("HF_", "OMP_", "PYTHON")
 """Prefixes of the names of variables that packages read once, when they are imported."""
 READ_AT_CALL = ("HF_TOKEN",)
@@ -77,13 +79,14 @@ def run_script(
     *arguments: str, folder: Path = ROOT, stdin: str | bytes | None = None, warm: object = None, **environment: str
 ) -> subprocess.CompletedProcess:
     """Run `python ARGUMENTS` and return its exit status and what it printed, as bytes if `stdin` is bytes."""
-    encoded = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    encoded = stdin.encode(ENCODING) if isinstance(stdin, str) else stdin or b""
     script = start_script(*arguments, folder=folder, stdin=encoded, warm=warm, **environment)
     status = script.wait(300)
     out, err = (path.read_bytes() for path in script.outputs)
     if isinstance(stdin, bytes):
         return subprocess.CompletedProcess(arguments, status, out, err)
-    return subprocess.CompletedProcess(arguments, status, out.decode(), err.decode())
+    encoding = environment.get("PYTHONIOENCODING", ENCODING)
+    return subprocess.CompletedProcess(arguments, status, out.decode(encoding), err.decode(encoding))
 
 
 def start_script(*arguments: str, folder: Path = ROOT, stdin: bytes = b"", warm: object = None, **environment: str) -> "Script":
@@ -101,7 +104,8 @@ def start_script(*arguments: str, folder: Path = ROOT, stdin: bytes = b"", warm:
 
 def make_variables(**environment: str) -> dict[str, str]:
     """Return the environment of a script."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1", **environment}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1", **environment}
 
 
 def is_read_at_import(variable: str) -> bool:
@@ -128,7 +132,7 @@ def run_processes(*arguments: str, **environment: str) -> list[subprocess.Comple
     """Run `python ARGUMENTS` in two processes that find each other, and return exit status and output of each."""
     scripts = start_processes(*arguments, **environment)
     statuses = [script.wait(300) for script in scripts]
-    texts = [[path.read_text() for path in script.outputs] for script in scripts]
+    texts = [[path.read_text(encoding=ENCODING) for path in script.outputs] for script in scripts]
     return [subprocess.CompletedProcess(arguments, status, *text) for status, text in zip(statuses, texts, strict=True)]
 
 

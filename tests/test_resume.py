@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,10 @@ from tests.conftest import make_once, run_script, start_processes, start_script
 from tests.runs import assert_same_run, kill_when, train_arguments, wait_until
 
 VARIANTS = {"full": ("bert", []), "nf4": ("mistral", ["lora.r=4", "model.quantization=nf4"])}
-HANG_UP = signal.SIGTERM if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else signal.SIGHUP
-"""What a closed terminal sends; tests that run under nohup cannot receive it."""
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
+if signal.getsignal(HANG_UP) is signal.SIG_IGN:
+    HANG_UP = signal.SIGTERM
+"""What a closed terminal sends; tests that run under nohup cannot receive it, and Windows lacks it."""
 SETTINGS = ["training.per_device_batch_size=32", "training.epochs=3", "training.log_every=7", "training.save_every_steps=3"]
 """39 steps."""
 
@@ -144,6 +145,8 @@ def test_micro_batches_that_were_halved_stay_halved(command, tmp_path):
 
 def limit_file_size(script, states):
     """Let the running script write no file beyond 200 KB: the weights of a state have more."""
+    import resource
+
     resource.prlimit(script.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     return "the file exceeds the size limit"
 
@@ -173,6 +176,8 @@ def small_device(tmp_path):
 def test_a_full_disk_stops_the_run_in_one_line_and_the_states_before_it_are_good(fill, whole_run, command, small_device):
     if fill is fill_device and not small_device.is_mount():
         pytest.skip("mounting a tmpfs is not allowed here")
+    if fill is limit_file_size:
+        pytest.importorskip("resource")
     whole, run = whole_run("full"), small_device / "cut"
     arguments = command("full", small_device, "cut")
     script = start_script(*arguments)

@@ -146,11 +146,12 @@ def run_to_the_end(request: dict[str, Any], streams: list[int]) -> None:
 
 
 def redirect(streams: list[int]) -> None:
-    """Make three file descriptors stdin, stdout and stderr."""
+    """Make three file descriptors stdin, stdout and stderr, in the encoding that the interpreter would use."""
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     for number, (descriptor, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(descriptor, number)
         os.close(descriptor)
-        setattr(sys, name, os.fdopen(number, "w" if number else "r", buffering=1, encoding="utf-8", closefd=False))
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", buffering=1, encoding=encoding, errors=errors or None, closefd=False))
 
 
 def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
