@@ -22,7 +22,7 @@ import pytest
 import tqdm  # noqa: F401  (reads TQDM_DISABLE when it is imported: not in a test of `--quiet`)
 from filelock import FileLock
 
-from emotion.text import QUIET
+from emotion.text import ASCII_FORMS, QUIET
 from tests.warm import SERVER, connect, request_script
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "emotion" / "data" / "sample"
 CAN_FORK = sys.platform.startswith("linux")
 """Elsewhere scripts are started, not forked: Windows cannot, and macOS not safely once torch is imported."""
-ENCODING = os.environ.get("PYTHONIOENCODING", "utf-8")
+ENCODING = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] or "utf-8"
 """Of the scripts' streams."""
 READ_AT_IMPORT = ("HF_", "OMP_", "PYTHON")
 """Prefixes of the names of variables that packages read once, when they are imported."""
@@ -100,6 +100,14 @@ def start_script(*arguments: str, folder: Path = ROOT, stdin: bytes = b"", warm:
     is_usual = not any(map(is_read_at_import, environment)) or name_socket(variables).exists()
     is_warm = warm is not None or (is_usual and arguments[0] not in ("-m", "-c"))
     return Script(list(arguments), folder, stdin, variables, is_warm)
+
+
+def show(text: str) -> str:
+    """Return what the streams of the scripts show of a text: as it is, unless their encoding lacks some of it."""
+    for sign, form in ASCII_FORMS.items():
+        if sign.encode(ENCODING, "ignore") == b"":
+            text = text.replace(sign, form)
+    return text.encode(ENCODING, "backslashreplace").decode(ENCODING)
 
 
 def make_variables(**environment: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ def set_launch_environment(monkeypatch, *options):
 
 
 def test_one_process_where_one_was_asked_for_is_accepted(monkeypatch):
-    environment = set_launch_environment(monkeypatch, "--config_file", "configs/accelerate/one_gpu.yaml")
+    environment = set_launch_environment(monkeypatch, "--config_file", str(ROOT / "configs/accelerate/one_gpu.yaml"))
     assert "ACCELERATE_MIXED_PRECISION" in environment
     check_launcher()
 

@@ -6,11 +6,13 @@ import re
 import pytest
 
 from emotion.text import escape_controls
-from tests.conftest import run_script
+from tests.conftest import run_script, show
 from tests.inference.test_numpy import LABELS, save
 
 ESCAPES = "I love \x1b]0;title\a\x1b[2J \x9b1A\x7f\u202e it\u2028so much\x85"
 FORGED = "sad\n  ● joy             99.0%  ██████████████████████████████  (from 50%)"
+ON, OFF = show("●"), show("○")
+"""What marks a label that reaches its threshold, and the likeliest one below it."""
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]")
 """All control characters but the newline."""
 
@@ -37,16 +39,16 @@ def test_table_shows_control_characters_and_has_one_line_for_a_text_and_each_lab
     result = infer(folder, "--threshold", "0.001", "--text", FORGED, "--text", ESCAPES)
     lines = result.stdout.split("\n")
     assert len(lines) == 2 * len(plain) - 1 and result.stderr == f"model: {escape_controls(str(folder))} (numpy)\n"
-    assert lines[0].startswith(escape_controls(FORGED)[:60]) and escape_controls(ESCAPES) in lines
+    assert lines[0].startswith(show(escape_controls(FORGED))[:60]) and escape_controls(ESCAPES) in lines
     names = {line[4:19].rstrip() for line in lines if "(from " in line and "%" in line and not line.startswith("sad")}
     assert names == {r"\x1b[2Janger", r"joy\n", r"fear\x85"}
 
 
 def test_a_label_below_its_threshold_is_not_marked_as_one_that_reaches_it(folder):
     result = infer(folder, "--threshold", "0.999", "--empty-set", "top1", "--text", "sad")
-    marked = [line for line in result.stdout.splitlines() if "○" in line or "●" in line]
-    assert len(marked) == 1 and marked[0].startswith("  ○ ") and marked[0].endswith("(likeliest, below its threshold of 100%)")
-    assert "●" in infer(folder, "--threshold", "0.001", "--empty-set", "top1", "--text", "sad").stdout
+    marked = [line for line in result.stdout.splitlines() if line[:4] in (f"  {OFF} ", f"  {ON} ")]
+    assert len(marked) == 1 and marked[0].startswith(f"  {OFF} ") and marked[0].endswith("(likeliest, below its threshold of 100%)")
+    assert f"  {ON} " in infer(folder, "--threshold", "0.001", "--empty-set", "top1", "--text", "sad").stdout
     for threshold, is_below in (("0.999", True), ("0.001", False)):
         record = json.loads(infer(folder, "--json", "--threshold", threshold, "--empty-set", "top1", "--text", "sad").stdout)
         assert record["is_below_threshold"] is is_below and len(record["labels"]) == (1 if is_below else len(LABELS))
