@@ -55,7 +55,7 @@ def main() -> int:
         write_json(result, cells)
         print(f"{name}: {json.dumps(read_cells(result))}", flush=True)
     if arguments.page:
-        write_page(Path(arguments.page), {name: read_cells(output / f"{name}.json") for name in names})
+        write_page(Path(arguments.page), {name: read_cells(output / f"{name}.json") for name in sorted(names)})
     return 0
 
 
