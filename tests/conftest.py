@@ -37,7 +37,7 @@ SAMPLE = ROOT / "emotion" / "data" / "sample"
 CAN_FORK = sys.platform.startswith("linux")
 """Elsewhere scripts are started, not forked: Windows cannot, and macOS not safely once torch is imported."""
 ENCODING = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] or "utf-8"
-"""Of the scripts' streams."""
+"""Of the scripts' stdout and stderr; stdin is UTF-8."""
 READ_AT_IMPORT = ("HF_", "OMP_", "PYTHON")
 """Prefixes of the names of variables that packages read once, when they are imported."""
 READ_AT_CALL = ("HF_TOKEN",)
@@ -79,7 +79,7 @@ def run_script(
     *arguments: str, folder: Path = ROOT, stdin: str | bytes | None = None, warm: object = None, **environment: str
 ) -> subprocess.CompletedProcess:
     """Run `python ARGUMENTS` and return its exit status and what it printed, as bytes if `stdin` is bytes."""
-    encoded = stdin.encode(ENCODING) if isinstance(stdin, str) else stdin or b""
+    encoded = stdin.encode() if isinstance(stdin, str) else stdin or b""
     script = start_script(*arguments, folder=folder, stdin=encoded, warm=warm, **environment)
     status = script.wait(300)
     out, err = (path.read_bytes() for path in script.outputs)
