@@ -104,9 +104,9 @@ def start_script(*arguments: str, folder: Path = ROOT, stdin: bytes = b"", warm:
 
 def show(text: str) -> str:
     """Return what the streams of the scripts show of a text: as it is, unless their encoding lacks some of it."""
-    for sign, form in ASCII_FORMS.items():
+    for sign, replacement in ASCII_FORMS.items():
         if sign.encode(ENCODING, "ignore") == b"":
-            text = text.replace(sign, form)
+            text = text.replace(sign, replacement)
     return text.encode(ENCODING, "backslashreplace").decode(ENCODING)
 
 
