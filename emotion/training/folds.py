@@ -41,7 +41,8 @@ class FoldRun(Run):
     """The run of a fold: its rows are given, and it leaves a model but no report."""
 
     def __init__(self, fold: Fold, launch: Launch, resume_command: str) -> None:
-        super().__init__(fold.config, fold.folder, launch, is_resumed=True, is_forced=False, resume_command=resume_command)
+        is_resumed = fold.folder.path.exists()
+        super().__init__(fold.config, fold.folder, launch, is_resumed, is_forced=False, resume_command=resume_command)
         self._rows = fold.dataset
 
     def find_dataset(self) -> Dataset:
