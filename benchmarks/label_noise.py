@@ -215,7 +215,7 @@ def format_tables(output: Path, bench: Bench) -> Iterator[str]:
         planted, flagged, both = (sum(cell[key] for cell in cells) for key in ("planted", "flagged", "flagged_planted"))
         yield f"| {' | '.join([name, *first, format_rate(both, flagged), format_rate(both, planted)])} |"
     yield "\nMacro-F1 on the validation rows, mean over seeds, and the gains, with paired 95% intervals over rows:\n"
-    yield "| error, rows | flagged | with errors | flagged rows dropped | as many first rows dropped | no errors |\n|---|---|---|---|---|---|"
+    yield "| error, rows | flagged | with errors | flagged rows dropped | as many first rows dropped | no errors |\n|---" + "|---" * 5 + "|"
     labels = bench.validation.labels
     for name, cells in groups.items():
         predictions = [unpack(cell["predictions"][arm], labels.shape) for arm in ARMS for cell in cells]
