@@ -24,7 +24,8 @@ IS_FLAGGED = GENERATOR.random(GOLD.shape) < 0.2
 IS_FLAGGED[:2] = False
 TEXTS = [f"{name} of <b>{row}</b> \"'=1+1\r\nnext" for row, name in enumerate((NAMES * 2)[:20])]
 NOISE = [LabelNoise(40 * number, 0.25, (0.1, 0.5), 0.125, (0.0, 0.25), 3.0) for number in range(len(NAMES))]
-NOISE[3] = LabelNoise(0, *[float("nan"), (float("nan"),) * 2] * 2, float("nan"))
+NAN = float("nan")
+NOISE[3] = LabelNoise(0, NAN, (NAN, NAN), NAN, (NAN, NAN), NAN)
 
 
 def make_audit(names=LABELS):

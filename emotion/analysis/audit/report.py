@@ -135,12 +135,22 @@ def _list_rows(audit: Audit, quote_texts: bool) -> Block:
     shown = audit.issues.order[:MAX_ROWS_ON_PAGE]
     if not len(shown):
         return Paragraph("No label looks wrong.")
-    cells = [dict(zip(CSV_COLUMNS, _list_cells(audit, row), strict=True)) for row in shown]
-    columns = ["split", *(["text"] if quote_texts else []), "labels", "looks_missing", "looks_wrong", "probabilities", "quality"]
+    names, probabilities, texts = audit.label_set.names, audit.rows.probabilities, audit.rows.texts
+    assert texts is not None
+
+    def describe(title: str, is_on: np.ndarray, row: int) -> str:
+        found = [f"{names[column]} {probabilities[row, column]:.2f}" for column in np.flatnonzero(is_on[row])]
+        return f"; {title}: {', '.join(found)}" if found else ""
+
+    lines = []
+    for row in shown:
+        given = ", ".join(audit.label_set.decode(audit.issues.labels[row])) or "(none)"
+        doubts = describe("looks wrong", audit.issues.is_wrong, row) + describe("looks missing", audit.issues.is_missing, row)
+        lines.append([audit.rows.ids[row], *([texts[row]] if quote_texts else []), f"given: {given}{doubts}"])
     note = f"The {len(shown):,} most doubtful of {len(audit.issues.order):,} rows, worst first. The other ones are in `audit.csv`."
     note = note if len(shown) < len(audit.issues.order) else "Worst first, as in `audit.csv`."
-    lines = [[row["id"], *(row[column] for column in columns)] for row in cells]
-    return Table("rows", ["id", *(column.replace("_", " ") for column in columns)], lines, note)
+    columns = ["id", *(["text"] if quote_texts else []), "labels"]
+    return Table("rows", columns, lines, f"{note} Beside a label stands its out-of-fold probability.")
 
 
 def _list_labels(audit: Audit) -> Table:
