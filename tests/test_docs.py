@@ -150,7 +150,7 @@ def test_commands_are_found():
     commands = [command for page in CURRENT_PAGES for command in list_commands(page)]
     assert len(commands) > 80
     used = {word for command in commands for word in command if (ROOT / word).suffix == ".py"}
-    assert used >= {"train.py", "evaluate.py", "infer.py", "compare.py", "prevalence.py", "export.py"}
+    assert used >= {"train.py", "evaluate.py", "infer.py", "compare.py", "prevalence.py", "export.py", "audit.py"}
 
 
 @pytest.mark.parametrize("command", ["python train.py --confg x", "python train.py data.origin=x", "make dem", "python gone.py", "rm -r x"])

@@ -237,6 +237,7 @@ COMMANDS = [
     ["compare.py", "runs/x", "--output", "y"],
     ["export.py", "--model", "runs/x", "--verify"],
     ["serve.py"],
+    ["audit.py", "--run", "runs/x", "--output", "y"],
 ]
 
 

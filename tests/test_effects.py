@@ -12,6 +12,7 @@ from emotion.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 KEYS = [key for key, _, _ in describe_keys()]
 VALUES = {
+    "data.corrected_splits": "train,validation",
     "model.revision": "main",
     "model.double_quantization": "false",
     "model.attention": "eager",
@@ -27,7 +28,7 @@ VALUES = {
 }
 """A value that changes the default, where it is not a number plus 1, a string or `true`."""
 UNMET = {"data": ["data.train=rows.csv"], "model": ["model.backbone=tfidf"], "training": ["model.backbone=tfidf"], "tracking": []}
-MET = ["lora.r=8", "model.quantization=nf4", "training.pos_weight=auto", "distillation.num_teachers=1"]
+MET = ["data.corrections=reviewed.csv", "lora.r=8", "model.quantization=nf4", "training.pos_weight=auto", "distillation.num_teachers=1"]
 
 
 def change(key):

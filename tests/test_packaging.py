@@ -18,6 +18,7 @@ REQUIREMENTS = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 EXTRAS = {
     "onnx": ("requirements-onnx.txt",),
     "backbones": ("requirements-backbones.txt",),
+    "audit": ("requirements-audit.txt",),
     "docs": ("requirements-docs.txt",),
     "excel": ("requirements-excel.txt",),
     "app": ("requirements-app.txt",),

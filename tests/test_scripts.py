@@ -255,6 +255,8 @@ MISTAKES = {
     "export: dry run without push": (["export.py", "--onnx", "--dry-run"], "--dry-run: is an option of --push or --push-space, got --onnx"),
     "export: merge into an existing folder": (["export.py", "--merge", "configs"], "exists already"),
     "train: longer than the positions": (["train.py", "--config", "configs/quickstart.yaml", "data.max_length=600"], "at most 512 tokens"),
+    "audit: no such run": (["audit.py", "--run", "runs/none", "--output", "o"], "--run runs/none: is not a run folder (no config.yaml)"),
+    "audit: fewer than two folds": (["audit.py", "--run", "runs/a", "--output", "o", "--folds", "1"], "--folds 1: must be at least 2"),
     "infer: no such model": (["infer.py", "--model", "./none", "--text", "a"], "no such folder"),
     "infer: threshold": (["infer.py", "--text", "a", "--threshold", "3"], "must be in (0, 1)"),
     "infer: empty text": (["infer.py", "--text", " "], "is empty"),

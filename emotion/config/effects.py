@@ -17,6 +17,7 @@ _SOURCE: Need = ("data.train=null: with a training file, the source is not read"
 NEEDS: dict[str, Need] = {
     "data.source": _SOURCE,
     "data.hub_config": _SOURCE,
+    "data.corrected_splits": ("data.corrections", lambda config: config.data.corrections is not None),
     "model.revision": _TRANSFORMER,
     "model.double_quantization": ("model.quantization=nf4", lambda config: config.model.quantization == "nf4"),
     "model.attention": _TRANSFORMER,

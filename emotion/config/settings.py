@@ -74,6 +74,10 @@ class DataConfig:
     """Random seed of these splits; `training.seed` does not affect them."""
     train_fraction: float = 1.0
     """Fraction of the training rows to use, stratified by label, in (0, 1]."""
+    corrections: str | None = None
+    """File of decisions on the labels of rows, which `audit.py` writes and a person fills in; decisions on training rows are applied."""
+    corrected_splits: tuple[str, ...] = ("train",)
+    """Splits whose rows `corrections` may change: `train`, `validation`, `test`; decisions on other rows are left out, and counted."""
     max_length: int = 128
     """Maximum number of tokens per text, including special tokens; longer texts are truncated."""
 
@@ -275,6 +279,10 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "data.test_fraction": ("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
     "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),
     "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "data.corrected_splits": (
+        "one or more of train, validation and test",
+        lambda x: len(x) > 0 and set(x) <= {"train", "validation", "test"},
+    ),
     "data.max_length": ("at least 4", lambda x: x >= 4),
     "lora.r": ("at least 0", lambda x: x >= 0),
     "lora.alpha": ("above 0", lambda x: x > 0),

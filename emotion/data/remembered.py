@@ -177,9 +177,4 @@ def _gather_rows(dataset: Dataset, sources: list[tuple[str, int]]) -> Examples:
     """Return rows of several splits, given as (split, row), in the given order."""
     parts = list(dataset.splits.values())
     starts = dict(zip(dataset.splits, np.cumsum([0, *map(len, parts)]).tolist(), strict=False))
-    ids, texts = ([value for part in parts for value in getattr(part, name)] for name in ("ids", "texts"))
-    together = Examples(ids, texts, np.concatenate([part.labels for part in parts]))
-    if any(part.is_judged is not None for part in parts):
-        is_judged = [np.ones_like(part.labels) if part.is_judged is None else part.is_judged for part in parts]
-        together = replace(together, is_judged=np.concatenate(is_judged))
-    return together.take(np.array([starts[split] + row for split, row in sources], dtype=np.int64))
+    return Examples.join(parts).take(np.array([starts[split] + row for split, row in sources], dtype=np.int64))

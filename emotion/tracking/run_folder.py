@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "quarantine.tsv"
 
     @property
+    def corrections(self) -> Path:
+        """The rows that `data.corrections` has changed, if there are any."""
+        return self.path / "corrections.csv"
+
+    @property
     def rows(self) -> Path:
         """The rows of each split, as ids and hashes; runs of earlier versions do not have it."""
         return self.path / "rows.parquet"

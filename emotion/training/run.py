@@ -92,7 +92,7 @@ class Run(AbstractContextManager["Run"]):
         """
         device, num_processes = self.accelerator.device, self.accelerator.num_processes
         self.say(f"{self.folder.path}: {device}, {num_processes} process(es), precision {self.precision}")
-        self.dataset = read_dataset(self.config.data)
+        self.dataset = self.find_dataset()
         for message in self.dataset.messages:
             self.say(f"data: {message}")
         training = self.config.training.resolve_epochs(len(self.dataset["train"]))
@@ -105,6 +105,10 @@ class Run(AbstractContextManager["Run"]):
         for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
             self.say(message)
         return self.dataset
+
+    def find_dataset(self) -> Dataset:
+        """Return the data set that the config names."""
+        return read_dataset(self.config.data)
 
     def check_lengths(self, tokenizer: Any, tokens: dict[str, TokenizedTexts]) -> None:
         """Count the texts that are cut at `data.max_length`, and print how many there are in each split."""
@@ -161,6 +165,8 @@ class Run(AbstractContextManager["Run"]):
         """Begin the run in its folder, and put bad rows aside there if they are to be skipped."""
         self.folder.begin(self.config, sys.argv)
         write_rows(self.folder, self.dataset)
+        if self.dataset.corrected:
+            self.dataset.write_corrected(self.folder.corrections)
         if self.dataset.bad_rows:
             self.dataset.write_quarantine(self.folder.quarantine)
             self.say(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
@@ -306,17 +312,26 @@ class Run(AbstractContextManager["Run"]):
         folder, best, is_finished = self.folder, self.best, self.exit_status == 0
         assert best is not None
         report, findings = write_validation_report(folder, self.config, self.dataset, best, self._checks)
-        efficiency = self.meter.summarize(model, folder.model, sum_teacher_seconds(folder))
-        efficiency |= {"interrupted_after_step": None if is_finished else num_steps}
-        write_json(folder.efficiency, efficiency)
+        efficiency = self.write_efficiency(model, num_steps)
         complete_card(folder)
         self._tracking.finish(folder, report, efficiency, self.config.tracking.log_model)
+        self.remove_states()
         hub = self.config.hub
-        if is_finished:
-            shutil.rmtree(folder.states, ignore_errors=True)
         if is_finished and hub.push and hub.repo:
             push_finished(folder, hub.repo, hub.private)
         print_results(folder, report, efficiency, findings)
+
+    def write_efficiency(self, model: Any, num_steps: int) -> dict[str, Any]:
+        """Write efficiency.json, which says that a run is finished, and return its content."""
+        efficiency = self.meter.summarize(model, self.folder.model, sum_teacher_seconds(self.folder))
+        efficiency |= {"interrupted_after_step": num_steps if self.exit_status else None}
+        write_json(self.folder.efficiency, efficiency)
+        return efficiency
+
+    def remove_states(self) -> None:
+        """Remove the states of a finished run, which needs them no more."""
+        if self.exit_status == 0:
+            shutil.rmtree(self.folder.states, ignore_errors=True)
 
     def log_row(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl for a run without steps, and start its tracker."""

@@ -3,7 +3,7 @@ import pytest
 
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
-from emotion.data.splitting import normalize_text, split_rows
+from emotion.data.splitting import normalize_text, split_folds, split_rows
 from emotion.errors import DataError
 
 
@@ -71,3 +71,24 @@ def test_train_fraction_keeps_every_label():
     assert part["train"].labels.sum(axis=0).min() >= 10
     assert set(part["train"].ids) < set(full["train"].ids)
     assert part["test"].ids == full["test"].ids
+
+
+def test_folds_hold_each_row_once_keep_copies_together_and_are_stratified():
+    generator = np.random.default_rng(0)
+    texts = [f"Text {number}" for number in range(90)] + [f"text  {number}" for number in range(30)]
+    labels = np.zeros((120, 3), dtype=bool)
+    labels[:, 0] = generator.random(120) < 0.5
+    labels[::12, 1] = True  # ten rows, which are ten texts; no row has the last label
+    folds = split_folds(texts, labels, 5, seed=0)
+    assert sorted(set(folds)) == [0, 1, 2, 3, 4] and len(folds) == 120
+    assert folds[:30].tolist() == folds[90:].tolist()
+    assert np.bincount(folds[:90]).max() - np.bincount(folds[:90]).min() <= 4
+    assert set(np.bincount(folds[labels[:, 1]], minlength=5)) <= {1, 2, 3}
+    assert folds.tolist() == split_folds(texts, labels, 5, seed=0).tolist() != split_folds(texts, labels, 5, seed=1).tolist()
+
+
+def test_folds_of_rows_with_the_same_label_and_of_too_few_texts():
+    folds = split_folds(["a", "b", "c", "d"], np.ones((4, 1), dtype=bool), 2, seed=0)
+    assert sorted(folds) == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="2 distinct texts are too few for 3 folds"):
+        split_folds(["a", "b", "A "], np.ones((3, 2), dtype=bool), 3, seed=0)

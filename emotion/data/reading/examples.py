@@ -1,5 +1,8 @@
 """The rows of a data set: `Examples` of one split, and `Dataset`, which has them by split."""
 
+import csv
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +38,27 @@ class Examples:
         is_judged = None if self.is_judged is None else self.is_judged[rows]
         return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows], is_judged)
 
+    @classmethod
+    def join(cls, parts: Sequence["Examples"]) -> "Examples":
+        """Return the rows of several splits, one after another."""
+        ids, texts = ([value for part in parts for value in getattr(part, name)] for name in ("ids", "texts"))
+        is_judged = None
+        if any(part.is_judged is not None for part in parts):
+            is_judged = np.concatenate([np.ones_like(part.labels) if part.is_judged is None else part.is_judged for part in parts])
+        return cls(ids, texts, np.concatenate([part.labels for part in parts]), is_judged)
+
+
+@dataclass(frozen=True)
+class CorrectedRow:
+    """A row that a decision has dropped or given other labels."""
+
+    split: str
+    id: str
+    before: list[str]
+    """Names of its labels in the data."""
+    after: list[str] | None
+    """Names of its labels now; None if the row was dropped."""
+
 
 @dataclass
 class Dataset:
@@ -46,6 +70,8 @@ class Dataset:
     bad_rows: list[BadRow] = field(default_factory=list)
     unused: Examples | None = None
     """Training rows that `data.train_fraction` leaves out."""
+    corrected: list[CorrectedRow] = field(default_factory=list)
+    """Rows that `data.corrections` has changed."""
     unlabelled: dict[str, str] = field(default_factory=dict)
     """Why a split of the source is not among the splits: it has no gold labels."""
 
@@ -60,3 +86,12 @@ class Dataset:
         """Write the bad rows as tab-separated lines: file, line, reason, content."""
         with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             stream.write(format_bad_rows(self.bad_rows, has_header=True))
+
+    def write_corrected(self, path: Path) -> None:
+        """Write the corrected rows as csv: split, id, labels before and after, each as a JSON list; `drop` where the row was dropped."""
+        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["split", "id", "labels_before", "labels_after"])
+            for row in self.corrected:
+                after = "drop" if row.after is None else json.dumps(row.after, ensure_ascii=False)
+                writer.writerow([row.split, row.id, json.dumps(row.before, ensure_ascii=False), after])

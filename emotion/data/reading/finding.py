@@ -70,7 +70,7 @@ def anchor_sources(config: DataConfig, folder: Path, given: Collection[str] = ()
 
     The settings `given`, such as `data.source`, stay.
     """
-    names = {key: getattr(config, key) for key in ("source", *SPLIT_FILES) if f"data.{key}" not in given}
+    names = {key: getattr(config, key) for key in ("source", "corrections", *SPLIT_FILES) if f"data.{key}" not in given}
     anchored: dict[str, Any] = {key: _anchor(name, folder) for key, name in names.items() if name and name != "sample"}
     return replace(config, **anchored)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
+from emotion.data.reading.corrections import apply_corrections
 from emotion.data.reading.examples import Dataset, Examples
 from emotion.data.reading.finding import find_tables
 from emotion.data.reading.gold import LabelReader, find_gold_layout
@@ -56,6 +57,8 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     dataset.messages += [f"{split}: {reason}; it cannot be judged" for split, reason in dataset.unlabelled.items()]
     _check_labels_occur(dataset, tables["train"].path)
     if not is_split:
+        if config.corrections is not None:
+            apply_corrections(dataset, config, is_split)
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
     _check_splits_have_labels(dataset)
@@ -64,6 +67,9 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
         kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed)
         dataset.splits["train"], dataset.unused = rows.take(kept), rows.take(left_out)
         dataset.messages.append(f"train: {len(kept):,} rows kept (data.train_fraction={config.train_fraction})")
+    if config.corrections is not None:  # last, so that the decisions do not change which rows are in a split
+        apply_corrections(dataset, config)
+        _check_splits_have_labels(dataset)
     dataset.messages += [*_describe_rows(dataset.splits), *_describe_shared_texts(dataset.splits), *_describe_rare_labels(dataset)]
     return dataset
 

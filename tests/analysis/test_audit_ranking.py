@@ -1,0 +1,91 @@
+"""Labels that look wrong, and how many there are: planted errors come first, and the estimates are cleanlab's."""
+
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cleanlab", reason="needs requirements-audit.txt")
+
+from cleanlab.count import compute_confident_joint
+
+from emotion.analysis.audit.noise import estimate_noise
+from emotion.analysis.audit.ranking import check_installed, find_issues
+from emotion.errors import ConfigError
+
+GENERATOR = np.random.default_rng(0)
+FREQUENCIES = np.array([0.3, 0.5, 0.1, 0.02])
+TRUE = GENERATOR.random((1_000, 4)) < FREQUENCIES
+PROBABILITIES = np.clip(np.where(TRUE, 0.8, 0.1) + GENERATOR.normal(0, 0.05, TRUE.shape), 0.01, 0.99)
+
+
+def plant():
+    """Return labels with ten wrong and ten missing ones, in rows 0 to 19 of the first label."""
+    labels = TRUE.copy()
+    wrong, missing = np.flatnonzero(~TRUE[:, 0])[:10], np.flatnonzero(TRUE[:, 0])[:10]
+    labels[wrong, 0], labels[missing, 0] = True, False
+    return labels, wrong, missing
+
+
+def test_planted_errors_are_flagged_and_come_first():
+    labels, wrong, missing = plant()
+    issues = find_issues(labels, PROBABILITIES)
+    assert set(np.flatnonzero(issues.is_wrong[:, 0])) == set(wrong)
+    assert set(np.flatnonzero(issues.is_missing[:, 0])) == set(missing)
+    assert set(issues.order[:20]) == {*wrong, *missing}
+    assert (np.diff(issues.quality[issues.order]) >= 0).all() and issues.quality.min() >= 0 and issues.quality.max() <= 1
+
+
+def test_a_label_that_nobody_judged_is_not_flagged_and_changes_no_other():
+    labels, wrong, missing = plant()
+    is_judged = np.ones_like(labels)
+    is_judged[missing[:5], 0] = False
+    is_judged[:200, 1] = False
+    issues = find_issues(labels & is_judged, PROBABILITIES, is_judged)
+    assert not issues.is_flagged[~is_judged].any()
+    assert set(np.flatnonzero(issues.is_flagged[:, 0])) == {*wrong, *missing[5:]}
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_label_without_two_sides_is_not_flagged_and_has_no_estimate(value):
+    labels, wrong, _ = plant()
+    labels[:, 2] = value
+    issues, noise = find_issues(labels, PROBABILITIES), estimate_noise(labels, PROBABILITIES)
+    assert not issues.is_flagged[:, 2].any() and issues.is_wrong[wrong, 0].all()
+    assert np.isnan([noise[2].wrong, *noise[2].wrong_interval, noise[2].missing]).all() and noise[2].num_given == 1_000 * value
+    assert all(np.isfinite(noise[label].wrong) for label in (0, 1, 3))
+
+
+def test_estimates_are_those_of_cleanlab_and_the_planted_rates():
+    noisy = np.clip(np.where(TRUE, 0.6, 0.25) + GENERATOR.normal(0, 0.25, TRUE.shape), 0.001, 0.999)
+    labels, _, _ = plant()
+    for probabilities in (PROBABILITIES, noisy):
+        for column, noise in enumerate(estimate_noise(labels, probabilities)):
+            given = labels[:, column].astype(int)
+            pairs = np.column_stack([1 - probabilities[:, column], probabilities[:, column]])
+            counts = compute_confident_joint(given, pairs, calibrate=False)
+            joint = counts / counts.sum(axis=1, keepdims=True) * np.bincount(given)[:, None]
+            assert noise.wrong == pytest.approx(joint[1, 0] / joint[1].sum(), abs=1e-9)
+            assert noise.missing == pytest.approx(joint[0, 1] / joint[:, 1].sum(), abs=1e-9)
+            assert noise.num_missing == pytest.approx(joint[0, 1]) and noise.num_given == given.sum()
+            assert noise.wrong_interval[0] <= noise.wrong <= noise.wrong_interval[1]
+            assert noise.missing_interval[0] <= noise.missing <= noise.missing_interval[1]
+    planted = estimate_noise(labels, PROBABILITIES)[0]
+    low, high = planted.wrong_interval
+    assert low <= 10 / labels[:, 0].sum() <= high and 0 < high - low < 0.1
+    low, high = planted.missing_interval
+    assert low <= 10 / TRUE[:, 0].sum() <= high and 0 < high - low < 0.1
+
+
+def test_estimates_of_judged_rows_are_those_of_a_file_without_the_others():
+    labels, _, _ = plant()
+    is_judged = np.ones_like(labels)
+    is_judged[500:, 0] = False
+    partly, half = estimate_noise(labels & is_judged, PROBABILITIES, is_judged)[0], estimate_noise(labels[:500], PROBABILITIES[:500])[0]
+    assert (partly.num_given, partly.wrong, partly.missing) == pytest.approx((half.num_given, half.wrong, half.missing))
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    with pytest.raises(ConfigError, match=r"^audit\.py: cleanlab is not installed: pip install -r requirements-audit\.txt$"):
+        check_installed()
