@@ -6,6 +6,7 @@
     python evaluate.py --model runs/NAME --split test --taxonomy ekman
     python evaluate.py --join SCORED.csv
     python evaluate.py --model runs/NAME --behaviour [SUITE]
+    python evaluate.py --model runs/NAME --input "FOLDER/*.parquet" --output FOLDER --engine ray
 
 model + split or labelled file -> probabilities -> stored decision rule -> index.html, metrics.json, per_label.csv, plots.
 model + files of any size -> one scored file: the input's rows in order, with labels (and probabilities) added.
@@ -46,7 +47,7 @@ DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy")
+NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy", "engine")
 """Options that --behaviour does not take."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
@@ -62,6 +63,8 @@ def main() -> int:
     process, num_processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if process == 0:
         print_message(f"model: {model} ({choice})" if choice else f"model: {model}")
+    if arguments.engine is not None:
+        return score_on_ray(arguments, model)
     if is_scored_file(arguments.output):
         return score(arguments, model, process, num_processes)
     if num_processes > 1:
@@ -215,6 +218,26 @@ def join(output: Path, is_overwriting: bool) -> int:
     return 0 if tally.num_scored else 1
 
 
+def score_on_ray(arguments: argparse.Namespace, model: str) -> int:
+    """Score the input files into a folder of parquet files on a Ray cluster, and print a summary."""
+    from emotion.inference.sidecar import find_model_folder, read_sidecar
+    from emotion.labels import LabelSet
+    from emotion.scoring.batch import BatchOptions
+    from emotion.scoring.cluster import ClusterJob, format_summary, score_on_cluster
+    from emotion.scoring.manifest import PART_ROWS
+
+    folder, columns = find_model_folder(model), load_config(None, arguments.overrides).data
+    parents = fit_parents_of(arguments.taxonomy, folder, LabelSet(read_sidecar(folder)[0].labels))
+    answers = {name: getattr(arguments, name) for name in ("probabilities", "threshold", "empty_set", "backend", "backbone")}
+    part_rows = arguments.part_rows or PART_ROWS
+    job = ClusterJob(arguments.input, arguments.output, columns, part_rows, arguments.worker_cores or 1, arguments.overwrite)
+    started = time.perf_counter()
+    tally = score_on_cluster(model, None, BatchOptions(**answers, parents=parents), job, print_message)
+    for line in format_summary(tally, job, time.perf_counter() - started):
+        print_message(line)
+    return 0 if tally.num_scored else 1
+
+
 def fit_parents_of(taxonomy: str | None, folder: str, label_set: "LabelSet", is_quiet: bool = False) -> "ParentModel | None":
     """Return the parents of a model's labels, and print what is left out; None without a taxonomy."""
     if taxonomy is None:
@@ -271,6 +294,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--join", type=expand_home, metavar="FILE", help="put the shards of a scored file together; needs no model and no other option")
     add("--part-rows", type=int, metavar="N", help="rows of a scored file that are scored and saved together (default: 16,384)")
     add("--backend", choices=("auto", "torch", "onnx"), default="torch", help="backend that scores files (default: torch)")
+    add("--engine", choices=("ray",), help="score files on a Ray cluster, into a folder of parquet files")
+    add("--worker-cores", type=int, metavar="N", help="CPU cores of each worker of --engine ray, which has a model of its own (default: 1)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
     add(
@@ -301,7 +326,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
     if arguments.behaviour is not None:
         check_behaviour_arguments(arguments)
-    probabilities, is_file = arguments.probabilities, is_scored_file(arguments.output)
+    is_on_ray = check_engine(arguments)
+    probabilities, is_file = arguments.probabilities, is_on_ray or is_scored_file(arguments.output)
     check_sharding(arguments, is_file)
     if is_file and arguments.behaviour is not None:
         raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
@@ -311,7 +337,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
-    if arguments.excel_safe and not (is_file and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
+    if arguments.excel_safe and not (is_file and not is_on_ray and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
         raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
     if arguments.overwrite and not is_file:
         raise ConfigError("--overwrite: is for scored files; a report replaces an earlier one in any case")
@@ -357,6 +383,31 @@ def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"{given[0]}: has no effect on --behaviour, which reads its suite only; leave it out, or call evaluate.py a second time"
         )
+
+
+def check_engine(arguments: argparse.Namespace) -> bool:
+    """Return whether a Ray cluster scores.
+
+    Raises: ConfigError for options that do not fit to it, or if Ray is not installed.
+    """
+    if arguments.engine is None:
+        if arguments.worker_cores is not None:
+            raise ConfigError("--worker-cores: is for --engine ray")
+        return False
+    if arguments.worker_cores is not None and arguments.worker_cores < 1:
+        raise ConfigError(f"--worker-cores {arguments.worker_cores}: must be at least 1")
+    if arguments.output is None or is_scored_file(arguments.output):
+        raise ConfigError("--engine ray: writes a folder of parquet files; give --output FOLDER, without the ending of a file")
+    if not arguments.input or "-" in arguments.input:
+        raise ConfigError("--engine ray: give the files to score with --input; it does not read stdin")
+    if arguments.shard is not None:
+        raise ConfigError("--engine ray: divides the files by itself; leave out --shard")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--engine ray: Ray starts the workers; start one process, without torchrun or accelerate")
+    from emotion.scoring.ray_engine import check_ray
+
+    check_ray()
+    return True
 
 
 def refuse_moved_options(words: list[str]) -> None:

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from emotion.api import Model, load
     from emotion.errors import ConfigError, DataError, EmotionError, ModelError
     from emotion.inference.explanation import Explanation
+    from emotion.scoring.batch import BatchOptions, BatchScorer
 
 __version__ = "0.1.0"
 """The only place of the version: `pyproject.toml` reads it from here."""
-__all__ = ["ConfigError", "DataError", "EmotionError", "Explanation", "Model", "ModelError", "load"]
+__all__ = ["BatchOptions", "BatchScorer", "ConfigError", "DataError", "EmotionError", "Explanation", "Model", "ModelError", "load"]
 
-_MODULES = {"Explanation": "emotion.inference.explanation", "Model": "emotion.api", "load": "emotion.api"}
+_MODULES = {
+    "BatchOptions": "emotion.scoring.batch",
+    "BatchScorer": "emotion.scoring.batch",
+    "Explanation": "emotion.inference.explanation",
+    "Model": "emotion.api",
+    "load": "emotion.api",
+}
 """Module of each public name; the errors are in `emotion.errors`."""
 
 if not TYPE_CHECKING:  # a type checker uses the imports above, and reports any other name

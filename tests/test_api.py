@@ -36,7 +36,8 @@ def test_importing_the_package_imports_nothing_else():
 
 
 def test_every_public_name_can_be_imported():
-    assert set(emotion.__all__) == {"ConfigError", "DataError", "EmotionError", "Explanation", "Model", "ModelError", "load"}
+    names = {"BatchOptions", "BatchScorer", "ConfigError", "DataError", "EmotionError", "Explanation", "Model", "ModelError", "load"}
+    assert set(emotion.__all__) == names
     for name in emotion.__all__:
         assert getattr(emotion, name).__name__ == name
     assert set(emotion.__all__) <= set(dir(emotion))

@@ -21,6 +21,7 @@ EXTRAS = {
     "audit": ("requirements-audit.txt",),
     "docs": ("requirements-docs.txt",),
     "excel": ("requirements-excel.txt",),
+    "ray": ("requirements-ray.txt",),
     "app": ("requirements-app.txt",),
     "serve": ("requirements-serve.txt",),
     "dev": ("requirements-onnx.txt", "requirements-excel.txt", "requirements-app.txt", "requirements-serve.txt", "requirements-dev.txt"),

@@ -26,7 +26,7 @@ FLOORS = [
 LEVEL = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path for path in (ROOT / "emotion").rglob("*.py") if path != ROOT / "emotion" / "__init__.py")
 SCRIPTS = sorted(ROOT.glob("*.py"))
-LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "onnx", "matplotlib", "datasets"}
+LAZY = {"bitsandbytes", "peft", "wandb", "onnxruntime", "onnx", "matplotlib", "datasets", "ray"}
 LAZY |= {"gradio", "fastapi", "starlette", "uvicorn", "prometheus_client"}
 SERVERS = {
     "app": ({"page.py", "theme.py"}, {"gradio"}),

@@ -123,18 +123,25 @@ def name_columns(probabilities: str, label_set: LabelSet, input_columns: list[st
     return names
 
 
-def format_scores(row: np.ndarray, predictions: np.ndarray, probabilities: str, output: Path, label_set: LabelSet) -> list[Any]:
+def format_scores(
+    row: np.ndarray, predictions: np.ndarray, probabilities: str, output: Path, label_set: LabelSet, digits: int | None = DIGITS
+) -> list[Any]:
     """Return the values of the added columns for one text.
 
-    `row` is its probabilities, float (L,), `predictions` is bool (L,), and `probabilities` is the setting of `ScoringJob`.
+    `row` is its probabilities, float (L,), `predictions` is bool (L,), `probabilities` is the setting of `ScoringJob`, and `digits` are the
+    decimals of a probability, None for all.
     """
+
+    def to_number(value: np.floating) -> float:
+        return float(value) if digits is None else round(float(value), digits)
+
     labels = label_set.decode(predictions)
     values: list[Any] = [_join_labels(labels, label_set) if check_format(output) in (".csv", ".xlsx") else labels]
     if probabilities == "all":
-        values += [round(float(value), DIGITS) for value in row]
+        values += [to_number(value) for value in row]
     elif probabilities != "none":
         for column in np.argsort(-row, kind="stable")[: int(probabilities)]:
-            values += [label_set.names[column], round(float(row[column]), DIGITS)]
+            values += [label_set.names[column], to_number(row[column])]
     return values
 
 

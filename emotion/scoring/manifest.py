@@ -13,7 +13,7 @@ from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.parents import ParentModel
 from emotion.files import write_json
-from emotion.inference.sidecar import OPTIONAL, fingerprint_files, fingerprint_weights
+from emotion.inference.sidecar import OPTIONAL, Sidecar, fingerprint_files, fingerprint_weights
 from emotion.inference.torch_free import TorchFreePredictor
 from emotion.scoring.shards import Shard
 
@@ -104,24 +104,28 @@ class ScoringJob:
 
 def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, as JSON values; parts are reused only if it is unchanged."""
-    sidecar = {key: value for key, value in asdict(predictor.sidecar).items() if key not in OPTIONAL}  # no answer depends on these
-    described: list[Any] = [sidecar, rule.to_dict(), predictor.backend_name]
-    if job.parents is not None:
-        described += [job.parents.label_set.names, job.parents.slopes, job.parents.intercepts, job.parents.level.children.tolist()]
-    model = json.dumps(described, sort_keys=True, default=list)
     of_shard = {"shard": str(job.shard), "version": emotion.__version__, "backend": predictor.backend_name} if job.shard else {}
     return {
         "inputs": [describe_input(path) for path in job.inputs],
         "versions of the inputs": [describe_version(path) for path in job.inputs],
         "weights": fingerprint_weights(job.model) if job.model is not None else None,
         "tokenizer and config": fingerprint_files(job.model) if job.model is not None else None,
-        "model and rule": hashlib.sha256(model.encode()).hexdigest()[:16],
+        "model and rule": describe_model(predictor.sidecar, rule, predictor.backend_name, job.parents),
         "columns": describe_columns(job.columns),
         "probabilities": job.probabilities,
         "rows of a part": job.part_rows,
         "Excel-safe": job.is_excel_safe,
         **of_shard,
     }
+
+
+def describe_model(sidecar: Sidecar, rule: DecisionRule, backend_name: str, parents: ParentModel | None) -> str:
+    """Return a SHA-256 of what the answers depend on besides the weights and the tokenizer."""
+    values = {key: value for key, value in asdict(sidecar).items() if key not in OPTIONAL}  # no answer depends on these
+    described: list[Any] = [values, rule.to_dict(), backend_name]
+    if parents is not None:
+        described += [parents.label_set.names, parents.slopes, parents.intercepts, parents.level.children.tolist()]
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
 def describe_columns(columns: DataConfig) -> dict[str, Any]:
@@ -167,13 +171,21 @@ def write_manifest(job: ScoringJob, description: dict[str, Any]) -> None:
     before = before or {}
     if isinstance(before.get("columns"), dict):  # of a version that had fewer settings
         before["columns"] = describe_columns(DataConfig()) | before["columns"]
-    if changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
-        raise ConfigError(
-            f"{job.folder}: contains parts of another job ({'; '.join(changed)}): "
-            "use the earlier input, model and options to resume it, or remove that folder to start again"
-        )
+    check_same_job(job.folder, before, description)
     if before != description:  # a new folder, or one of a version that described less
         write_json(manifest, description)
+
+
+def check_same_job(folder: Path | str, before: dict[str, Any], description: dict[str, Any]) -> None:
+    """Check that the job whose parts are in a folder is the described one; an earlier version may have described less.
+
+    Raises: ConfigError naming what is different.
+    """
+    if changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
+        raise ConfigError(
+            f"{folder}: contains parts of another job ({'; '.join(changed)}): "
+            "use the earlier input, model and options to resume it, or remove that folder to start again"
+        )
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

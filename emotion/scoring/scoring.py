@@ -27,7 +27,6 @@ from emotion.scoring.formats import (
     check_format,
     count_non_finite,
     escape_formulas,
-    find_unwritable,
     format_part,
     format_scores,
     name_columns,
@@ -38,7 +37,8 @@ from emotion.scoring.output import write_output
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, find_part, read_marker, write_durably, write_marker
 from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
 from emotion.scoring.shards import RowDigest
-from emotion.text import is_quiet, is_writable_text
+from emotion.scoring.texts import predict_texts, select_texts
+from emotion.text import is_quiet
 from emotion.tracking.run_folder import find_run_of_model
 from emotion.tracking.run_rows import read_rows
 
@@ -112,7 +112,7 @@ class PartScorer:
 
     def write(self, path: Path, part: Part) -> None:
         """Write a part's rows to `path`, its bad rows beside it, and last the marker that both are complete."""
-        texts, bad_rows = self._select_texts(part)
+        texts, bad_rows = select_texts(part, self._source, self.job.output)
         unique = {text: position for position, text in enumerate(dict.fromkeys(texts.values()))}
         positions = {number: unique[text] for number, text in texts.items()}
         probabilities, predictions, checks = self._predict(list(unique))
@@ -132,27 +132,9 @@ class PartScorer:
         write_durably(find_bad_rows(path), format_bad_rows(bad_rows, has_header=False).encode())
         write_marker(path, tally)
 
-    def _select_texts(self, part: Part) -> tuple[dict[int, str], list[BadRow]]:
-        """Return the texts that can be scored, by their position in the part, and the rows that cannot."""
-        column = self._source.columns.index(self._source.text_column)
-        texts: dict[int, str] = {}
-        bad_rows: list[BadRow] = []
-        for number, entry in enumerate(part):
-            if isinstance(entry, BadRow):
-                bad_rows.append(entry)
-            elif reason := find_fault(entry.values[column]) or find_unwritable(self._source.columns, entry.values, self.job.output):
-                bad_rows.append(BadRow.describe(entry.path, entry.line, reason, entry.values))
-            else:
-                texts[number] = entry.values[column]
-        return texts, bad_rows
-
     def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, TextChecks]:
         """Return probabilities, float32 (n, L), predictions, bool (n, L), and what was found in the texts."""
-        if texts:
-            probabilities, checks = self._predictor.predict_checked(texts)
-            probabilities = probabilities if self.job.parents is None else self.job.parents.convert(probabilities)
-        else:
-            probabilities, checks = np.zeros((0, len(self._label_set)), np.float32), TextChecks.build_empty(0)
+        probabilities, checks = predict_texts(self._predictor, self.job.parents, texts)
         return probabilities, self._rule.decide(probabilities), checks
 
     def _build_rows(self, part: Part, positions: dict[int, int], probabilities: np.ndarray, predictions: np.ndarray) -> list[list[Any]]:
@@ -241,15 +223,6 @@ def collect_parts(scorer: PartScorer, parts: list[Path], log: Callable[[str], An
     for number in range(len(parts)):
         total.add(tallies[number])
     return total
-
-
-def find_fault(text: Any) -> str | None:
-    """Return why a text cannot be scored, or None."""
-    if text is None or (isinstance(text, str) and not text.strip()):
-        return "empty text"
-    if not isinstance(text, str):
-        return f"text is {text!r}, not a string"
-    return None if is_writable_text(text) else "not valid UTF-8"
 
 
 def read_gold(entry: Row | BadRow, source: Source) -> tuple[list[int], list[int]] | None:

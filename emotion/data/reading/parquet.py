@@ -36,7 +36,7 @@ def read_parquet(path: str, stream: IO[bytes], options: ReadOptions) -> Rows:
         line = 0
         try:
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for entry in _convert_rows(path, line, columns, batch):
+                for entry in convert_rows(path, line, columns, batch):
                     line = entry.line
                     yield entry
         except Exception as error:
@@ -68,10 +68,10 @@ def _read_class_names(schema: Any) -> dict[str, list[str]]:
     return {column: names for column, names in found.items() if names}
 
 
-def _convert_rows(path: str, line: int, columns: list[str], batch: Any) -> Iterator[Row | BadRow]:
+def convert_rows(path: str, line: int, columns: list[str], batch: Any) -> Iterator[Row | BadRow]:
     """Yield the rows of a batch that begins after row `line`."""
     faults: dict[int, str] = {}
-    values = [_convert_column(name, array, faults) for name, array in zip(columns, batch.columns, strict=True)]
+    values = [convert_column(name, array, faults) for name, array in zip(columns, batch.columns, strict=True)]
     for number, row in enumerate(zip(*values, strict=True)):
         if number in faults:
             yield BadRow.describe(path, line + number + 1, faults[number], list(row))
@@ -79,7 +79,7 @@ def _convert_rows(path: str, line: int, columns: list[str], batch: Any) -> Itera
             yield Row(path, line + number + 1, list(row))
 
 
-def _convert_column(name: str, array: Any, faults: dict[int, str]) -> list[Any]:
+def convert_column(name: str, array: Any, faults: dict[int, str]) -> list[Any]:
     """Return the values of an Arrow array; where there is none in Python, the value is None and `faults` has the reason."""
     import pyarrow as pa
 

@@ -71,7 +71,7 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
                     )
                 notes.extend(f"{path}: {note}" for note in current.notes)
                 if is_typed and first.schema is not None:
-                    _check_types(path, current.schema, paths[0], first.schema)
+                    check_types(path, current.schema, paths[0], first.schema)
                 yield from current.entries
 
         def measure() -> float:
@@ -90,7 +90,7 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
         yield Source(first.columns, text_column, gold, gold_notes, first.schema, read(), notes, first.num_nested, measure)
 
 
-def _check_types(path: Path, schema: Any, first_path: Path, first_schema: Any) -> None:
+def check_types(path: Path, schema: Any, first_path: Path, first_schema: Any) -> None:
     """Raise DataError if a file is not parquet or a column has another type than in the first file."""
     if schema is None:
         raise DataError(f"{path}: is not parquet, but {first_path} is; for an output in parquet, give files of one format")
