@@ -66,7 +66,9 @@ def check_formats(files: list[InputFile]) -> str:
 
     Raises: DataError for several formats, and for files in the cloud that are not parquet.
     """
-    formats = {find_format(Path(file.name)): file.name for file in reversed(files)}
+    formats: dict[str, str] = {}
+    for file in files:
+        formats.setdefault(find_format(Path(file.name)), file.name)
     if len(formats) > 1:
         (first, name), (second, other), *_ = formats.items()
         raise DataError(f"--input: {name} is {first}, but {other} is {second}; give files of one format")

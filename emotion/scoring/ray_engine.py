@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from emotion.text import describe_error, is_quiet
 
 OBJECT_STORE_BYTES = 2**27
 """Of a local cluster: rows do not travel through Ray, only the names of parts do."""
+MAX_CONNECT_SECONDS = 10
 
 
 def check_ray() -> None:
@@ -73,6 +75,7 @@ def _join_cluster() -> Iterator[dict[str, float]]:
 
     address, is_joined = os.environ.get("RAY_ADDRESS") or "local", ray.is_initialized()
     if not is_joined:
+        _check_address(address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr, past Python's logging
         own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES} if address == "local" else {}
         try:
@@ -88,3 +91,17 @@ def _join_cluster() -> Iterator[dict[str, float]]:
     finally:
         if not is_joined:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Check that somebody listens at `HOST:PORT`: Ray would try for minutes.
+
+    Raises: ConfigError if nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return  # `local`, `auto` or a scheme of Ray
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), MAX_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"RAY_ADDRESS={address}: no Ray cluster can be used there ({describe_error(error)})") from None
