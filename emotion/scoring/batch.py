@@ -5,8 +5,8 @@ when the first batch comes, once in each process. The weights stay where they ar
 """
 
 import threading
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from emotion.evaluation.parents import ParentModel
 from emotion.inference.loading import load_predictor
 from emotion.inference.sidecar import find_model_folder, fingerprint_weights, read_sidecar
 from emotion.labels import LabelSet
+from emotion.paths import expand_path
 from emotion.scoring.formats import DIGITS, build_schema, format_scores, name_columns
 from emotion.scoring.parts import Tally
 from emotion.scoring.texts import find_fault, predict_texts
@@ -78,8 +79,9 @@ class BatchScorer:
         Raises: ModelError if it is not a model of this project; ConfigError for more probabilities than it has labels.
         """
         folder = find_model_folder(str(model))
-        self.model = str(Path(folder).resolve()) if Path(folder).is_dir() else folder
-        self.options = options or BatchOptions()
+        options = options or BatchOptions()
+        self.model = _make_absolute(folder)  # workers of an engine run in other folders
+        self.options = replace(options, backbone=options.backbone and _make_absolute(options.backbone))
         sidecar, stored = read_sidecar(self.model)
         parents = self.options.parents
         self.model_label_set = LabelSet(sidecar.labels)
@@ -148,7 +150,13 @@ class BatchScorer:
             return _load_once(self.model, self.options.backend, self.options.backbone, self.version)
 
 
-@cache
+def _make_absolute(location: str) -> str:
+    """Return the absolute path of a folder or file; a Hub id is returned as it is."""
+    path = expand_path(location)
+    return str(path.resolve()) if path.exists() else location
+
+
+@lru_cache(maxsize=2)
 def _load_once(model: str, backend: str, backbone: str | None, version: str | None) -> "Predictor | TorchFreePredictor":
     """Return the model that all scorers of this process share; each of them may be a copy that was unpickled for one batch.
 
