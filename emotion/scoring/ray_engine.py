@@ -19,6 +19,8 @@ from emotion.text import describe_error, is_quiet
 OBJECT_STORE_BYTES = 2**27
 """Of a local cluster: rows do not travel through Ray, only the names of parts do."""
 MAX_CONNECT_SECONDS = 10
+MAX_MESSAGE = 300
+"""Characters of an error of Ray that are shown."""
 
 
 def check_ray() -> None:
@@ -87,7 +89,9 @@ def _join_cluster() -> Iterator[dict[str, float]]:
     except RayTaskError:  # a bug in this project keeps its traceback
         raise
     except RayError as error:
-        raise ConfigError(f"--engine ray: {describe_error(error)}; start the command again, it goes on where it was") from None
+        last = str(error).strip().rpartition("\n")[2]  # of the traceback of a worker
+        cause = f"{type(error).__name__}: {last}"[:MAX_MESSAGE]
+        raise ConfigError(f"--engine ray: {cause}; correct it, and start the command again: it goes on where it was") from None
     finally:
         if not is_joined:
             ray.shutdown()

@@ -25,7 +25,7 @@ from emotion.scoring.cluster_worker import PartWorker, raise_error
 from emotion.scoring.manifest import ScoringJob
 from emotion.scoring.remote_files import find_inputs
 from emotion.scoring.scoring import score_files
-from tests.conftest import ROOT, SAMPLE, run_script
+from tests.conftest import ROOT, SAMPLE, find_free_port
 from tests.test_docs import list_blocks
 
 TEXTS = [*pd.read_csv(SAMPLE / "test.csv").text[:90], None, " ", "ok"]
@@ -326,7 +326,8 @@ def test_a_local_ray(tiny_run, inputs, tmp_path, monkeypatch):
     (code,) = [block for block in list_blocks(ROOT / "docs" / "cluster.md", "python") if "import ray" in block]
     monkeypatch.chdir(tmp_path)
     inputs.rename("comments")
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    found = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # this process was not started in ROOT, as the scripts are
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27, runtime_env=found)
     try:
         score(tiny_run, "comments", output=tmp_path / "out", part_rows=16)
         exec(code.replace("runs/NAME", str(tiny_run)).replace("probabilities=3", 'probabilities="all", backend="numpy"'), {})
@@ -336,9 +337,10 @@ def test_a_local_ray(tiny_run, inputs, tmp_path, monkeypatch):
     assert_same(tmp_path / "scored", expected, is_sorted=False)
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(tiny_run, inputs, tmp_path):
+def test_a_cluster_that_does_not_answer_is_one_line(tiny_run, inputs, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="needs ray: pip install -r requirements-ray.txt")
-    arguments = ["--input", str(inputs), "--output", str(tmp_path / "out"), "--engine", "ray", "--model", str(tiny_run)]
-    result = run_script("evaluate.py", *arguments, RAY_ADDRESS="127.0.0.1:1")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: RAY_ADDRESS=127.0.0.1:1: no Ray cluster can be used there (")
+    address = f"127.0.0.1:{find_free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError) as caught:
+        score(tiny_run, inputs, output=tmp_path / "out")
+    assert str(caught.value) == f"RAY_ADDRESS={address}: no Ray cluster can be used there ([Errno 111] Connection refused)"
