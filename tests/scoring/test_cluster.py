@@ -5,6 +5,7 @@ In most tests, workers in this process stand for Ray.
 
 import importlib.util
 import os
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -305,6 +306,28 @@ def test_options_that_do_not_fit(options, message, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         evaluate.parse_arguments()
     assert str(caught.value).startswith(message)
+
+
+def test_the_command(tiny_run, inputs, workers, tmp_path, monkeypatch, capsys):
+    import evaluate
+
+    monkeypatch.setattr("emotion.scoring.ray_engine.check_ray", lambda: None)
+    options = ["--model", str(tiny_run), "--input", f"{inputs}/*.parquet", "--output", str(tmp_path / "out"), "--engine", "ray"]
+    options += ["--probabilities", "all", "--taxonomy", "sentiment", "--threshold", "0.2", "--part-rows", "30"]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *options])
+    assert evaluate.main() == 0
+    rows = pd.read_parquet(tmp_path / "out")
+    parents = [name for name in rows if name.startswith("probability_")]
+    assert parents == [f"probability_{name}" for name in ("positive", "negative", "ambiguous", "neutral")] and len(rows) == 93
+    scored = rows[rows.predicted_labels.notna()]
+    is_predicted = np.array([[name.removeprefix("probability_") in labels for name in parents] for labels in scored.predicted_labels])
+    assert len(scored) == 91 and is_predicted.any() and not is_predicted.all()
+    is_near = np.isclose(scored[parents], 0.2, rtol=0, atol=1e-4)  # rounding may cross the threshold
+    assert ((is_predicted == (scored[parents] >= 0.2)) | is_near).all(axis=None)
+    assert re.fullmatch(
+        rf"{tmp_path}/out: 93 rows in .* s \(.* rows/s\); 2 rows could not be scored, they are in {tmp_path}/out/_quarantine.tsv",
+        capsys.readouterr().err.splitlines()[-1],
+    )
 
 
 def test_ray_that_is_not_installed_is_one_line(monkeypatch):
