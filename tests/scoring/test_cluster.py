@@ -350,7 +350,7 @@ def test_a_local_ray(tiny_run, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inputs.rename("comments")
     found = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # this process was not started in ROOT, as the scripts are
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27, runtime_env=found)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**27, runtime_env=found)
     try:
         score(tiny_run, "comments", output=tmp_path / "out", part_rows=16)
         exec(code.replace("runs/NAME", str(tiny_run)).replace("probabilities=3", 'probabilities="all", backend="numpy"'), {})
