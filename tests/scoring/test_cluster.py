@@ -317,7 +317,7 @@ def test_the_command(tiny_run, inputs, workers, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["evaluate.py", *options])
     assert evaluate.main() == 0
     rows = pd.read_parquet(tmp_path / "out")
-    parents = [name for name in rows if name.startswith("probability_")]
+    parents = [name for name in map(str, rows) if name.startswith("probability_")]
     assert parents == [f"probability_{name}" for name in ("positive", "negative", "ambiguous", "neutral")] and len(rows) == 93
     scored = rows[rows.predicted_labels.notna()]
     is_predicted = np.array([[name.removeprefix("probability_") in labels for name in parents] for labels in scored.predicted_labels])
