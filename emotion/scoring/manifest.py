@@ -104,8 +104,10 @@ class ScoringJob:
 
 def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule, job: ScoringJob) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, as JSON values; parts are reused only if it is unchanged."""
-    sidecar = {key: value for key, value in asdict(predictor.sidecar).items() if key not in OPTIONAL}  # no answer depends on these
+    sidecar = {key: value for key, value in asdict(predictor.sidecar).items() if key not in OPTIONAL}
     described: list[Any] = [sidecar, rule.to_dict(), predictor.backend_name]
+    if predictor.sidecar.segments is not None:  # no answer depends on the other optional keys
+        described.append(asdict(predictor.sidecar.segments))
     if job.parents is not None:
         described += [job.parents.label_set.names, job.parents.slopes, job.parents.intercepts, job.parents.level.children.tolist()]
     model = json.dumps(described, sort_keys=True, default=list)
