@@ -30,8 +30,8 @@ VALUES = {
 }
 """A value that changes the default, where it is not a number plus 1, a string or `true`."""
 UNMET = {"data": ["data.train=rows.csv"], "model": ["model.backbone=tfidf"], "training": ["model.backbone=tfidf"], "tracking": []}
-MET = ["data.corrections=reviewed.csv", "lora.r=8", "model.quantization=nf4", "training.pos_weight=auto", "distillation.num_teachers=1"]
-MET = ["data.long_texts=segments", "lora.r=8", "model.quantization=nf4", "training.pos_weight=auto", "distillation.num_teachers=1"]
+MET = ["data.corrections=reviewed.csv", "data.long_texts=segments", "lora.r=8", "model.quantization=nf4"]
+MET += ["training.pos_weight=auto", "distillation.num_teachers=1"]
 
 
 def change(key):
