@@ -87,7 +87,7 @@ class DataConfig:
 
     @property
     def segment_stride(self) -> int | None:
-        """The tokens that neighbouring segments of a text share; None if long texts are cut."""
+        """The tokens that neighboring segments of a text share; None if long texts are cut."""
         if self.long_texts == "cut":
             return None
         return self.max_length // 4 if self.stride is None else self.stride

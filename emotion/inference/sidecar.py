@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion.checks import Rules, check_values, is_integer, is_number, read_object
-from emotion.config import ModelConfig
+from emotion.config import BASELINE, ModelConfig
 from emotion.data.segments import find_stride_fault
 from emotion.errors import DataError, ModelError
 from emotion.evaluation.combination import COMBINATIONS, DEFAULT_COMBINATION, Combination
@@ -59,7 +59,7 @@ class Segments:
     """How a text of more than `max_length` tokens is read: as overlapping segments, whose logits are combined."""
 
     stride: int
-    """Tokens that neighbouring segments share."""
+    """Tokens that neighboring segments share."""
     combination: Combination
 
 
@@ -135,6 +135,8 @@ def parse_sidecar(path: Path) -> tuple[Sidecar, DecisionRule]:
     if segments is not None:
         known["segments"] = Segments(**{name: segments[name] for name in SEGMENT_RULES})
     sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
+    if sidecar.segments is not None and sidecar.model.backbone == BASELINE:
+        raise ModelError(f"{path}: segments: must be null for {BASELINE}, which reads a text as a whole; {REMEDY}")
     return sidecar, DecisionRule.from_dict(values["decision"], len(sidecar.labels), str(path))
 
 

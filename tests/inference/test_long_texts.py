@@ -95,7 +95,7 @@ def test_predicted_from_all_segments(models, backend, combination):
     assert (cut.predict(SHORT) == whole.predict(SHORT)).all()  # bit by bit
     texts = [LONG[0], *SHORT, LONG[1]]
     logits = whole.predict_logits(texts)
-    np.testing.assert_allclose(logits[1:4], cut.predict_logits(SHORT), atol=2e-6)  # neighbours do not matter
+    np.testing.assert_allclose(logits[1:4], cut.predict_logits(SHORT), atol=2e-6)  # neighbors do not matter
     for row, text in ((0, LONG[0]), (4, LONG[1])):
         sequences = [segment.token_ids for segment in whole.split(text)]
         assert len(sequences) > 3
