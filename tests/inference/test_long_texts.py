@@ -14,6 +14,7 @@ from emotion.data.batching import tokenize
 from emotion.data.segments import split_text
 from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.combination import combine_logits
+from emotion.export.serving import check_serving
 from emotion.export.verification import verify_model
 from emotion.inference import predictor as torch_predictor
 from emotion.inference.explanation import MAX_SEQUENCES, MAX_WORDS, explain
@@ -237,6 +238,14 @@ def test_verification_compares_transformers_on_texts_that_fit(models):
         "plain transformers model": 3,
     }
     assert all(row.is_within for row in agreements)
+
+
+def test_other_servers_do_not_split(models):
+    remedy = "send segments of 16 tokens that share 4, and take the max of their logits; or this project"
+    report = check_serving(models["max"])
+    found = [remark.server for remark in report.remarks if remark.remedy == remedy]
+    assert report.is_ok and len(found) == len({*found}) == len(report.runs) == 5
+    assert not any("does not split" in remark.problem for remark in check_serving(models[None]).remarks)
 
 
 def test_a_run_in_segments_from_training_to_answers(tiny_bert, small_data, tmp_path):
