@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 from dataclasses import asdict
 
 import numpy as np
@@ -24,6 +25,7 @@ from emotion.inference.sidecar import Segments, read_sidecar
 from emotion.inference.text_checks import describe_counts, describe_text
 from emotion.scoring.manifest import ScoringJob, describe_job
 from tests.conftest import run_script
+from tests.runs import assert_same_run, kill_when, train_arguments
 
 MAX_LENGTH, STRIDE = 16, 4
 VOCABULARY = ["thanks", "love", "sad", "day", "happy", "the", "and", "a", "very", "not", "i", "so", "you", "was"]
@@ -249,9 +251,8 @@ def test_other_servers_do_not_split(models):
 
 
 def test_a_run_in_segments_from_training_to_answers(tiny_bert, small_data, tmp_path):
-    settings = [f"model.backbone={tiny_bert}", f"data.source={small_data}", f"run.folder={tmp_path}", "run.name=a", "training.epochs=1"]
-    settings += ["data.max_length=10", "data.long_texts=segments", "tracking.backend=none"]
-    result = run_script("train.py", "--config", "configs/quickstart.yaml", *settings)
+    settings = [f"data.source={small_data}", "training.epochs=2", "data.max_length=10", "data.long_texts=segments", "tracking.backend=none"]
+    result = run_script(*train_arguments(tiny_bert, tmp_path, "a", *settings))
     assert result.returncode == 0, result.stderr
     printed = " ".join((result.stdout + result.stderr).split())
     assert "are longer than the model reads (data.max_length) and were cut" in printed  # the training texts
@@ -264,6 +265,11 @@ def test_a_run_in_segments_from_training_to_answers(tiny_bert, small_data, tmp_p
     card = (tmp_path / "a" / "model" / "README.md").read_text()
     note = "This project predicts a text of more than 10 tokens from segments of it; other programs, as above, read the first 10."
     assert note in card
+    arguments = train_arguments(tiny_bert, tmp_path, "resumed", *settings)
+    assert kill_when(arguments, (tmp_path / "resumed" / "model" / "emotion.json").is_file, signal.SIGTERM) == 128 + signal.SIGTERM
+    resumed = run_script(*arguments, "--resume")  # its best validation so far is in logits of segments
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(tmp_path / "a", tmp_path / "resumed")
     answer = run_script("infer.py", "--model", str(tmp_path / "a"), "--json", "--explain", "--text", LONG[1])
     record = json.loads(answer.stdout)
     assert record["notes"] == ["longer than 10 tokens: read in 9 segments"]
