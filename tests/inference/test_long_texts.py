@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 from transformers import AutoTokenizer, BertweetTokenizer
 
 from emotion.config import DataConfig
 from emotion.data.batching import tokenize
-from emotion.data.segments import split_text
+from emotion.data.segments import Segment, split_text
 from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.combination import combine_logits
 from emotion.export.serving import check_serving
@@ -126,7 +127,7 @@ def test_a_text_of_many_pages_is_predicted_in_bounded_batches(models, monkeypatc
     predictor, sizes, updates = Predictor.load(models["mean"]), [], []
     predictor.model.register_forward_pre_hook(lambda _, __, inputs: sizes.append(inputs["input_ids"].numel()), with_kwargs=True)
 
-    class Progress(torch_predictor.tqdm):
+    class Progress(tqdm):
         def update(self, number=1):
             updates.append(number)
 
@@ -226,7 +227,7 @@ def test_the_cost_of_an_explanation_is_bounded(models, monkeypatch):
     assert counts[0] <= len(predictor.split(text)) + 4 * MAX_WORDS
     one_word = explain(predictor, "x" * 200)
     assert one_word.contributions.shape == (1, 28) and np.isfinite(one_word.contributions).all()
-    monkeypatch.setattr(Predictor, "split", lambda self, text: [torch_predictor.Segment([1], [])] * 1_000)  # of a tokenizer in Python
+    monkeypatch.setattr(Predictor, "split", lambda self, text: [Segment([1], [])] * 1_000)  # of a tokenizer in Python
     assert len(explain(predictor, " ".join(WORDS[:20])).spans) == MAX_SEQUENCES // 1_000
 
 
