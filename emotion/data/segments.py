@@ -58,8 +58,11 @@ def count_segments(starts: np.ndarray, num_sequences: int) -> np.ndarray:
 
 def mark_ends(starts: np.ndarray | None, num_sequences: int) -> np.ndarray:
     """Return 1 for the last sequence of each text, 0 for the others, int64 (m,). Progress counts texts, and the last is the shortest."""
+    if starts is None:
+        return np.ones(num_sequences, dtype=np.int64)
     ends = np.zeros(num_sequences, dtype=np.int64)
-    ends[slice(None) if starts is None else np.append(starts[1:], num_sequences) - 1] = 1
+    ends[starts[1:] - 1] = 1
+    ends[-1:] = 1
     return ends
 
 
