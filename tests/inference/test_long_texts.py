@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertweetTokenizer
 
@@ -29,6 +30,8 @@ from tests.conftest import run_script
 from tests.runs import assert_same_run, kill_when, train_arguments
 
 MAX_LENGTH, STRIDE = 16, 4
+SCALE, ROUNDING = np.float32(300), 1e-4
+"""The tiny model answers almost the same to all texts: its head is multiplied, so that texts differ by more than rounding errors."""
 VOCABULARY = ["thanks", "love", "sad", "day", "happy", "the", "and", "a", "very", "not", "i", "so", "you", "was"]
 WORDS = np.random.default_rng(0).choice(VOCABULARY, 300).tolist()
 LONG = [" ".join(WORDS[:100]), " ".join(WORDS[5:60])]
@@ -42,6 +45,9 @@ def copy_model(run, folder, combination="mean", max_length=MAX_LENGTH, **segment
     if combination is not None:
         values |= {"format_version": 2, "segments": {"stride": STRIDE, "combination": combination} | segments}
     (folder / "emotion.json").write_text(json.dumps(values))
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] *= SCALE
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return str(folder)
 
 
@@ -99,13 +105,13 @@ def test_predicted_from_all_segments(models, backend, combination):
     assert (cut.predict(SHORT) == whole.predict(SHORT)).all()  # bit by bit
     texts = [LONG[0], *SHORT, LONG[1]]
     logits = whole.predict_logits(texts)
-    np.testing.assert_allclose(logits[1:4], cut.predict_logits(SHORT), atol=2e-6)  # neighbors do not matter
+    np.testing.assert_allclose(logits[1:4], cut.predict_logits(SHORT), atol=ROUNDING)  # neighbors do not matter
     for row, text in ((0, LONG[0]), (4, LONG[1])):
         sequences = [segment.token_ids for segment in whole.split(text)]
         assert len(sequences) > 3
         expected = getattr(whole.predict_sequences(sequences), combination)(axis=0)
-        np.testing.assert_allclose(logits[row], expected, atol=2e-6)
-        assert np.abs(expected - cut.predict_logits([text])[0]).max() > 1e-4
+        np.testing.assert_allclose(logits[row], expected, atol=ROUNDING)
+        assert np.abs(expected - cut.predict_logits([text])[0]).max() > 50 * ROUNDING
     probabilities, checks = whole.predict_checked(texts)
     np.testing.assert_array_equal(probabilities, whole.predict(texts))
     num_segments = [len(whole.split(text)) or 1 for text in texts]
@@ -117,8 +123,8 @@ def test_predicted_from_all_segments(models, backend, combination):
 
 def test_backends_agree(models):
     by_torch, by_numpy = Predictor.load(models["max"]), NumpyPredictor.load(models["max"])
-    np.testing.assert_allclose(by_numpy.predict_logits(LONG), by_torch.predict_logits(LONG), atol=2e-5)
-    np.testing.assert_allclose(by_torch.predict_logits(LONG, is_alone=True), by_torch.predict_logits(LONG), atol=2e-6)
+    np.testing.assert_allclose(by_numpy.predict_logits(LONG), by_torch.predict_logits(LONG), atol=ROUNDING)
+    np.testing.assert_allclose(by_torch.predict_logits(LONG, is_alone=True), by_torch.predict_logits(LONG), atol=ROUNDING)
     for text in (*LONG, "the"):
         assert by_numpy.split(text) == by_torch.split(text)
 
@@ -210,8 +216,9 @@ def test_words_of_the_whole_text_are_explained(models, backend, combination):
     del after[0][1 + number], after[1][1 + number - 10]
     assert before[0][1 + number] == before[1][1 + number - 10]
     expected, without = (getattr(predictor.predict_sequences(ids), combination)(axis=0) for ids in (before, after))
-    np.testing.assert_allclose(explanation.contributions[number], expected - without, atol=1e-5)
-    assert np.abs(explanation.contributions[-5:]).max() > 0  # also of the last segment
+    np.testing.assert_allclose(explanation.contributions[number], expected - without, atol=ROUNDING)
+    assert np.abs(expected - without).max() > 10 * ROUNDING
+    assert np.abs(explanation.contributions[-5:]).max() > 10 * ROUNDING or combination == "max"  # also of the last segment
     short = explain(backend.load(models[None]), SHORT[0])
     np.testing.assert_array_equal(explain(predictor, SHORT[0]).contributions, short.contributions)
 
