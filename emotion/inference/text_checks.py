@@ -50,7 +50,8 @@ class TextChecks:
     @classmethod
     def concatenate(cls, parts: Sequence["TextChecks"]) -> "TextChecks":
         """Return the checks of several lists of texts, one after the other."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        found = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*(None if any(values is None for values in of_field) else np.concatenate(of_field) for of_field in found))
 
     @property
     def counts(self) -> dict[str, int]:

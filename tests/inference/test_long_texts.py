@@ -24,7 +24,7 @@ from emotion.inference.explanation import MAX_SEQUENCES, MAX_WORDS, explain
 from emotion.inference.numpy_predictor import NumpyPredictor
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import Segments, read_sidecar
-from emotion.inference.text_checks import describe_counts, describe_text
+from emotion.inference.text_checks import TextChecks, describe_counts, describe_text
 from emotion.scoring.manifest import ScoringJob, describe_job
 from tests.conftest import run_script
 from tests.runs import assert_same_run, kill_when, train_arguments
@@ -154,6 +154,9 @@ def test_what_is_said(models):
     _, checks = Predictor.load(models["mean"]).predict_checked([LONG[0], "the"])
     assert describe_text(LONG[0], checks, 0, 16) == ["longer than 16 tokens: read in 10 segments"]
     assert describe_text("the", checks, 1, 16) == []
+    assert TextChecks.concatenate([checks, checks]).num_segments.tolist() == [10, 1, 10, 1]
+    _, cut = Predictor.load(models[None]).predict_checked([LONG[0]])
+    assert TextChecks.concatenate([cut, cut]).num_segments is None
     sentence = "1 of 2 texts (50.0%) are longer than data.max_length and were split into 10 segments"
     assert describe_counts(checks.counts, 2) == [sentence]
 
