@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class TextChecks:
     def concatenate(cls, parts: Sequence["TextChecks"]) -> "TextChecks":
         """Return the checks of several lists of texts, one after the other."""
         found = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
-        return cls(*(None if any(values is None for values in of_field) else np.concatenate(of_field) for of_field in found))
+        joined: list[Any] = [None if any(values is None for values in of_field) else np.concatenate(of_field) for of_field in found]
+        return cls(*joined)
 
     @property
     def counts(self) -> dict[str, int]:
