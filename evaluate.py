@@ -43,7 +43,8 @@ READING_KEYS = {
     *("data.encoding", "data.separator", "data.escape", "data.quoting", "data.has_header", "data.sheet", "data.max_line_length"),
 }
 """Settings that say how to read a file."""
-DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)} - {"data.max_length", "data.train_fraction"}
+DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)}
+DATA_KEYS -= {"data.max_length", "data.long_texts", "data.stride", "data.train_fraction"}
 """Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""

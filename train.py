@@ -81,7 +81,8 @@ def train(run: "Run") -> None:
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
     targets = run.build_targets(train_rows)  # (n, L): gold labels or, with teachers, their probabilities; nan where nobody annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
-    validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation")
+    stride = config.data.segment_stride  # long texts are split into segments where they are predicted, or None: cut, as in training
+    validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation", stride)
     run.check_lengths(tokenizer, {"train": train_tokens, "validation": validation_tokens})  # prints how many texts are cut
 
     # Order of the rows, optimizer, schedule, loss.
@@ -127,8 +128,8 @@ def validate_and_keep_best(run: "Run", tokenizer: Any, tokens: "TokenizedTexts",
     """Fit temperature and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
     from emotion.evaluation.selection import score_checkpoint
 
-    logits = run.predict(tokens)  # (n, L)
-    candidate = score_checkpoint(labels, logits, run.config)  # fits the decision rule first
+    logits = run.predict(tokens)  # (n, L), or (m, L) for the segments of long texts
+    candidate = score_checkpoint(labels, logits, run.config, starts=tokens.starts)  # fits the decision rule first
     is_best = candidate.is_better_than(run.best, run.config.training.select_by)
     run.log_validation(candidate, is_best)
     if is_best:

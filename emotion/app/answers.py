@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emotion.inference.torch_free import TorchFreePredictor
 
 MAX_CHARACTERS = 10_000
-"""Longest text that the page answers; no model reads as much of one."""
+"""Longest text that the page answers."""
 CACHED_EXPLANATIONS = 16
 """An explanation holds all labels, so choosing another label of the same text needs no model."""
 
@@ -93,8 +93,8 @@ def check_text(text: Any) -> None:
 def count_read(predictor: "Predictor | TorchFreePredictor", text: str) -> int:
     """Return how many characters of a text the model reads; the rest is beyond its `max_length` tokens."""
     tokenizer = getattr(predictor.tokenizer, "backend_tokenizer", predictor.tokenizer)
-    if not hasattr(tokenizer, "encode_batch_fast"):
-        return len(text)  # the TF-IDF baseline
+    if not hasattr(tokenizer, "encode_batch_fast") or predictor.sidecar.segments is not None:
+        return len(text)  # the TF-IDF baseline, or in segments
     encoding = tokenizer.encode(text)
     offsets = encoding.offsets[: predictor.sidecar.max_length]
     is_cut = bool(encoding.overflowing) or len(encoding.ids) > predictor.sidecar.max_length

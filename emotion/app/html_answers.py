@@ -51,6 +51,8 @@ def format_explanation(explanation: Explanation, answer: Answer, column: int) ->
     rest = escape(answer.text[position : answer.num_read])
     unread = f'<span class="unread">{escape(answer.text[answer.num_read :])}</span>' if answer.is_cut else ""
     limit = f" The first {MAX_WORDS} words were tried." if len(explanation.spans) == MAX_WORDS else ""
+    if explanation.group_size > 1:
+        limit = f" Groups of {explanation.group_size} words were tried, because the text is long."
     title = f"<h2>Words for and against {format_name(answer.model.predictor.label_set.names[column])}</h2>"
     legend = '<p class="hint"><mark class="for">for</mark> <mark class="against">against</mark> ' + f"{escape(METHOD)}{limit}</p>"
     return f'{title}<p class="words"><bdi dir="auto" class="text">{"".join(parts)}{rest}{unread}</bdi></p>{legend}'

@@ -18,6 +18,8 @@ NEEDS: dict[str, Need] = {
     "data.source": _SOURCE,
     "data.hub_config": _SOURCE,
     "data.corrected_splits": ("data.corrections", lambda config: config.data.corrections is not None),
+    "data.long_texts": _TRANSFORMER,
+    "data.stride": ("data.long_texts=segments", lambda config: config.data.long_texts == "segments"),
     "model.revision": _TRANSFORMER,
     "model.double_quantization": ("model.quantization=nf4", lambda config: config.model.quantization == "nf4"),
     "model.attention": _TRANSFORMER,

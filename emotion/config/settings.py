@@ -79,7 +79,18 @@ class DataConfig:
     corrected_splits: tuple[str, ...] = ("train",)
     """Splits whose rows `corrections` may change: `train`, `validation`, `test`; decisions on other rows are left out, and counted."""
     max_length: int = 128
-    """Maximum number of tokens per text, including special tokens; longer texts are truncated."""
+    """Maximum number of tokens of a sequence, including special tokens; `long_texts` says what happens to longer texts."""
+    long_texts: Literal["cut", "segments"] = "cut"
+    """Predict a longer text from its first `max_length` tokens, or from overlapping segments of it; training always cuts."""
+    stride: int | None = None
+    """Tokens that a segment shares with the one before it; a quarter of `max_length` if null."""
+
+    @property
+    def segment_stride(self) -> int | None:
+        """The tokens that neighboring segments of a text share; None if long texts are cut."""
+        if self.long_texts == "cut":
+            return None
+        return self.max_length // 4 if self.stride is None else self.stride
 
     @property
     def named_columns(self) -> set[str]:
@@ -284,6 +295,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
         lambda x: len(x) > 0 and set(x) <= {"train", "validation", "test"},
     ),
     "data.max_length": ("at least 4", lambda x: x >= 4),
+    "data.stride": ("at least 0", lambda x: x is None or x >= 0),
     "lora.r": ("at least 0", lambda x: x >= 0),
     "lora.alpha": ("above 0", lambda x: x > 0),
     "lora.dropout": ("in [0, 1)", lambda x: 0 <= x < 1),

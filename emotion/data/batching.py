@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from emotion.data.padding import pad_rows
-from emotion.errors import DataError
+from emotion.data.segments import count_segments, find_stride_fault, flatten, mark_ends, split_text
+from emotion.errors import ConfigError, DataError
 from emotion.text import is_quiet
 
 BUCKET_BATCHES = 128
@@ -71,14 +72,33 @@ class Batch:
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """The token ids of each text, without padding, and the id of the padding token."""
+    """The token ids of each text, without padding, and the id of the padding token.
+
+    Where long texts are split, a row is a segment of a text.
+    """
 
     token_ids: list[list[int]]
     pad_token_id: int
+    starts: np.ndarray | None = None
+    """Position of each text's first segment in `token_ids`, int64 (n,); None where each row is a text."""
+
+    @property
+    def num_texts(self) -> int:
+        return len(self.token_ids if self.starts is None else self.starts)
+
+    @property
+    def num_segments(self) -> np.ndarray | None:
+        """Number of segments of each text, int64 (n,); None where long texts are cut."""
+        return None if self.starts is None else count_segments(self.starts, len(self.token_ids))
+
+    @property
+    def num_ending(self) -> np.ndarray:
+        """Number of texts that end with each row, 0 or 1, int64 (m,)."""
+        return mark_ends(self.starts, len(self.token_ids))
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each text, int64 (n,)."""
+        """Number of tokens of each row, int64 (n,)."""
         return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
 
     def collate(self, rows: np.ndarray, labels: np.ndarray | None = None, width: int = 0) -> Batch:
@@ -88,15 +108,32 @@ class TokenizedTexts:
         return Batch(torch.from_numpy(input_ids), torch.from_numpy(attention_mask), row_labels, rows)
 
 
-def tokenize(tokenizer: Any, texts: list[str], max_length: int, description: str | None = None) -> TokenizedTexts:
-    """Tokenize texts, truncated to `max_length` tokens; `description` is the title of the progress bar, None disables it."""
+def tokenize(
+    tokenizer: Any, texts: list[str], max_length: int, description: str | None = None, stride: int | None = None
+) -> TokenizedTexts:
+    """Tokenize texts, truncated to `max_length` tokens; `description` is the title of the progress bar, None disables it.
+
+    With a `stride`, longer texts are split into segments of `max_length` tokens that share `stride` with the one before.
+
+    Raises: ConfigError if segments with this stride would not go forward.
+    """
     token_ids: list[list[int]] = []
     with tqdm(total=len(texts), desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress:
         for start in range(0, len(texts), TOKENIZE_ROWS):
             chunk = texts[start : start + TOKENIZE_ROWS]
             token_ids += tokenizer(chunk, truncation=True, max_length=max_length, padding=False, return_attention_mask=False).input_ids
             progress.update(len(chunk))
-    return TokenizedTexts([ids or [tokenizer.pad_token_id] for ids in token_ids], tokenizer.pad_token_id)
+    token_ids = [ids or [tokenizer.pad_token_id] for ids in token_ids]
+    if stride is None:
+        return TokenizedTexts(token_ids, tokenizer.pad_token_id)
+    if fault := find_stride_fault(stride, max_length, tokenizer.num_special_tokens_to_add(pair=False)):
+        raise ConfigError(f"data.stride={stride}: {fault}; lower it")
+    segments = [  # only texts that fill a sequence are tokenized again
+        [segment.token_ids for segment in split_text(tokenizer, text, max_length, stride)] if len(ids) >= max_length else [ids]
+        for text, ids in zip(texts, token_ids, strict=True)
+    ]
+    rows, starts = flatten(segments)
+    return TokenizedTexts(rows, tokenizer.pad_token_id, starts)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Scores of a checkpoint on the validation split, by which the best checkpoint is selected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emotion.config import Config
+from emotion.evaluation.combination import COMBINATIONS, DEFAULT_COMBINATION, MIN_SPLIT_ROWS, Combination, combine_logits
 from emotion.evaluation.decision import DecisionRule, default_rule, fit_rule
 from emotion.evaluation.metrics import score_predictions, score_probabilities
 
@@ -14,23 +15,57 @@ class Candidate:
     """A validated checkpoint."""
 
     logits: np.ndarray
-    """Logits of the model before temperature scaling, float (n, L)."""
+    """Logits of the model before temperature scaling, float (n, L), or (m, L) for the segments of long texts."""
     rule: DecisionRule
     probabilities: np.ndarray
     """Probabilities after temperature scaling, float (n, L)."""
     scores: dict[str, float]
     """Validation scores. Those named `*_tuned` are at `rule`, which was fitted on the same rows."""
+    combination: Combination = DEFAULT_COMBINATION
+    """How the logits of segments are combined."""
 
     def is_better_than(self, other: "Candidate | None", select_by: str) -> bool:
         """Return whether the score `select_by` is higher than that of `other`; any candidate is better than None."""
         return other is None or self.scores[select_by] > other.scores[select_by]
 
 
-def score_checkpoint(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None = None) -> Candidate:
+def score_checkpoint(
+    labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None = None, starts: np.ndarray | None = None
+) -> Candidate:
     """Fit the decision rule on validation logits, float (n, L), and return the candidate with its scores.
 
-    `labels` and `is_judged` are bool (n, L), as in `metrics`.
+    `labels` and `is_judged` are bool (n, L), as in `metrics`. With `starts`, int (n,), the logits are those of segments, float (m, L), and
+    each text's first one is at this position. They are combined in the way that scores best by the metric of the decision rule; with fewer
+    than `MIN_SPLIT_ROWS` texts of several segments, by their mean.
     """
+    if starts is None:
+        return _score_logits(labels, logits, config, is_judged)
+    num_split = count_split(starts, len(logits))
+    tried = COMBINATIONS if num_split >= MIN_SPLIT_ROWS else (DEFAULT_COMBINATION,)
+    candidates = {name: _score_logits(labels, combine_logits(logits, starts, name), config, is_judged) for name in tried}
+    metric = f"{config.decision.maximize}_tuned"
+    best = max(tried, key=lambda name: candidates[name].scores[metric])
+    compared = {f"{metric}_{name}_of_segments": candidates[name].scores[metric] for name in tried if len(tried) > 1}
+    return replace(candidates[best], logits=logits, combination=best, scores=candidates[best].scores | compared)
+
+
+def count_split(starts: np.ndarray, num_segments: int) -> int:
+    """Return the number of texts with several segments."""
+    return int((np.diff(starts, append=num_segments) > 1).sum())
+
+
+def describe_combination(candidate: Candidate, starts: np.ndarray, config: Config) -> str:
+    """Return how the logits of segments are combined, and why, as a sentence."""
+    num_split, metric = count_split(starts, len(candidate.logits)), f"{config.decision.maximize}_tuned"
+    rows = f"{num_split:,} of {len(starts):,} validation rows have several segments"
+    if num_split < MIN_SPLIT_ROWS:
+        return f"segments are combined by the {candidate.combination} of their logits, the default: {rows}, fewer than {MIN_SPLIT_ROWS}"
+    tried = ", ".join(f"{candidate.scores[f'{metric}_{name}_of_segments']:.4f} by the {name}" for name in COMBINATIONS)
+    return f"segments are combined by the {candidate.combination} of their logits: {rows}, {metric} is {tried}"
+
+
+def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None) -> Candidate:
+    """Return the candidate of the logits of texts, float (n, L)."""
     from scipy.special import expit
 
     rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.title}, {len(labels):,} rows", is_judged)

@@ -39,7 +39,7 @@ Multi-label emotion detection: a text gets any number of {num_labels} labels.
 
 ## Use
 
-{usage}
+{usage}{long_texts}
 
 The probabilities are calibrated: the logits are divided by a temperature that was fitted on the validation split. `emotion.json`
 contains the decision rule, one threshold per label, fitted on the same split; `predict_labels` applies it, and so does
@@ -100,6 +100,9 @@ model = AutoPeftModelForSequenceClassification.from_pretrained("PATH_OR_ID", num
 batch = tokenizer(["a text"], padding=True, padding_side="right", truncation=True, max_length={max_length}, return_tensors="pt")
 probabilities = model.eval()(**batch).logits.sigmoid().tolist()
 ```"""
+SEGMENTS_NOTE = """
+
+This project predicts a text of more than {max_length} tokens from segments of it; other programs, as above, read the first {max_length}."""
 ADAPTER_NOTE = ", which loads the adapter's backbone too"
 BASELINE_NOTE = "; TF-IDF is not a transformers model"
 
@@ -114,6 +117,7 @@ def add_verification(card: Path, table: str) -> None:
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
     """Return the model card of a run with its validation scores; `is_merged` says that the adapter was merged into the backbone."""
     is_adapter, is_baseline = config.lora.r > 0 and not is_merged, config.model.backbone == BASELINE
+    is_cut = config.data.long_texts == "cut"
     origin, packaged = find_origin(config), find_packaged(config.model.backbone)
     front_matter = {
         "library_name": "peft" if is_adapter else "scikit-learn" if is_baseline else "transformers",
@@ -133,6 +137,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         teachers=_describe_teachers(config.distillation),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",
         usage=usage.format(max_length=config.data.max_length, num_labels=len(label_set)),
+        long_texts="" if is_cut or is_baseline else SEGMENTS_NOTE.format(max_length=config.data.max_length),
         scores="\n".join([f"On the validation rows. {OPTIMISTIC} {OPEN_TEST}", "", *table]),
         labels=", ".join(map(format_code, label_set.names)),
         training=format_training(origin, None),

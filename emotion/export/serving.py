@@ -106,14 +106,15 @@ def compare_pipeline(folder: ServedFolder, location: str) -> Field:
     from emotion.inference.predictor import Predictor
     from emotion.modeling.backbones import translate_loading_errors
 
-    names = folder.sidecar.labels
+    names, predictor = folder.sidecar.labels, Predictor.load(location)
+    texts = [CHECK_TEXTS[row] for row in np.flatnonzero(predictor.count_segments(list(CHECK_TEXTS)) == 1)]  # pipeline cuts the others
     with translate_loading_errors(location), without_progress_bar():
         classify: Any = pipeline("text-classification", model=str(folder.path), device="cpu", **pipeline_options(folder))
-        answers = classify(list(CHECK_TEXTS))
+        answers = classify(texts)
     found = np.array([[{entry["label"]: entry["score"] for entry in answer}[name] for name in names] for answer in answers])
-    difference = float(np.abs(found - Predictor.load(location).predict(list(CHECK_TEXTS))).max())
+    difference = float(np.abs(found - predictor.predict(texts)).max())
     fault = None if difference <= MAX_PROBABILITY_DIFFERENCE else "export.py --verify shows which variant of the model differs"
-    return Field("answers", f"largest difference of a probability {difference:.1e} on {len(CHECK_TEXTS)} texts", (PIPELINE,), fault)
+    return Field("answers", f"largest difference of a probability {difference:.1e} on {len(texts)} texts", (PIPELINE,), fault)
 
 
 def pipeline_options(folder: ServedFolder) -> dict[str, Any]:
@@ -212,7 +213,17 @@ def find_graph_remarks(folder: ServedFolder, location: str) -> list[Remark]:
     ]
 
 
-REMARKS = (find_tei_remarks, find_vllm_remarks, find_pipeline_remarks, find_graph_remarks)
+def find_segment_remarks(folder: ServedFolder, _: str) -> list[Remark]:
+    """Return the remark on a model that splits long texts, which no other server does."""
+    if folder.sidecar.segments is None:
+        return []
+    rule, length = folder.sidecar.segments, folder.sidecar.max_length
+    remedy = f"send segments of {length} tokens that share {rule.stride}, and take the {rule.combination} of their logits; or this project"
+    return [Remark(server, f"does not split a text of more than {length} tokens", remedy) for server in SERVERS]
+
+
+SERVERS = (TEI, VLLM, PIPELINE, ONNX_RUNTIME, TRITON)
+REMARKS = (find_tei_remarks, find_vllm_remarks, find_pipeline_remarks, find_graph_remarks, find_segment_remarks)
 
 
 def format_serving(report: ServingReport) -> list[str]:

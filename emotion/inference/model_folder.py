@@ -9,7 +9,7 @@ from typing import Any
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
-from emotion.inference.sidecar import FORMAT_VERSION, SIDECAR, Sidecar
+from emotion.inference.sidecar import SIDECAR, Sidecar
 from emotion.modeling.backbones import hide_folders, resolve_backbone
 from emotion.modeling.heads import divided_head
 from emotion.modeling.lora import fingerprint_backbone, is_adapted
@@ -62,7 +62,7 @@ def write_sidecar(folder: Path, sidecar: Sidecar, rule: DecisionRule) -> None:
     """Write `emotion.json`; that of a full model, which needs no backbone, names no folder of this machine."""
     if not sidecar.is_adapter:
         sidecar = replace(sidecar, model=replace(sidecar.model, backbone=hide_folders(sidecar.model.backbone)))
-    write_json(folder / SIDECAR, {"format_version": FORMAT_VERSION, **asdict(sidecar), "decision": rule.to_dict()})
+    write_json(folder / SIDECAR, {"format_version": sidecar.format_version, **asdict(sidecar), "decision": rule.to_dict()})
 
 
 def check_fingerprint(model: Any, sidecar: Sidecar, location: str) -> None:

@@ -52,7 +52,7 @@ class NumpyPredictor(TorchFreePredictor):
         try:
             weights = {name: value.astype(np.float32, copy=False) for name, value in load_file(folder / WEIGHTS).items()}
             label_set.check_outputs(len(weights["classifier.bias"]), str(folder))
-            tokenizer = load_tokenizer(folder, sidecar.max_length)
+            tokenizer = load_tokenizer(folder, sidecar)
             predictor = cls(tokenizer, label_set, rule, sidecar, "numpy", config["pad_token_id"], weights, config)
             predictor.predict_logits(["a"])  # fails if a weight is missing or has another shape
         except ModelError:

@@ -92,7 +92,7 @@ class OnnxPredictor(TorchFreePredictor):
             # The threads that submit batches compute too: together they are as many as allowed.
             options.intra_op_num_threads = max(count_threads() - MAX_CONCURRENT_BATCHES + 1, 1)
             session = onnxruntime.InferenceSession(onnx_folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
-            tokenizer = load_tokenizer(folder, sidecar.max_length)
+            tokenizer = load_tokenizer(folder, sidecar)
             if isinstance(num_outputs := session.get_outputs()[0].shape[-1], int):  # else the graph leaves it open
                 label_set.check_outputs(num_outputs, str(onnx_folder))
         except ModelError:

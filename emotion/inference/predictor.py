@@ -13,10 +13,12 @@ from tqdm import tqdm
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch, TokenizedTexts, tokenize
 from emotion.data.padding import batch_by_tokens
+from emotion.data.segments import Segment, split_text
 from emotion.errors import ModelError
+from emotion.evaluation.combination import combine_logits
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.model_folder import check_fingerprint
-from emotion.inference.sidecar import Sidecar, find_model_folder, read_sidecar
+from emotion.inference.sidecar import Sidecar, check_stride, find_model_folder, read_sidecar
 from emotion.inference.text_checks import TextChecks, build_letter_weights, find_foreign, find_unknown
 from emotion.labels import LabelSet
 from emotion.modeling.baseline import NgramTokenizer
@@ -63,6 +65,8 @@ class Predictor:
         model, tokenizer = load_trained(folder, sidecar.model, label_set, precision, sidecar.is_adapter, revision)
         check_fingerprint(model, sidecar, location)
         check_length(model, sidecar.max_length, f"{location}: max_length")
+        if sidecar.segments is not None:
+            check_stride(sidecar, tokenizer.num_special_tokens_to_add(pair=False), location)
         return cls(fast_path.optimize_encoder(model.to(device), device), tokenizer, label_set, rule, sidecar, device)
 
     @property
@@ -92,36 +96,59 @@ class Predictor:
             is_unknown = tokenizer.find_unknown(texts, tokenized.token_ids)
         else:
             num_special = tokenizer.num_special_tokens_to_add(pair=False)
-            is_unknown = find_unknown(tokenized.token_ids, tokenizer.unk_token_id, num_special)
+            is_unknown = find_unknown(tokenized.token_ids, tokenizer.unk_token_id, num_special, tokenized.starts)
         is_cut = find_cut(tokenizer, texts, tokenized, self.sidecar.max_length)
-        return probabilities, TextChecks(is_cut, is_unknown, find_foreign(texts, build_letter_weights(self.sidecar.scripts)))
+        is_foreign = find_foreign(texts, build_letter_weights(self.sidecar.scripts))
+        return probabilities, TextChecks(is_cut, is_unknown, is_foreign, tokenized.num_segments)
+
+    def count_segments(self, texts: list[str]) -> np.ndarray:
+        """Return the number of sequences that each text is predicted from, int64 (n,)."""
+        num_segments = self._tokenize(texts, None).num_segments
+        return np.ones(len(texts), dtype=np.int64) if num_segments is None else num_segments
+
+    def split(self, text: str) -> list[Segment]:
+        """Return the segments that a long text is predicted from; none if it is one sequence."""
+        if self.sidecar.segments is None:
+            return []
+        segments = split_text(self.tokenizer, text, self.sidecar.max_length, self.sidecar.segments.stride, has_offsets=True)
+        return segments if len(segments) > 1 else []
+
+    def predict_sequences(self, token_ids: list[list[int]]) -> np.ndarray:
+        """Return the calibrated logits of sequences with their special tokens, float32 (m, L)."""
+        return self._predict_tokens(TokenizedTexts(token_ids, self.tokenizer.pad_token_id), None)
 
     def _tokenize(self, texts: list[str], description: str | None) -> TokenizedTexts:
-        return tokenize(self.tokenizer, texts, self.sidecar.max_length, description and f"{description}: tokenize")
+        title, sidecar = description and f"{description}: tokenize", self.sidecar
+        return tokenize(self.tokenizer, texts, sidecar.max_length, title, sidecar.stride)
 
     def _predict_tokens(
         self, tokenized: TokenizedTexts, description: str | None, is_alone: bool = False, is_padded: bool = False
     ) -> np.ndarray:
         """Return the calibrated logits, float32 (n, L); the options are those of `predict_logits`."""
-        num_texts = len(tokenized.token_ids)
+        num_ending = tokenized.num_ending
         batch_tokens = 1 if is_alone else BATCH_TOKENS[self.device.type]
         width = self.sidecar.max_length if is_padded else 0
         dtype = AUTOCAST.get(self.sidecar.precision)
         with (
-            tqdm(total=num_texts, desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress,
+            tqdm(
+                total=tokenized.num_texts, desc=description, disable=description is None or is_quiet(), unit="text", leave=False
+            ) as progress,
             torch.autocast("cuda", dtype) if dtype is not None and self.device.type == "cuda" else nullcontext(),
         ):
 
             def collate() -> Iterator[Batch]:
                 for rows in batch_by_tokens(np.maximum(tokenized.lengths, width), batch_tokens):
                     yield tokenized.collate(rows, width=width)
-                    progress.update(len(rows))
+                    progress.update(int(num_ending[rows].sum()))
 
-            return predict_logits(self.model, collate(), num_texts, self.device)
+            logits = predict_logits(self.model, collate(), len(tokenized.token_ids), self.device)
+        return combine_logits(logits, tokenized.starts, self.sidecar.combination)
 
 
 def find_cut(tokenizer: Any, texts: list[str], tokenized: TokenizedTexts, max_length: int) -> np.ndarray:
-    """Return whether each text has more than `max_length` tokens, to which it was tokenized, bool (n,)."""
+    """Return whether each text has more than `max_length` tokens, to which it was cut, bool (n,); False where it was split."""
+    if tokenized.starts is not None:
+        return np.zeros(len(texts), dtype=bool)
     rows = np.flatnonzero(tokenized.lengths >= max_length)  # only these are tokenized again
     is_cut = np.zeros(len(texts), dtype=bool)
     is_cut[rows] = tokenize(tokenizer, [texts[row] for row in rows], max_length + 1).lengths > max_length

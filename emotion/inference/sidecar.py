@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from emotion.checks import Rules, check_values, is_integer, is_number, read_object
-from emotion.config import ModelConfig
+from emotion.config import BASELINE, ModelConfig
+from emotion.data.segments import find_stride_fault
 from emotion.errors import DataError, ModelError
+from emotion.evaluation.combination import COMBINATIONS, DEFAULT_COMBINATION, Combination
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import hash_samples
 from emotion.labels import LabelSet
@@ -20,7 +22,8 @@ from emotion.modeling.limits import count_positions
 from emotion.paths import expand_path, is_hub_id
 
 SIDECAR = "emotion.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION, SEGMENTS_VERSION = 1, 2
+"""The format of `emotion.json`, and that of a model that splits long texts: earlier versions would cut them, and refuse it."""
 REMEDY = "restore the file or save the model again"
 RULES: Rules = {
     "format_version": ("an integer", lambda value: is_integer(value, 0)),
@@ -32,9 +35,15 @@ RULES: Rules = {
     "fingerprint": ("a string or null", lambda value: value is None or isinstance(value, str)),
     "decision": ("a JSON object", lambda value: isinstance(value, dict)),
     "scripts": ("an object of numbers or null", lambda value: value is None or _are_fractions(value)),
+    "segments": ("a JSON object or null", lambda value: value is None or isinstance(value, dict)),
 }
 """What `emotion.json` may hold."""
-OPTIONAL = ("scripts",)
+SEGMENT_RULES: Rules = {
+    "stride": ("an integer of at least 0", lambda value: is_integer(value, 0)),
+    "combination": (" or ".join(COMBINATIONS), lambda value: value in COMBINATIONS),
+}
+"""What its key `segments` may hold."""
+OPTIONAL = ("scripts", "segments")
 """Keys that earlier versions did not write."""
 CONFIG_RULES: Rules = {
     "max_position_embeddings": ("an integer of at least -1", lambda value: value is None or is_integer(value, -1)),
@@ -43,6 +52,15 @@ CONFIG_RULES: Rules = {
     "vocab_size": ("an integer of at least 1", lambda value: value is None or is_integer(value, 1)),
 }
 """What `config.json` of transformers may hold, of the keys that are read here."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a text of more than `max_length` tokens is read: as overlapping segments, whose logits are combined."""
+
+    stride: int
+    """Tokens that neighboring segments share."""
+    combination: Combination
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,23 @@ class Sidecar:
     """Fingerprint of the backbone that an adapter belongs to; None for a full model."""
     scripts: dict[str, float] | None = None
     """Fraction of the letters of the training texts by script, such as LATIN; None if it is not known."""
+    segments: Segments | None = None
+    """None if longer texts are cut."""
+
+    @property
+    def format_version(self) -> int:
+        """The format in which the sidecar is written."""
+        return FORMAT_VERSION if self.segments is None else SEGMENTS_VERSION
+
+    @property
+    def stride(self) -> int | None:
+        """Tokens that the segments of a long text share; None if it is cut."""
+        return None if self.segments is None else self.segments.stride
+
+    @property
+    def combination(self) -> Combination:
+        """How the logits of segments are combined; of no effect where every text is one."""
+        return DEFAULT_COMBINATION if self.segments is None else self.segments.combination
 
     @property
     def is_adapter(self) -> bool:
@@ -86,15 +121,22 @@ def parse_sidecar(path: Path) -> tuple[Sidecar, DecisionRule]:
     """
     values = read_object(path, REMEDY)
     check_values(values, {"format_version": RULES["format_version"]}, f"{path}: ", REMEDY)
-    if (version := values["format_version"]) != FORMAT_VERSION:
-        raise ModelError(f"{path}: format_version is {version}, this version of the project reads {FORMAT_VERSION}; update the project")
+    if (version := values["format_version"]) not in (FORMAT_VERSION, SEGMENTS_VERSION):
+        known_versions = f"{FORMAT_VERSION} and {SEGMENTS_VERSION}"
+        raise ModelError(f"{path}: format_version is {version}, this version of the project reads {known_versions}; update the project")
     check_values(values, RULES, f"{path}: ", REMEDY, optional=OPTIONAL)
+    if (segments := values.get("segments")) is not None:
+        check_values(segments, SEGMENT_RULES, f"{path}: segments.", REMEDY)
     rules = _describe_settings()
     check_values(values["model"], rules, f"{path}: model.", REMEDY, optional=rules)
     if unknown := values["model"].keys() - rules:
         raise ModelError(f"{path}: model.{min(unknown)!r}: is no known setting; {REMEDY}, or update the project")
     known: dict[str, Any] = {field.name: values.get(field.name) for field in fields(Sidecar)}
+    if segments is not None:
+        known["segments"] = Segments(**{name: segments[name] for name in SEGMENT_RULES})
     sidecar = Sidecar(**known | {"labels": tuple(known["labels"]), "model": ModelConfig(**known["model"])})
+    if sidecar.segments is not None and sidecar.model.backbone == BASELINE:
+        raise ModelError(f"{path}: segments: must be null for {BASELINE}, which reads a text as a whole; {REMEDY}")
     return sidecar, DecisionRule.from_dict(values["decision"], len(sidecar.labels), str(path))
 
 
@@ -166,6 +208,13 @@ def _check_config(config: dict[str, Any], sidecar: Sidecar, path: Path) -> None:
         raise ModelError(f"{path}: max_length={sidecar.max_length}: must be at most {positions}, the positions of the backbone; {REMEDY}")
     if "id2label" in config:
         LabelSet(sidecar.labels).check_outputs(len(config["id2label"]), str(path.parent))
+
+
+def check_stride(sidecar: Sidecar, num_special: int, location: str) -> None:
+    """Raise a ModelError if the segments of long texts would not go forward; a tokenizer adds `num_special` tokens to each."""
+    fault = None if sidecar.stride is None else find_stride_fault(sidecar.stride, sidecar.max_length, num_special)
+    if fault is not None:
+        raise ModelError(f"{location}: {SIDECAR}: segments.stride={sidecar.stride}: {fault}; {REMEDY}")
 
 
 def _find_sidecar(location: str, revision: str | None) -> Path:

@@ -14,9 +14,11 @@ import numpy as np
 
 from emotion.checks import is_integer, read_object
 from emotion.data.padding import batch_by_tokens, pad_rows
+from emotion.data.segments import Segment, count_segments, flatten, mark_ends
 from emotion.errors import ModelError
+from emotion.evaluation.combination import combine_logits
 from emotion.evaluation.decision import DecisionRule
-from emotion.inference.sidecar import REMEDY, Sidecar, read_config
+from emotion.inference.sidecar import REMEDY, Sidecar, check_stride, read_config
 from emotion.inference.text_checks import TextChecks, build_letter_weights, find_foreign, find_unknown
 from emotion.labels import LabelSet
 from emotion.text import is_quiet
@@ -60,41 +62,64 @@ class TorchFreePredictor(ABC):
 
     def predict_logits(self, texts: list[str], description: str | None = None) -> np.ndarray:
         """Return the calibrated logits, float32 (n, L)."""
-        return self._predict_tokens([encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)], description)
+        return self._predict_tokens(*list_sequences(self.tokenizer.encode_batch_fast(texts), self.sidecar), description)
 
     def predict_checked(self, texts: list[str], description: str | None = None) -> tuple[np.ndarray, TextChecks]:
         """Return what `predict` returns, and what is to know about the answers."""
-        token_ids, checks = check_texts(texts, self.tokenizer, self.sidecar)
-        return _apply_sigmoid(self._predict_tokens(token_ids, description)), checks
+        token_ids, starts, checks = check_texts(texts, self.tokenizer, self.sidecar)
+        return _apply_sigmoid(self._predict_tokens(token_ids, starts, description)), checks
 
-    def _predict_tokens(self, token_ids: list[list[int]], description: str | None) -> np.ndarray:
-        """Return the calibrated logits, float32 (n, L)."""
+    def split(self, text: str) -> list[Segment]:
+        """Return the segments that a long text is predicted from; none if it is one sequence."""
+        if self.sidecar.segments is None:
+            return []
+        encoding = self.tokenizer.encode(text)
+        return [Segment(part.ids, part.offsets) for part in (encoding, *encoding.overflowing)] if encoding.overflowing else []
+
+    def predict_sequences(self, token_ids: list[list[int]]) -> np.ndarray:
+        """Return the calibrated logits of sequences with their special tokens, float32 (m, L)."""
+        return self._predict_tokens(token_ids, None, None)
+
+    def _predict_tokens(self, token_ids: list[list[int]], starts: np.ndarray | None, description: str | None) -> np.ndarray:
+        """Return the calibrated logits of texts, float32 (n, L); with `starts`, `token_ids` are those of their segments."""
         from tqdm import tqdm
 
+        num_texts, num_ending = len(token_ids if starts is None else starts), mark_ends(starts, len(token_ids))
         logits = np.zeros((len(token_ids), len(self.label_set)), dtype=np.float32)
         batches = list(batch_by_tokens(np.array([len(ids) for ids in token_ids]), self.batch_tokens))
 
         def predict_batch(rows: np.ndarray) -> int:
             logits[rows] = self.compute_logits(*pad_rows(token_ids, rows, self.pad_token_id))
-            return len(rows)
+            return int(num_ending[rows].sum())
 
         with (
-            tqdm(total=len(token_ids), desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress,
+            tqdm(total=num_texts, desc=description, disable=description is None or is_quiet(), unit="text", leave=False) as progress,
             ThreadPoolExecutor(self.num_concurrent_batches) as pool,
         ):
-            for num_rows in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
-                progress.update(num_rows)
-        return logits
+            for num_ended in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
+                progress.update(num_ended)
+        return combine_logits(logits, starts, self.sidecar.combination)
 
 
-def check_texts(texts: Sequence[str], tokenizer: Any, sidecar: Sidecar) -> tuple[list[list[int]], TextChecks]:
-    """Return the token ids of each text, and what is to know about answers to it."""
+def list_sequences(encodings: Sequence[Any], sidecar: Sidecar) -> tuple[list[list[int]], np.ndarray | None]:
+    """Return the token ids of each text, and None; of a model that splits long texts, those of each segment, and where each text starts."""
+    if sidecar.segments is None:
+        return [encoding.ids for encoding in encodings], None
+    return flatten([[encoding.ids, *(segment.ids for segment in encoding.overflowing)] for encoding in encodings])
+
+
+def check_texts(texts: Sequence[str], tokenizer: Any, sidecar: Sidecar) -> tuple[list[list[int]], np.ndarray | None, TextChecks]:
+    """Return what `list_sequences` returns, and what is to know about answers to the texts."""
     encodings = tokenizer.encode_batch_fast(list(texts))
-    token_ids = [encoding.ids for encoding in encodings]
+    token_ids, starts = list_sequences(encodings, sidecar)
     unknown_ids = filter(None, map(tokenizer.token_to_id, UNKNOWN_TOKENS))
-    is_unknown = find_unknown(token_ids, next(unknown_ids, None), tokenizer.num_special_tokens_to_add(False))
+    is_unknown = find_unknown(token_ids, next(unknown_ids, None), tokenizer.num_special_tokens_to_add(False), starts)
+    is_foreign = find_foreign(texts, build_letter_weights(sidecar.scripts))
+    if starts is not None:
+        is_cut = np.zeros(len(encodings), dtype=bool)
+        return token_ids, starts, TextChecks(is_cut, is_unknown, is_foreign, count_segments(starts, len(token_ids)))
     is_cut = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
-    return token_ids, TextChecks(is_cut, is_unknown, find_foreign(texts, build_letter_weights(sidecar.scripts)))
+    return token_ids, None, TextChecks(is_cut, is_unknown, is_foreign)
 
 
 def _apply_sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -114,11 +139,11 @@ def check_tokenizer(folder: Path) -> None:
         )
 
 
-def load_tokenizer(folder: Path, max_length: int) -> Any:
-    """Return the tokenizer of a model folder, which truncates to `max_length` tokens and does not pad.
+def load_tokenizer(folder: Path, sidecar: Sidecar) -> Any:
+    """Return the tokenizer of a model folder, which truncates to `max_length` tokens or splits what is longer, and does not pad.
 
-    Raises: exceptions of the tokenizers package if the file cannot be read; ModelError if there is none, or it has ids beyond the model's
-        vocabulary.
+    Raises: exceptions of the tokenizers package if the file cannot be read; ModelError if there is none, it has ids beyond the model's
+        vocabulary, or segments would not go forward.
     """
     from tokenizers import Tokenizer
 
@@ -129,6 +154,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Any:
         raise ModelError(f"{folder}: its tokenizer has {num_ids:,} tokens, its config.json {vocab_size:,}; {REMEDY}")
     if (settings := folder / TOKENIZER_CONFIG).is_file():  # whether special tokens in a text are read as plain characters
         tokenizer.encode_special_tokens = read_object(settings, REMEDY).get("split_special_tokens") is True
-    tokenizer.enable_truncation(max_length)
+    check_stride(sidecar, tokenizer.num_special_tokens_to_add(False), str(folder))
+    tokenizer.enable_truncation(sidecar.max_length, stride=sidecar.stride or 0)
     tokenizer.no_padding()
     return tokenizer

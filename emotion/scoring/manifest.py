@@ -121,8 +121,10 @@ def describe_job(predictor: "Predictor | TorchFreePredictor", rule: DecisionRule
 
 def describe_model(sidecar: Sidecar, rule: DecisionRule, backend_name: str, parents: ParentModel | None) -> str:
     """Return a SHA-256 of what the answers depend on besides the weights and the tokenizer."""
-    values = {key: value for key, value in asdict(sidecar).items() if key not in OPTIONAL}  # no answer depends on these
+    values = {key: value for key, value in asdict(sidecar).items() if key not in OPTIONAL}
     described: list[Any] = [values, rule.to_dict(), backend_name]
+    if sidecar.segments is not None:  # no answer depends on the other optional keys
+        described.append(asdict(sidecar.segments))
     if parents is not None:
         described += [parents.label_set.names, parents.slopes, parents.intercepts, parents.level.children.tolist()]
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emotion.data.reading.rows import format_bad_rows
 from emotion.files import atomic_write, write_json
-from emotion.inference.text_checks import describe_counts
+from emotion.inference.text_checks import ALL_FIT, describe_counts
 from emotion.scoring.formats import escape_formulas, format_header, join_bytes, join_parts
 from emotion.scoring.manifest import FINISHED, ScoringJob, describe_version
 from emotion.scoring.parts import Tally, find_bad_rows
@@ -44,6 +44,8 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
         lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
     known = describe_known(tally.known_texts, tally.num_scored)
     lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
+    if tally.num_scored and not tally.num_cut + tally.num_split:
+        lines.append(ALL_FIT)
     where = f"the join lists them in {job.quarantine}" if job.shard else f"they are in {job.quarantine}"
     bad = f"{tally.num_bad:,} rows could not be scored, {where}" if tally.num_bad else "every row was scored"
     if tally.num_rows and not tally.num_scored:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,10 @@ class Tally:
     """Texts that are mostly in a script that the training texts do not have."""
     num_trained: int = 0
     """Scored texts that are in the model's training data; counted where there are gold labels."""
+    num_split: int = 0
+    """Texts that were split into segments."""
+    num_segments: int = 0
+    """Segments that these were split into."""
     counts: list[list[int]] | None = None
     """True positives, false positives and false negatives of each label, (3, L)."""
 
@@ -53,13 +58,14 @@ class Tally:
 
     def count_checks(self, checks: TextChecks, positions: list[int]) -> None:
         """Count what was found in the texts of rows; `positions` has the position of each row's text in `checks`."""
-        for name, values in vars(checks).items():
-            setattr(self, name.replace("is_", "num_"), int(values[positions].sum()))
+        for name, number in checks.count(np.array(positions, dtype=np.int64)).items():
+            setattr(self, f"num_{name}", number)
 
     @property
     def text_checks(self) -> dict[str, int]:
         """The number of texts by what was found in them, as `TextChecks.counts`."""
-        return {"cut": self.num_cut, "unknown": self.num_unknown, "foreign": self.num_foreign}
+        found = {"cut": self.num_cut, "split": self.num_split, "segments": self.num_segments}
+        return found | {"unknown": self.num_unknown, "foreign": self.num_foreign}
 
     @property
     def known_texts(self) -> dict[str, int]:
@@ -105,7 +111,8 @@ def find_marker(part: Path) -> Path:
 def write_marker(part: Path, tally: Tally) -> None:
     """Write the marker that a part is complete."""
     checksums = {file.name: compute_checksum(file) for file in (part, find_bad_rows(part))}
-    write_json(find_marker(part), {"tally": asdict(tally), "checksums": checksums, "checksum of the tally": _compute_tally_checksum(tally)})
+    counts = asdict(tally)
+    write_json(find_marker(part), {"tally": counts, "checksums": checksums, "checksum of the tally": _compute_counts_checksum(counts)})
 
 
 def read_marker(part: Path) -> Tally | None:
@@ -114,7 +121,8 @@ def read_marker(part: Path) -> Tally | None:
         marker = json.loads(find_marker(part).read_text(encoding="utf-8"))
         tally, checksums = Tally(**marker["tally"]), dict(marker["checksums"])
         is_whole = all(compute_checksum(file) == checksums[file.name] for file in (part, find_bad_rows(part)))
-        is_whole = is_whole and marker["checksum of the tally"] == _compute_tally_checksum(tally)
+        # Of the counts as they are in the file: earlier versions had fewer.
+        is_whole = is_whole and marker["checksum of the tally"] == _compute_counts_checksum(marker["tally"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return tally if is_whole else None
@@ -133,5 +141,5 @@ def find_bad_rows(part: Path) -> Path:
     return part.with_suffix(".bad")
 
 
-def _compute_tally_checksum(tally: Tally) -> str:
-    return hashlib.sha256(json.dumps(asdict(tally)).encode()).hexdigest()
+def _compute_counts_checksum(counts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(counts).encode()).hexdigest()

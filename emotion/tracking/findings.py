@@ -12,7 +12,7 @@ from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.verdict import Verdict, reach_verdict
-from emotion.inference.text_checks import describe_counts
+from emotion.inference.text_checks import ALL_FIT, describe_counts
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.run_rows import count_known_texts, is_test
@@ -77,6 +77,8 @@ def score_tfidf(rows: LabelledRows, config: Config | None) -> dict[str, float] |
 def format_findings(findings: dict[str, Any]) -> list[str]:
     """Return notes and verdict as lines; the verdict is the last one."""
     notes = [f"note: {note}" for note in findings["notes"]]
+    if findings["text_checks"].get("cut") == 0 and not findings["text_checks"].get("split"):
+        notes.insert(0, f"note: {ALL_FIT}")
     if findings["verdict"] is not None:
         return [*notes, str(Verdict(**findings["verdict"]))]
     is_known = findings["known_texts"].get("train", 0) > 0

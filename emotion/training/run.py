@@ -21,14 +21,14 @@ from emotion.data.reading import Dataset, Examples, read_dataset
 from emotion.distributed import sharding
 from emotion.distributed.collectives import all_reduce_sum, ask_main, print_on_main
 from emotion.distributed.launch import Launch
-from emotion.evaluation.selection import Candidate, score_checkpoint
+from emotion.evaluation.selection import Candidate, describe_combination, score_checkpoint
 from emotion.export.hub import push_finished
 from emotion.export.model_card import complete_card, write_card
 from emotion.files import write_json
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import find_cut
-from emotion.inference.sidecar import Sidecar
-from emotion.inference.text_checks import describe_counts, measure_scripts
+from emotion.inference.sidecar import Segments, Sidecar
+from emotion.inference.text_checks import ALL_FIT, count_split, describe_counts, measure_scripts
 from emotion.modeling.build import check_length
 from emotion.modeling.prediction import predict_logits
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
@@ -69,6 +69,8 @@ class Run(AbstractContextManager["Run"]):
         self._lock = ExitStack()
         self._checks: dict[str, int] = {}
         """What was counted in the validation texts."""
+        self._starts: np.ndarray | None = None
+        """Position of each validation text's first segment; None where long texts are cut."""
         self._autosave, self._backoff = Autosave(config.training), OomBackoff()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -111,14 +113,16 @@ class Run(AbstractContextManager["Run"]):
         return read_dataset(self.config.data)
 
     def check_lengths(self, tokenizer: Any, tokens: dict[str, TokenizedTexts]) -> None:
-        """Count the texts that are cut at `data.max_length`, and print how many there are in each split."""
+        """Count the texts that are longer than `data.max_length`, and print how many of each split are cut or split into segments."""
         for split, tokenized in tokens.items():
             texts = self.dataset[split].texts
             counts = {"cut": int(find_cut(tokenizer, texts, tokenized, self.config.data.max_length).sum())}
-            for sentence in describe_counts(counts, len(texts)):
+            if tokenized.num_segments is not None:
+                counts |= count_split(tokenized.num_segments)
+            for sentence in describe_counts(counts, len(texts)) or [ALL_FIT]:
                 self.say(f"{split}: {sentence}")
             if split == "validation":
-                self._checks = counts
+                self._checks, self._starts = counts, tokenized.starts
 
     def setup_model(self, model: Any) -> Any:
         """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
@@ -201,7 +205,7 @@ class Run(AbstractContextManager["Run"]):
             self._num_done, self._num_worse, self._backoff.num_halvings = progress.step, progress.num_worse, progress.num_halvings
             if self._state.best_logits is not None:
                 rows = self.dataset["validation"]
-                self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged)
+                self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged, self._starts)
         return self.model, self.optimizer, scheduler
 
     def steps(self, sampler: LengthBucketSampler) -> Iterator[np.ndarray]:
@@ -254,7 +258,7 @@ class Run(AbstractContextManager["Run"]):
         return self._step in self._validation_steps
 
     def predict(self, tokens: TokenizedTexts) -> np.ndarray:
-        """Return the model's logits of all texts, float32 (n, L), on every process."""
+        """Return the model's logits of all texts, float32 (n, L), or of all segments, (m, L), on every process."""
         batch_size = 2 * self.config.training.per_device_batch_size
         batches = batch_by_length(tokens, batch_size, self.accelerator.process_index, self.accelerator.num_processes)
         # Unwrapped: DDP may wait for the others in any forward, and where memory runs out one process has more of them than another.
@@ -276,7 +280,9 @@ class Run(AbstractContextManager["Run"]):
     def write_model(self, candidate: Candidate, model: Any, tokenizer: Any) -> None:
         """Write a model folder and the predictions of the validation rows."""
         config, label_set, rows = self.config, self.dataset.label_set, self.dataset["validation"]
-        sidecar = Sidecar(label_set.names, config.model, config.data.max_length, self.precision, candidate.scores, scripts=self._scripts)
+        segments = None if self._starts is None else Segments(int(config.data.segment_stride or 0), candidate.combination)
+        max_length, scores = config.data.max_length, candidate.scores
+        sidecar = Sidecar(label_set.names, config.model, max_length, self.precision, scores, scripts=self._scripts, segments=segments)
         card = write_card(config, label_set, candidate.scores, self.folder.path.name)
         save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card)
         self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set, rows.is_judged)
@@ -311,6 +317,8 @@ class Run(AbstractContextManager["Run"]):
         """Write what a run leaves behind beside its model; a finished run needs its states no more."""
         folder, best, is_finished = self.folder, self.best, self.exit_status == 0
         assert best is not None
+        if self._starts is not None:
+            self.say(f"validation: {describe_combination(best, self._starts, self.config)}")
         report, findings = write_validation_report(folder, self.config, self.dataset, best, self._checks)
         efficiency = self.write_efficiency(model, num_steps)
         complete_card(folder)

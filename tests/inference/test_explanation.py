@@ -16,6 +16,9 @@ class WordCounter(Predictor):
     def __init__(self):
         pass
 
+    def split(self, text):
+        return []
+
     def predict_logits(self, texts, description=None, is_alone=False, is_padded=False):
         return np.array([[2.0 * text.count("happy") - text.count("not"), float(len(text) == 0)] for text in texts])
 

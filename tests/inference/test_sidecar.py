@@ -101,8 +101,8 @@ def test_a_missing_key_is_one_line(key, tmp_path):
 
 def test_newer_formats_and_unknown_keys_are_one_line(tmp_path):
     path = tmp_path / "emotion.json"
-    newer = read_error(write(tmp_path, {"format_version": 2}))
-    assert newer == f"{path}: format_version is 2, this version of the project reads 1; update the project"
+    newer = read_error(write(tmp_path, {"format_version": 3}))
+    assert newer == f"{path}: format_version is 3, this version of the project reads 1 and 2; update the project"
     unknown = read_error(write(tmp_path, STORED | {"model": {"depth\n": 1}}))
     assert unknown == f"{path}: model.'depth\\n': is no known setting; {RESTORE}, or update the project"
     unknown = read_error(write(tmp_path, STORED | {"decision": STORED["decision"] | {"other": 1}}))

@@ -61,7 +61,7 @@ def test_onnx_says_that_the_tokenizer_is_in_python(bertweet):
     predictor = Predictor.load(str(bertweet))
     for call in (
         lambda: export_onnx(predictor, str(bertweet), False, TEXTS, np.eye(3, dtype=bool)),
-        lambda: load_tokenizer(bertweet, 64),
+        lambda: load_tokenizer(bertweet, predictor.sidecar),
     ):
         with pytest.raises(ModelError) as caught:
             call()

@@ -1,5 +1,6 @@
 """Parts are reused for the same job only, and only if they are what was written."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import pytest
 from emotion.config import DataConfig
 from emotion.errors import ConfigError
 from emotion.scoring.manifest import ScoringJob, describe_job, write_manifest
+from emotion.scoring.parts import Tally, read_marker, write_marker
 from tests.scoring.oracle import Oracle, make_texts, read_output, score, start_and_fail
 
 
@@ -144,3 +146,20 @@ def test_other_weights_under_the_same_sidecar_are_another_job(tmp_path):
     (folder / "README.md").write_text("written again by export.py --verify")
     changed = {key for key, value in describe_job(Oracle(), Oracle.rule, job).items() if value != before[key]}
     assert changed == {"weights", "tokenizer and config"}
+
+
+def test_a_part_of_an_earlier_version_with_fewer_counts_is_used(tmp_path):
+    """Its checksum is of the counts that the file has."""
+    part = tmp_path / "part-000000"
+    part.write_text("a\n")
+    part.with_suffix(".bad").write_text("")
+    write_marker(part, Tally(3, 1))
+    marker = json.loads(part.with_suffix(".json").read_text())
+    for name in ("num_split", "num_segments"):
+        del marker["tally"][name]
+    marker["checksum of the tally"] = hashlib.sha256(json.dumps(marker["tally"]).encode()).hexdigest()
+    part.with_suffix(".json").write_text(json.dumps(marker))
+    assert read_marker(part) == Tally(3, 1)
+    marker["tally"]["num_rows"] = 4
+    part.with_suffix(".json").write_text(json.dumps(marker))
+    assert read_marker(part) is None

@@ -73,13 +73,13 @@ class TextChecker:
 
     def __init__(self, folder: Path, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        self._tokenizer = load_tokenizer(folder, sidecar.max_length) if (folder / TOKENIZER).is_file() else None
+        self._tokenizer = load_tokenizer(folder, sidecar) if (folder / TOKENIZER).is_file() else None
 
     def measure(self, texts: Sequence[str]) -> dict[str, Moments]:
         """Return the moments of `cut` and `unknown`."""
         if self._tokenizer is None or not texts:
             return {}
-        _, checks = check_texts(texts, self._tokenizer, self._sidecar)
+        _, _, checks = check_texts(texts, self._tokenizer, self._sidecar)
         return {"cut": Moments.from_values(checks.is_cut), "unknown": Moments.from_values(checks.is_unknown)}
 
 
