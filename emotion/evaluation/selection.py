@@ -49,6 +49,12 @@ def score_checkpoint(
     return replace(candidates[best], logits=logits, combination=best, scores=candidates[best].scores | compared)
 
 
+def score_rule(scores: dict[str, float], maximize: str) -> dict[str, float]:
+    """Return the scores at a decision rule that a model keeps: F1, and the metric that `decision.maximize` names."""
+    kept = {"macro_f1": "macro_f1", "micro_f1": "micro_f1", maximize: "jaccard_samples" if maximize == "jaccard" else maximize}
+    return {f"{name}_tuned": scores[metric] for name, metric in kept.items()}
+
+
 def count_split(starts: np.ndarray, num_segments: int) -> int:
     """Return the number of texts with several segments."""
     return int((np.diff(starts, append=num_segments) > 1).sum())
@@ -76,8 +82,7 @@ def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_jud
     scores = {
         "loss": float(np.mean((np.logaddexp(0, logits) - labels * logits)[is_judged])),  # without the temperature, like the training loss
         "macro_average_precision": ranking["macro_average_precision"],
-        "macro_f1_tuned": at_rule["macro_f1"],
-        "micro_f1_tuned": at_rule["micro_f1"],
+        **score_rule(at_rule, config.decision.maximize),
         "macro_f1_at_0.5": at_default["macro_f1"],
         "expected_calibration_error": ranking["expected_calibration_error"],
         "temperature": rule.temperature,

@@ -8,6 +8,7 @@ from emotion.config import Config, load_config
 from emotion.errors import ConfigError
 from emotion.evaluation.decision import DecisionRule, refit_rule
 from emotion.evaluation.reporting import write_report
+from emotion.evaluation.selection import score_rule
 from emotion.export.model_card import complete_card, write_card
 from emotion.files import atomic_write
 from emotion.inference.model_folder import write_sidecar
@@ -45,7 +46,8 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
 
 def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule, report: dict[str, Any], name: str) -> None:
     """Write a rule that was fitted again into a model folder, with the scores of its validation `report`, and the card of `name`."""
-    scores = sidecar.validation | {f"{metric}_tuned": report["at_decision_rule"][metric] for metric in ("macro_f1", "micro_f1")}
+    others = {name: value for name, value in sidecar.validation.items() if not name.endswith("_tuned")}
+    scores = others | score_rule(report["at_decision_rule"], config.decision.maximize)
     with atomic_write(model / "README.md") as partial:
         partial.write_text(write_card(config, LabelSet(sidecar.labels), scores, name), encoding="utf-8")
     write_sidecar(model, replace(sidecar, validation=scores), rule)

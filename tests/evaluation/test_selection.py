@@ -31,7 +31,7 @@ def make_rows(num_split, better, num_labels=3):
     return labels, logits, starts
 
 
-@pytest.mark.parametrize("maximize", ["macro_f1", "micro_f1"])
+@pytest.mark.parametrize("maximize", ["macro_f1", "micro_f1", "jaccard", "subset_accuracy"])
 @pytest.mark.parametrize("better", ["mean", "max"])
 def test_the_better_combination_is_chosen(better, maximize):
     config = replace(Config(), decision=replace(Config().decision, maximize=maximize))
