@@ -144,7 +144,7 @@ def _read_rows(table: Table, reader: LabelReader, bad_rows: list[BadRow]) -> tup
         examples, rater_messages = _merge_raters(table, examples, raters, lines, layout)
         messages += rater_messages
     bad_rows += sorted(table.bad_rows, key=lambda bad: bad.line)
-    return _drop_unjudged(examples if not examples.is_judged.all() else replace(examples, is_judged=None), messages, reader)
+    return _drop_unjudged(examples, messages, reader)
 
 
 def _merge_raters(table: Table, examples: Examples, raters: list[str], lines: list[int], layout: Layout) -> tuple[Examples, list[str]]:
@@ -169,8 +169,8 @@ def _merge_raters(table: Table, examples: Examples, raters: list[str], lines: li
 
 def _drop_unjudged(examples: Examples, messages: list[str], reader: LabelReader) -> tuple[Examples, list[str]]:
     """Return the rows of which at least one label was judged, and messages with the number of the others and of labels not judged."""
-    if examples.is_judged is None:
-        return examples, messages
+    if examples.is_judged is None or examples.is_judged.all():
+        return replace(examples, is_judged=None), messages
     is_used = examples.is_judged.any(axis=1)
     if not is_used.all() and is_used.any():
         messages = [*messages, f"{(~is_used).sum():,} rows without a judged label are left out"]
