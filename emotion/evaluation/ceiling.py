@@ -46,7 +46,8 @@ def measure_ceiling(ratings: Ratings, predictions: np.ndarray) -> dict[str, Any]
     if num_texts == 0:
         return None
     counts = np.array([len(np.unique(pairs.texts[pairs.raters == rater])) for rater in range(len(ratings.names))])
-    result: dict[str, Any] = {"num_texts": num_texts, "num_raters": int((counts > 0).sum()), "num_ratings": len(pairs.texts), "num_ties": num_ties}
+    num_raters = int((counts > 0).sum())
+    result: dict[str, Any] = {"num_texts": num_texts, "num_raters": num_raters, "num_ratings": len(pairs.texts), "num_ties": num_ties}
     if num_texts < MIN_TEXTS:
         return result
     listed = [rater for rater in np.argsort(-counts, kind="stable")[:MAX_RATERS].tolist() if counts[rater] >= MIN_TEXTS]
