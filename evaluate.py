@@ -117,7 +117,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
         findings["data"] = escape_controls(Path(file).name)
     is_quoted = not arguments.no_texts and (config is None or config.run.quote_texts)
     texts = examples.texts if is_quoted else None
-    scored = ScoredRows(examples.ids, label_set, examples.labels, probabilities, examples.is_judged, texts)
+    scored = ScoredRows(examples.ids, label_set, examples.labels, probabilities, examples.is_judged, texts, examples.ratings)
     report = write_report(output.report(split), scored, rule, split, findings)
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
         output.write_predictions(split, examples.ids, examples.labels, probabilities, label_set, examples.is_judged)
@@ -348,7 +348,9 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError("--input FILE: give --output FOLDER too, so that the reports of the run's own splits are kept")
     if not is_file and len(arguments.input or ()) > 1:
         raise ConfigError(f"--input: a report is of one labelled file, got {len(arguments.input)}; to score files give --output FILE.csv")
-    report_keys = READING_KEYS | {"data.id_column", "data.on_bad_row"} if arguments.input else DATA_KEYS
+    report_keys = (
+        READING_KEYS | {"data.id_column", "data.on_bad_row", "data.rater_column", "data.soft_labels"} if arguments.input else DATA_KEYS
+    )
     allowed = READING_KEYS if is_file else report_keys
     check_keys(arguments.overrides, allowed, why)
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:

@@ -79,7 +79,7 @@ def train(run: "Run") -> None:
     set_seed(settings.seed, device_specific=True)  # other dropout on every process
     model = run.setup_model(model)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
-    targets = run.build_targets(train_rows)  # (n, L): gold labels or, with teachers, their probabilities; nan where nobody annotated
+    targets = run.build_targets(train_rows)  # (n, L): gold labels, or fractions of raters, or mixed with teachers; nan: not annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
     stride = config.data.segment_stride  # long texts are split into segments where they are predicted, or None: cut, as in training
     validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation", stride)
@@ -89,7 +89,7 @@ def train(run: "Run") -> None:
     sampler = LengthBucketSampler(train_tokens.lengths, run.batch_size, settings.seed)
     optimizer = build_optimizer(model, settings, run.is_single_cpu)  # AdamW
     scheduler = build_scheduler(optimizer, sampler.num_batches * settings.num_epochs, settings.warmup_ratio)
-    loss_function = build_loss(compute_pos_weight(train_rows.labels, settings, train_rows.is_judged), device)  # BCE-with-logits, summed
+    loss_function = build_loss(compute_pos_weight(train_rows.targets, settings, train_rows.is_judged), device)  # BCE-with-logits, summed
     model, optimizer, scheduler = run.prepare(model, optimizer, scheduler)  # for this launch; restores the state of a resumed run
 
     for rows in run.steps(sampler):  # the row numbers of one optimizer step's batch, over all processes

@@ -18,7 +18,7 @@ FLOORS = [
     {"evaluation", "data"},
     {"distributed"},
     {"cpu", "arguments"},
-    {"config", "labels", "files", "locks", "checks", "hub"},
+    {"config", "labels", "ratings", "files", "locks", "checks", "hub"},
     {"errors"},
     {"secrets", "text", "words", "paths"},
 ]

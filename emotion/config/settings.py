@@ -48,6 +48,10 @@ class DataConfig:
     """Id of the first of `label_names` where labels are ids; detected if null."""
     intensity_threshold: float | None = None
     """Lowest value with which a text has a label, where labels are intensities (0 to 3) or fractions; if null, only 0 and 1 are read."""
+    soft_labels: bool = False
+    """Train on the fraction of raters who gave each label: counted from rows of several raters, or the values in [0, 1] of the labels."""
+    rater_column: str | None = None
+    """Column of the person who labelled the row; the rows of one text are merged. Detected by names such as `rater_id` if null."""
     id_column: str | None = None
     """Column of the row ids; detected if null, and the line number is the id if there is no such column."""
     encoding: str | None = None
@@ -95,7 +99,11 @@ class DataConfig:
     @property
     def named_columns(self) -> set[str]:
         """The columns that the config names, which therefore are not detected."""
-        return {column for column in (self.text_column, self.label_column, self.id_column, *(self.label_columns or ())) if column}
+        return {
+            column
+            for column in (self.text_column, self.label_column, self.id_column, self.rater_column, *(self.label_columns or ()))
+            if column
+        }
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from emotion.evaluation import metrics, plots
+from emotion.evaluation.ceiling import measure_ceiling
 from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.document import Figure
 from emotion.evaluation.drawing import save_figure, save_light_figure
@@ -27,6 +28,8 @@ def write_report(folder: Path, rows: ScoredRows, rule: DecisionRule, split: str,
     """
     predictions = rule.decide(rows.probabilities, rows.is_judged)
     report = score_split(rows, predictions, rule, split) | (findings or {})
+    if rows.ratings is not None and (ceiling := measure_ceiling(rows.ratings, predictions)) is not None:
+        report["human_ceiling"] = ceiling
     per_label = report.pop("per_label")
     write_json(folder / "metrics.json", report)
     with atomic_write(folder / "per_label.csv") as partial:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotion.labels import LabelSet
+from emotion.ratings import Ratings
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,5 @@ class ScoredRows:
     """Whether the label was annotated, bool (n, L); None if all were."""
     texts: Sequence[str] | None = None
     """None if they are not known, or not to be quoted."""
+    ratings: Ratings | None = None
+    """What each rater said of the rows; None if the raters are not known."""

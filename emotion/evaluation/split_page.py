@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from emotion.evaluation.ceiling import MAX_RATERS, MIN_TEXTS, list_ceiling
 from emotion.evaluation.document import Block, Figure, Paragraph, Section, Table, escape_markdown, format_html
 from emotion.evaluation.mistakes import rank_confusions, rank_errors
 from emotion.evaluation.rows import ScoredRows
@@ -31,6 +32,7 @@ def write_page(path: Path, report: dict[str, Any], rows: ScoredRows, predictions
         Section("Summary", _summarize(report)),
         Section("Scores", [_list_scores(report)]),
         Section("Labels", [_list_labels(report)]),
+        *([Section("Raters", [_list_raters(report["human_ceiling"])])] if "all" in report.get("human_ceiling", {}) else []),
         Section("Confusions", [figures["confusions"], *_list_confusions(rows, predictions)]),
         Section("Worst mistakes", _list_errors(rows, predictions)),
         Section("Probabilities", [figures["reliability"]]),
@@ -84,6 +86,18 @@ def _list_labels(report: dict[str, Any]) -> Table:
         bars.append((row["f1"], row["f1_low"], row["f1_high"]) if row["support"] else None)
     columns = ["label", "F1", "95% interval", "precision", "recall", "AP", "gold rows", "predicted", "threshold"]
     return Table("labels", columns, rows, "The bars are F1 from 0 to 1, the lines on them 95% intervals. AP: average precision.", bars)
+
+
+def _list_raters(ceiling: dict[str, Any]) -> Table:
+    """Return the agreement of the raters, and of the model on the same labels."""
+    note = (
+        "Each rater against the majority of the other raters of a text (the human ceiling), and the model's labels for the same texts "
+        "against the same majority, with 95% intervals over texts. A label that half of the others gave counts as given: "
+        f"{ceiling['num_ties']:,} labels are such ties. One rater is noisier than a majority, so a model can be above. Raters may have "
+        f"labelled different texts. Those with fewer than {MIN_TEXTS} such texts, or not among the {MAX_RATERS} with most, are one row."
+    )
+    columns = ["rater", "texts", "macro-F1", "model's macro-F1", "micro-F1", "model's micro-F1"]
+    return Table("raters", columns, list_ceiling(ceiling), note)
 
 
 def _list_confusions(rows: ScoredRows, predictions: np.ndarray) -> list[Block]:

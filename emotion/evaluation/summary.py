@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from emotion.evaluation.ceiling import describe_ceiling
 from emotion.text import escape_controls
 
 SHOWN_SCORES = {
@@ -30,7 +31,10 @@ NUM_LABELS_NAMED = 3
 
 
 def summarize(report: dict[str, Any]) -> list[str]:
-    """Return four lines: the scores with their intervals, what the decision rule gives up, the best and worst labels, the calibration."""
+    """Return four lines: the scores with their intervals, what the decision rule gives up, the best and worst labels, the calibration.
+
+    Where raters are known, two more are the human ceiling.
+    """
     scores, intervals = report["at_decision_rule"], report["at_decision_rule_interval_95"]
     averages = [
         f"{SHOWN_SCORES[name]} {scores[name]:.3f} (95% interval {intervals[name][0]:.3f} to {intervals[name][1]:.3f})"
@@ -42,6 +46,7 @@ def summarize(report: dict[str, Any]) -> list[str]:
         _describe_rule(report),
         _describe_labels(report["per_label"]),
         f"calibration: a probability is {error:.3f} off on average (expected calibration error)",
+        *(describe_ceiling(report["human_ceiling"]) if "human_ceiling" in report else []),
     ]
 
 

@@ -119,7 +119,14 @@ def resample_totals(labels: np.ndarray, predictions: Sequence[np.ndarray], count
 
     Drawing rows takes most of the time, and this draws them once for all models.
     """
-    tables = [tabulate_rows(labels, predicted) for predicted in predictions]
+    return resample_tables([tabulate_rows(labels, predicted) for predicted in predictions], counts)
+
+
+def resample_tables(tables: Sequence[np.ndarray], counts: Iterator[np.ndarray]) -> list[np.ndarray]:
+    """Return the column totals of several tables on the same resamples, float32 (B, 3 L + 2) per table.
+
+    A table, float32 (n, 3 L + 2), has the terms of `tabulate_rows` of each unit that is drawn: a row, or the sum of several.
+    """
     return [np.concatenate(parts) for parts in zip(*([chunk @ table for table in tables] for chunk in counts), strict=True)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from emotion.config import BASELINE, Config, DistillationConfig
+from emotion.config import BASELINE, Config
 from emotion.evaluation.behaviour.pages import format_card_section
 from emotion.evaluation.behaviour.results import FILE_NAME, has_rule, read_results
 from emotion.evaluation.document import escape_markdown, replace_section
@@ -134,7 +134,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         num_labels=len(label_set),
         backbone=format_code(origin.backbone),
         source=format_code(origin.data),
-        teachers=_describe_teachers(config.distillation),
+        teachers=_describe_targets(config),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",
         usage=usage.format(max_length=config.data.max_length, num_labels=len(label_set)),
         long_texts="" if is_cut or is_baseline else SEGMENTS_NOTE.format(max_length=config.data.max_length),
@@ -205,7 +205,11 @@ def _name_location(text: str, location: str | None) -> str:
     return before + heading + use + end + after
 
 
-def _describe_teachers(config: DistillationConfig) -> str:
-    if not config.teachers:
-        return ""
-    return f"; the targets are mixed with the mean probabilities of {len(config.teachers)} trained model(s), with weight {config.weight:g}"
+def _describe_targets(config: Config) -> str:
+    """Return what training aimed at if that is not the gold labels alone."""
+    teachers, weight = config.distillation.teachers or (), config.distillation.weight
+    raters = "; the targets are the fractions of raters who gave a label" if config.data.soft_labels else ""
+    if not teachers:
+        return raters
+    subject = ", mixed" if raters else "; the targets are mixed"
+    return f"{raters}{subject} with the mean probabilities of {len(teachers)} trained model(s), with weight {weight:g}"

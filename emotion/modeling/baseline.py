@@ -89,9 +89,9 @@ def list_ngrams(text: str) -> list[str]:
 
 
 def fit_baseline(
-    texts: list[str], labels: np.ndarray, max_length: int, seed: int, is_judged: np.ndarray | None = None
+    texts: list[str], targets: np.ndarray, max_length: int, seed: int, is_judged: np.ndarray | None = None
 ) -> tuple[TfidfClassifier, NgramTokenizer]:
-    """Return the model fitted to training texts and labels, bool (n, L), and its tokenizer.
+    """Return the model fitted to training texts and their labels, bool, or fractions of raters, (n, L), and its tokenizer.
 
     `is_judged`, bool (n, L), says which labels were annotated, None if all were: each label is fitted to the rows in which it was.
 
@@ -105,7 +105,7 @@ def fit_baseline(
     if not ngrams:
         raise DataError(f"model.backbone={BASELINE}: no word occurs in {MIN_TEXTS} of the {len(texts)} training texts; add training texts")
     tokenizer = NgramTokenizer(ngrams)
-    model = TfidfClassifier(len(ngrams), labels.shape[1])
+    model = TfidfClassifier(len(ngrams), targets.shape[1])
     # The weights of scikit-learn's TfidfVectorizer(binary=True, smooth_idf=True).
     idf = np.array([0.0] + [np.log((1 + len(texts)) / (1 + num_texts[ngram])) + 1 for ngram in ngrams])
     ids = tokenizer(texts, max_length=max_length).input_ids
@@ -114,9 +114,9 @@ def fit_baseline(
     features = normalize(csr_matrix((idf[columns], columns, ends), shape=(len(texts), len(idf))))
     with torch.no_grad():
         model.idf.copy_(torch.from_numpy(idf))
-        for label, gold in enumerate(labels.T):
+        for label, target in enumerate(targets.T):
             rows = None if is_judged is None else np.flatnonzero(is_judged[:, label])
-            weights, bias = _fit_label(features, gold, seed) if rows is None else _fit_label(features[rows], gold[rows], seed)
+            weights, bias = _fit_label(features, target, seed) if rows is None else _fit_label(features[rows], target[rows], seed)
             model.head.weight[label] = torch.from_numpy(weights)
             model.head.bias[label] = bias
     return model.eval(), tokenizer
@@ -137,14 +137,22 @@ def load_baseline(location: str, num_labels: int, revision: str | None = None) -
     return model.eval(), tokenizer
 
 
-def _fit_label(features: Any, gold: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Return weights and bias of one label's logistic regression; `gold` is bool (n,)."""
+def _fit_label(features: Any, targets: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Return weights and bias of one label's logistic regression; `targets`, (n,), are bool, or fractions in [0, 1].
+
+    A row with a fraction p counts as a positive of weight p and a negative of weight 1 - p, whose loss is the cross-entropy of p.
+    """
+    from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression
 
+    gold, weights = targets > 0, None
+    if len(mixed := np.flatnonzero(gold & (targets < 1))):
+        features, gold = vstack([features, features[mixed]]), np.append(gold, np.zeros(len(mixed), dtype=bool))
+        weights = np.concatenate([np.where(targets > 0, targets, 1), 1 - targets[mixed]])
     if gold.all() or not gold.any():
         frequency = gold.mean() if len(gold) else 0.0
         return np.zeros(features.shape[1]), float(np.log((frequency + SMOOTHING) / (1 - frequency + SMOOTHING)))
-    fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold)
+    fitted = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=seed).fit(features, gold, weights)
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 

@@ -88,7 +88,7 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     if config.model.backbone == BASELINE:
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} has no training steps to plan; start it without --dry-run")
     texts: list[str] | None = None
-    if config.data.source in KNOWN_DATASETS and not config.data.train:
+    if config.data.source in KNOWN_DATASETS and not config.data.train and not config.data.soft_labels:  # which must have raters
         num_rows, num_labels = KNOWN_DATASETS[config.data.source]
         label_set = LabelSet(tuple(f"label {column}" for column in range(num_labels)))
         num_rows, row_source = round(num_rows * config.data.train_fraction), "its known size"
@@ -121,6 +121,7 @@ def format_plan(plan: Plan) -> str:
         "backbone": f"{config.model.backbone}, {_describe_variant(config)}",
         "parameters": f"{footprint.num_parameters:,}, of which {footprint.num_trainable:,} are trained ({trainable_fraction:.2%})",
         "data": f"{config.data.name}, {plan.num_rows:,} training rows ({plan.row_source})",
+        "targets": "fractions of raters (data.soft_labels)" if config.data.soft_labels else "",
         "teachers": _describe_teachers(config),
         "tokens": _describe_tokens(plan),
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.batch_size} rows each: {plan.num_processes} process(es) x "

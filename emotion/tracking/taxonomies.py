@@ -31,7 +31,8 @@ def merge_rows(rows: LabelledRows, level: TaxonomyLevel) -> LabelledRows:
 
     def merge(examples: Examples) -> Examples:
         labels, is_judged = level.merge_labels(examples.labels, examples.is_judged)
-        return replace(examples, labels=labels, is_judged=is_judged)
+        ratings = None if examples.ratings is None else examples.ratings.convert(level.merge_labels)
+        return replace(examples, labels=labels, is_judged=is_judged, fractions=None, ratings=ratings)
 
     splits = {split: merge(examples) for split, examples in rows.splits.items()}
     return replace(rows, examples=merge(rows.examples), splits=splits)

@@ -18,7 +18,7 @@ def fit_baseline_run(run: Run) -> None:
     run.begin_folder()
     train, validation = dataset["train"], dataset["validation"]
     started = time.perf_counter()
-    run.model, tokenizer = fit_baseline(train.texts, train.labels, config.data.max_length, config.training.seed, train.is_judged)
+    run.model, tokenizer = fit_baseline(train.texts, train.targets, config.data.max_length, config.training.seed, train.is_judged)
     seconds = time.perf_counter() - started
     max_length = config.data.max_length
     tokens = {name: tokenize(tokenizer, dataset[name].texts, max_length, f"tokenize {name}") for name in ("train", "validation")}

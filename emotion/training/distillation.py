@@ -81,14 +81,15 @@ def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_s
 def build_targets(
     settings: DistillationConfig, rows: Examples, label_set: LabelSet, folder: RunFolder, state: TrainState | None, accelerator: Accelerator
 ) -> np.ndarray:
-    """Return the training targets, (n, L): gold labels, mixed with the teachers' probabilities where there are teachers.
+    """Return the training targets, (n, L): gold labels or fractions of raters, mixed with the teachers' probabilities where there are
+    teachers.
 
     Without teachers, a label that was not annotated has the target nan.
 
     Those are kept in the run folder: a run that is resumed with the same teachers reads them.
     """
     if not settings.teachers:
-        return rows.labels if rows.is_judged is None else np.where(rows.is_judged, rows.labels, np.float32("nan"))
+        return rows.targets if rows.is_judged is None else np.where(rows.is_judged, rows.targets, np.float32("nan"))
     soft_labels = None
     if state is not None and state.progress.fingerprint.get("distillation.teachers") == list(settings.teachers):
         soft_labels = ask_main(accelerator, lambda: folder.read_probabilities(SOFT_LABELS, rows.ids, label_set))
@@ -97,7 +98,7 @@ def build_targets(
         soft_labels = all_reduce_sum(predict_soft_labels(settings.teachers, rows.texts, label_set, process, num_processes), accelerator)
         if accelerator.is_main_process:
             folder.write_predictions(SOFT_LABELS, rows.ids, rows.labels, soft_labels, label_set)
-    return mix_targets(rows.labels, soft_labels, settings.weight, rows.is_judged)
+    return mix_targets(rows.targets, soft_labels, settings.weight, rows.is_judged)
 
 
 def predict_soft_labels(
@@ -117,11 +118,12 @@ def predict_soft_labels(
     return soft_labels
 
 
-def mix_targets(labels: np.ndarray, soft_labels: np.ndarray, weight: float, is_judged: np.ndarray | None = None) -> np.ndarray:
-    """Return the targets, float32 (n, L): gold labels, bool (n, L), and teachers' probabilities, with `weight`, in (0, 1], on the latter.
+def mix_targets(targets: np.ndarray, soft_labels: np.ndarray, weight: float, is_judged: np.ndarray | None = None) -> np.ndarray:
+    """Return the targets, float32 (n, L): gold labels, bool, or fractions of raters, mixed with the teachers' probabilities of `weight`, in
+    (0, 1].
 
     Cross-entropy is linear in its target, so the loss is the weighted sum of both. Where a label was not annotated, bool (n, L), the
     teachers alone give the target.
     """
-    targets = (1 - weight) * labels + weight * soft_labels
-    return (targets if is_judged is None else np.where(is_judged, targets, soft_labels)).astype(np.float32)
+    mixed = (1 - weight) * targets.astype(np.float64) + weight * soft_labels
+    return (mixed if is_judged is None else np.where(is_judged, mixed, soft_labels)).astype(np.float32)

@@ -41,6 +41,8 @@ def fingerprint_run(config: Config, splits: dict[str, Examples]) -> dict[str, An
         digest.update(np.packbits(rows.labels).tobytes())
         if rows.is_judged is not None:
             digest.update(np.packbits(rows.is_judged).tobytes())
+        if rows.fractions is not None:
+            digest.update(rows.fractions.tobytes())
         digests[f"rows of {split}"] = digest.hexdigest()[:16]
     return {**fingerprint_settings(config), "batches of a bucket": BUCKET_BATCHES, **digests}
 

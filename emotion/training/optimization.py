@@ -50,15 +50,15 @@ def build_scheduler(optimizer: torch.optim.Optimizer, num_steps: int, warmup_rat
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
 
 
-def compute_pos_weight(labels: np.ndarray, config: TrainingConfig, is_judged: np.ndarray | None = None) -> torch.Tensor | None:
+def compute_pos_weight(targets: np.ndarray, config: TrainingConfig, is_judged: np.ndarray | None = None) -> torch.Tensor | None:
     """Return negatives / positives of each label, float32 (L,), within [1, cap]; None without weighting.
 
-    `labels` are bool (n, L), and so is `is_judged`, which says which of them were annotated; None if all were.
+    `targets` are labels, bool, or fractions of raters, (n, L); `is_judged`, bool (n, L), says which were annotated, None if all were.
     """
     if config.pos_weight == "none":
         return None
-    positives = labels.sum(axis=0)
-    num_rows = len(labels) if is_judged is None else is_judged.sum(axis=0)
+    positives = targets.sum(axis=0, dtype=np.float64)
+    num_rows = len(targets) if is_judged is None else is_judged.sum(axis=0)
     ratio = (num_rows - positives) / np.maximum(positives, 1)
     return torch.tensor(np.clip(ratio, 1, config.pos_weight_cap), dtype=torch.float32)
 

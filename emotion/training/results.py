@@ -29,7 +29,7 @@ def write_validation_report(
     predictions = best.rule.decide(best.probabilities)
     findings = collect_findings(LabelledRows(rows, [], splits=dataset.splits), "validation", predictions, checks, folder, config)
     texts = rows.texts if config.run.quote_texts else None
-    scored = ScoredRows(rows.ids, dataset.label_set, rows.labels, best.probabilities, rows.is_judged, texts)
+    scored = ScoredRows(rows.ids, dataset.label_set, rows.labels, best.probabilities, rows.is_judged, texts, rows.ratings)
     report = write_report(folder.report("validation"), scored, best.rule, "validation", findings)
     save_light_figure(folder.path / "report" / "training.png", plot_training(folder.read_metrics()))
     return report, findings

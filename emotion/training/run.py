@@ -176,7 +176,7 @@ class Run(AbstractContextManager["Run"]):
             self.say(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
 
     def build_targets(self, rows: Examples) -> np.ndarray:
-        """Return the training targets, (n, L): gold labels, mixed with the teachers' probabilities where there are teachers."""
+        """Return the training targets, (n, L): gold labels or fractions of raters, mixed with teachers' probabilities if there are any."""
         return build_targets(self.config.distillation, rows, self.dataset.label_set, self.folder, self._state, self.accelerator)
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -40,6 +41,24 @@ def test_each_label_is_fitted_to_the_rows_in_which_it_was_annotated():
     weights = model.head.weight.detach()
     assert torch.equal(weights, again.head.weight.detach()) and len(tokenizer.ngrams) > 100
     assert torch.equal(weights[0], whole.head.weight[0]) and not torch.equal(weights[1], whole.head.weight[1])
+
+
+def test_fractions_count_as_weighted_positives_and_negatives():
+    train = read_dataset(DATA)["train"]
+    labels = train.labels[:300, :2]
+    texts, dissenting = train.texts[:300], np.where(np.arange(300) % 3 == 0, ~labels[:, 1], labels[:, 1])
+    targets = np.column_stack([labels[:, 0], (labels[:, 1].astype(np.float32) + dissenting) / 2])
+    model, _ = fit_baseline(texts, targets, 512, seed=0)
+    hard, tokenizer = fit_baseline(texts, labels, 512, seed=0)
+    weights, of_labels = model.head.weight.detach(), hard.head.weight.detach()
+    assert torch.equal(weights[0], of_labels[0]) and not torch.allclose(weights[1], of_labels[1], atol=0.1)  # targets of 0 and 1 are labels
+    # Two raters are two rows with half the weight, so half of C.
+    vectorizer = TfidfVectorizer(token_pattern=COUNTED_WORD.pattern, ngram_range=(1, 2), min_df=2, binary=True)
+    features = vectorizer.fit_transform(texts)
+    twice, votes = vstack([features, features]), np.concatenate([labels[:, 1], dissenting])
+    expected = LogisticRegression(C=INVERSE_REGULARIZATION / 2, solver="liblinear", random_state=0).fit(twice, votes)
+    logits = predict_logits(model, batch_by_length(tokenize(tokenizer, texts, 512), 16), len(texts), torch.device("cpu"))
+    np.testing.assert_allclose(logits[:, 1], expected.decision_function(features), atol=0.02)
 
 
 def test_logits_equal_those_of_scikit_learn():

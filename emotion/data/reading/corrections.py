@@ -172,7 +172,7 @@ def _change_rows(split: str, dataset: Dataset, decisions: dict[int, Decision]) -
     """Return the rows of a split after the decisions on them, by row, and record each change."""
     examples = dataset.splits[split]
     labels = examples.labels.copy()
-    is_judged = None if examples.is_judged is None else examples.is_judged.copy()
+    is_judged, fractions = (None if values is None else values.copy() for values in (examples.is_judged, examples.fractions))
     for row, decision in sorted(decisions.items()):
         before = dataset.label_set.decode(labels[row])
         if decision.labels is not None:
@@ -180,10 +180,12 @@ def _change_rows(split: str, dataset: Dataset, decisions: dict[int, Decision]) -
             labels[row, decision.labels] = True
             if is_judged is not None:
                 is_judged[row, decision.labels] = True
+            if fractions is not None:  # a decision stands above the votes
+                fractions[row] = labels[row]
         after = None if decision.is_drop else dataset.label_set.decode(labels[row])
         dataset.corrected.append(CorrectedRow(split, examples.ids[row], before, after))
     kept = np.array([row for row in range(len(examples)) if row not in decisions or not decisions[row].is_drop], dtype=np.int64)
-    return replace(examples, labels=labels, is_judged=is_judged).take(kept)
+    return replace(examples, labels=labels, is_judged=is_judged, fractions=fractions).take(kept)
 
 
 def _describe_skipped(split: str, number: int, allowed: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from emotion.data.reading.rows import BadRow, format_bad_rows
 from emotion.errors import DataError
 from emotion.files import atomic_write
 from emotion.labels import LabelSet
+from emotion.ratings import Ratings
 
 
 @dataclass(frozen=True)
@@ -23,29 +24,44 @@ class Examples:
     labels: np.ndarray
     is_judged: np.ndarray | None = None
     """Whether somebody judged the label, bool (n, L); None if all were judged. `labels` is False where it is False."""
+    fractions: np.ndarray | None = None
+    """The fraction of raters who gave the label, float32 (n, L), 0 where nobody judged it; None without `data.soft_labels`."""
+    ratings: Ratings | None = None
+    """What each rater said of the rows; None if the raters are not known."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
+    def targets(self) -> np.ndarray:
+        """What training aims at, (n, L): the fractions of the raters with `data.soft_labels`, otherwise the labels, bool."""
+        return self.labels if self.fractions is None else self.fractions
+
+    @property
     def frequencies(self) -> np.ndarray:
-        """The fraction of its judged rows that have a label, float (L,); 0 for a label that was judged nowhere."""
+        """The mean target of a label over its judged rows, float (L,); 0 for a label that was judged nowhere."""
         num_judged = np.full(self.labels.shape[1], len(self)) if self.is_judged is None else self.is_judged.sum(axis=0)
-        return self.labels.sum(axis=0) / np.maximum(num_judged, 1)
+        return self.targets.sum(axis=0, dtype=np.float64) / np.maximum(num_judged, 1)
 
     def take(self, rows: np.ndarray) -> "Examples":
         """Return the given rows, in the given order."""
-        is_judged = None if self.is_judged is None else self.is_judged[rows]
-        return Examples([self.ids[i] for i in rows], [self.texts[i] for i in rows], self.labels[rows], is_judged)
+        is_judged, fractions = (None if values is None else values[rows] for values in (self.is_judged, self.fractions))
+        ratings = None if self.ratings is None else self.ratings.take(rows)
+        ids, texts = ([values[row] for row in rows] for values in (self.ids, self.texts))
+        return Examples(ids, texts, self.labels[rows], is_judged, fractions, ratings)
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":
         """Return the rows of several splits, one after another."""
         ids, texts = ([value for part in parts for value in getattr(part, name)] for name in ("ids", "texts"))
-        is_judged = None
+        is_judged = fractions = None
+        if any(part.fractions is not None for part in parts):
+            fractions = np.concatenate([part.targets.astype(np.float32) for part in parts])
         if any(part.is_judged is not None for part in parts):
             is_judged = np.concatenate([np.ones_like(part.labels) if part.is_judged is None else part.is_judged for part in parts])
-        return cls(ids, texts, np.concatenate([part.labels for part in parts]), is_judged)
+        starts = np.cumsum([0, *map(len, parts)]).tolist()[:-1]
+        ratings = Ratings.concatenate([part.ratings for part in parts], starts)
+        return cls(ids, texts, np.concatenate([part.labels for part in parts]), is_judged, fractions, ratings)
 
 
 @dataclass(frozen=True)

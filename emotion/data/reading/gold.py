@@ -49,6 +49,18 @@ class LabelReader:
             return [], list(range(len(self.label_set)))
         return found, [column for label in labels.not_judged if (column := self._find(label, is_counted=False)) is not None]
 
+    def read_fractions(self, row: dict[str, Any]) -> list[float]:
+        """Return the fraction of raters who gave each label of the set, 0 where it is not known.
+
+        Raises: DataError with the reason if they cannot be read.
+        """
+        fractions = [0.0] * len(self.label_set)
+        for label, fraction in self.layout.read_fractions(row).items():
+            column = self._find(label, is_counted=False)
+            if column is not None and fraction == fraction:  # nan, where nobody judged the label, differs from itself
+                fractions[column] = fraction
+        return fractions
+
     @property
     def missing(self) -> list[int]:
         """Columns of the labels that the file does not have, after its rows were read.

@@ -26,7 +26,8 @@ def find_label_columns(table: Table, text_column: str, config: DataConfig, names
     """
     if not table.has_header:
         return ()
-    fractions = {column: _measure_flags(table, column) for column in _list_others(table, text_column)}
+    others = [column for column in _list_others(table, text_column) if column != config.rater_column]
+    fractions = {column: _measure_flags(table, column) for column in others}
     known = {fold_name(name) for name in names}
     expected = {column for column in fractions if is_emotion_name(column) or fold_name(column) in known}
     found = [column for column, fraction in fractions.items() if fraction >= (0 if column in expected else 0.5)]
@@ -74,6 +75,8 @@ def check_label_columns(table: Table, columns: tuple[str, ...], config: DataConf
         raise DataError(f"data.first_label_id={config.first_label_id}: has no effect beside the 0/1 columns {format_names(columns)}")
     if config.label_delimiter is not None:
         raise DataError(f"data.label_delimiter={config.label_delimiter!r}: has no effect beside the 0/1 columns {format_names(columns)}")
+    if config.soft_labels and config.intensity_threshold is not None:
+        _check_fractions(table, columns, config)
     if config.intensity_threshold is not None:
         return
     for column in columns:
@@ -82,6 +85,18 @@ def check_label_columns(table: Table, columns: tuple[str, ...], config: DataConf
             raise DataError(
                 f"{table.path}: column {column!r} holds values such as {numbers[0]} beside 0 and 1; "
                 f"{SET_THRESHOLD}, or name the columns of labels with data.label_columns"
+            )
+
+
+def _check_fractions(table: Table, columns: tuple[str, ...], config: DataConfig) -> None:
+    """Check that no column holds other numbers than fractions, as far as that shows in several of the first rows."""
+    for column in columns:
+        numbers = [number for value in table.values(column)[:DETECTION_ROWS] if (number := find_number(value)) is not None]
+        outside = [number for number in numbers if not 0 <= number <= 1 and number != -1]
+        if len(outside) > 1 and config.on_bad_row == "stop":
+            raise DataError(
+                f"{table.path}: column {column!r} holds values such as {outside[0]:g}, outside [0, 1]; data.soft_labels reads fractions: "
+                "divide the votes by the number of raters, or name the columns of labels with data.label_columns"
             )
 
 

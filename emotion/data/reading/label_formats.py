@@ -9,6 +9,7 @@ from typing import Any
 
 from emotion.config import DataConfig
 from emotion.data.reading.label_values import CellFormat, find_choices, find_number, is_intensity, parse_cell
+from emotion.data.reading.soft_labels import describe_missing
 from emotion.errors import DataError
 from emotion.labels import fold_name
 
@@ -62,6 +63,8 @@ def detect_format(where: str, values: list[Any], config: DataConfig, names: tupl
     if any(find_number(flag) == 0 or flag is False for value in objects for flag in value.values()):
         return replace(cells, keys=tuple(dict.fromkeys(str(key).strip() for value in objects for key in value)))
     if cells.threshold is not None and not objects:
+        if config.soft_labels:
+            raise DataError(describe_missing(where))
         raise DataError(f"data.intensity_threshold={cells.threshold:g}: has no effect on {where}, which holds names or ids")
     if is_declared or not (first_id := _find_first_id(where, values, cells, config, names)):
         return cells

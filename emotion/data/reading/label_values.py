@@ -86,6 +86,13 @@ class CellFormat:
             raise DataError(f"a vector of {len(numbers)} numbers, expected {len(self.vector)}")
         return numbers
 
+    def read_values(self, value: Any) -> dict[str, Any]:
+        """Return the number of each label of a vector or an object; empty for cells of another format."""
+        value = parse_cell(value, self.delimiter)
+        if self.vector and value is not None and not is_unjudged(value):
+            return dict(zip(self.vector, self.read_vector(value), strict=True))
+        return value if isinstance(value, dict) and find_choices(value) is None else {}
+
     def split(self, value: Any) -> list[Any]:
         """Return the labels of a parsed cell as they are written."""
         if value is None:
@@ -156,6 +163,21 @@ def read_flag(name: str, value: Any, threshold: float | None) -> bool | None:
         raise DataError(f"column {name!r} is 'NONE': {PUBLISHED_WITHOUT_LABELS}")
     remedy = "" if find_number(value) is None else "; set data.intensity_threshold if it is an intensity"
     raise DataError(f"column {name!r} is {value!r}, must be 0 or 1{remedy}")
+
+
+def read_fraction(name: str, value: Any) -> float:
+    """Return the fraction of raters who gave a label, in [0, 1]; nan if the value is empty or -1: nobody judged the label.
+
+    Raises: DataError if the value is no such number.
+    """
+    number = find_number(value)
+    if number is not None and 0 <= number <= 1:
+        return number
+    try:
+        flag = find_flag(value)
+    except ValueError:
+        raise DataError(f"column {name!r} is {value!r}, must be a fraction of raters in [0, 1] (data.soft_labels)") from None
+    return math.nan if flag is None else float(flag)
 
 
 def find_flag(value: Any) -> bool | None:

@@ -107,9 +107,15 @@ def _align_labels(examples: Examples, found: LabelSet, wanted: LabelSet) -> Exam
     sources, targets = [found.columns[name] for name in names], [wanted.columns[name] for name in names]
 
     def align(values: np.ndarray) -> np.ndarray:
-        aligned = np.zeros((len(values), len(wanted)), dtype=bool)
+        aligned = np.zeros((len(values), len(wanted)), dtype=values.dtype)
         aligned[:, targets] = values[:, sources]
         return aligned
 
     is_judged = align(np.ones_like(examples.labels) if examples.is_judged is None else examples.is_judged)
-    return replace(examples, labels=align(examples.labels), is_judged=None if is_judged.all() else is_judged)
+    return replace(
+        examples,
+        labels=align(examples.labels),
+        is_judged=None if is_judged.all() else is_judged,
+        fractions=None if examples.fractions is None else align(examples.fractions),
+        ratings=None if examples.ratings is None else examples.ratings.convert(lambda *arrays: (align(arrays[0]), align(arrays[1]))),
+    )

@@ -5,7 +5,7 @@ What the config does not name is detected in the training rows and reported in o
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emotion.config import DataConfig
@@ -17,9 +17,10 @@ from emotion.data.reading.label_columns import (
     find_unused_flags,
 )
 from emotion.data.reading.label_formats import DETECTION_ROWS, detect_format
-from emotion.data.reading.label_values import CellFormat, RowLabels, find_choices, parse_cell, read_flag
+from emotion.data.reading.label_values import CellFormat, RowLabels, find_choices, parse_cell, read_flag, read_fraction
 from emotion.data.reading.nested import suggest_text_path
 from emotion.data.reading.rows import ID_COLUMN_NAMES, TEXT_COLUMN_NAMES
+from emotion.data.reading.soft_labels import HALF
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet, find_lookalikes, fold_name
@@ -40,6 +41,10 @@ class Layout:
     """Column of the person who labelled the row; the rows of one text are then merged."""
     unclear_column: str | None = None
     """Column that marks rows whose rater could not judge the text."""
+    is_soft: bool = False
+    """Whether training is on fractions of raters."""
+    has_fractions: bool = False
+    """Whether these are values of the labels, not counted from the rows of several raters."""
     notes: list[str] = field(default_factory=list)
     """What the user should know about the columns, without the file's name."""
 
@@ -70,6 +75,26 @@ class Layout:
         not_judged: list[str | int] = [column for column, flag in flags if flag is None]
         return RowLabels([column for column, flag in flags if flag], not_judged, len(not_judged) < len(flags))
 
+    def read_fractions(self, row: dict[str, Any]) -> dict[str, float]:
+        """Return the value of each label of a row, in [0, 1]; nan where nobody judged it.
+
+        Raises: DataError with the reason if a value is no such number.
+        """
+        values = {column: row[column] for column in self.label_columns}
+        if self.label_column is not None:
+            values = self.cells.read_values(row[self.label_column])
+        return {str(name).strip(): read_fraction(name, value) for name, value in values.items()}
+
+    def add_raters(self, table: Table, config: DataConfig) -> "Layout":
+        """Return the layout with the columns of raters that a table has."""
+        if config.rater_column is not None:
+            rater_column = config.rater_column if config.rater_column in table.columns else None
+        else:
+            taken = (self.text_column, self.label_column, *self.label_columns)
+            rater_column = find_rater_column([column for column in table.columns if column not in taken])
+        unclear_column = next(filter(is_unclear_column, table.columns), None) if rater_column else None
+        return replace(self, rater_column=rater_column, unclear_column=unclear_column)
+
 
 def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | None) -> Layout:
     """Return the layout of a table: the columns that the config names, and detected ones for the rest.
@@ -80,6 +105,9 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
     """
     names = config.label_names or tuple(known_names or ())
     text_column = find_text_column(table, config)
+    has_fractions = config.soft_labels and not _has_raters(table, text_column, config)
+    if has_fractions and config.intensity_threshold is None:
+        config = replace(config, intensity_threshold=HALF)
     for key in ("id_column", "label_column"):
         _check_column(table, key, getattr(config, key))
     for column in config.label_columns or ():
@@ -90,7 +118,8 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
     if not label_columns and label_column is None:
         label_columns = find_label_columns(table, text_column, config, names)
         label_column = None if label_columns else find_label_column(table, text_column, names)
-        if unused := find_unused_flags(table, text_column, set(label_columns) or {str(label_column)}):
+        used = {*(label_columns or [str(label_column)]), config.rater_column or ""}
+        if unused := find_unused_flags(table, text_column, used):
             notes.append(f"not used are the 0/1 columns {format_names(unused)}; data.label_columns names the columns of labels")
     if label_columns:
         check_label_columns(table, label_columns, config)
@@ -101,10 +130,11 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
         cells = detect_format(
             f"{table.path}: column {label_column!r}", table.values(label_column), config, declared or names, is_declared=bool(declared)
         )
-    id_column = config.id_column or _detect_id_column(table, {text_column, label_column, *label_columns})
-    rater_column = find_rater_column([column for column in table.columns if column not in (text_column, label_column, *label_columns)])
-    unclear_column = next(filter(is_unclear_column, table.columns), None) if rater_column else None
-    return Layout(text_column, id_column, label_column, label_columns, cells, rater_column, unclear_column, notes)
+    id_column = config.id_column or _detect_id_column(table, {text_column, label_column, config.rater_column, *label_columns})
+    if has_fractions:
+        notes.append("training uses the values of the labels as fractions of raters (data.soft_labels)")
+    layout = Layout(text_column, id_column, label_column, label_columns, cells, None, None, config.soft_labels, has_fractions, notes)
+    return layout.add_raters(table, config)
 
 
 def find_text_column(table: Table, config: DataConfig) -> str:
@@ -146,6 +176,12 @@ def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tupl
     chosen = {key: _choose_spelling(key, found) for key, found in spellings.items()}
     folded = [f"{', '.join(map(repr, sorted(found)))} are {chosen[key]!r}" for key, found in spellings.items() if len(found) > 1]
     return LabelSet(tuple(sorted(chosen.values()))), [f"names that look the same are one label: {'; '.join(folded)}"] if folded else []
+
+
+def _has_raters(table: Table, text_column: str, config: DataConfig) -> bool:
+    """Return whether a table has a column of raters, and texts that occur several times."""
+    texts = table.values(text_column)
+    return (config.rater_column or find_rater_column(table.columns)) in table.columns and len(set(map(str, texts))) < len(texts)
 
 
 def _choose_spelling(key: str, found: Counter[str]) -> str:

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from emotion.data.reading.corrections import apply_corrections
 from emotion.data.reading.examples import Dataset, Examples
 from emotion.data.reading.finding import find_tables
 from emotion.data.reading.gold import LabelReader, find_gold_layout
-from emotion.data.reading.layout import find_label_set, find_layout
-from emotion.data.reading.raters import merge_raters
+from emotion.data.reading.layout import Layout, find_label_set, find_layout
+from emotion.data.reading.raters import MAJORITY, find_repeated_ratings, merge_examples
 from emotion.data.reading.rows import BadRow
+from emotion.data.reading.soft_labels import check_rater_column, check_raters, check_soft_labels, read_rater
 from emotion.data.reading.tables import Table, read_table
 from emotion.data.reading.unlabelled import find_unlabelled
 from emotion.errors import DataError
@@ -24,7 +26,6 @@ from emotion.labels import LabelSet
 LABEL_FILES = ("labels.txt", "emotions.txt")
 """Files with one label name per line, in the order of the ids; `emotions.txt` is the one of the GoEmotions release."""
 MAX_BAD_ROWS_SHOWN = 20
-MAJORITY = "each label that at least half of the raters gave"
 RARE_LABEL_ROWS = 10
 """Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
 
@@ -37,6 +38,7 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     Raises: DataError if a source, column or label is missing, and for bad rows unless `on_bad_row` is `skip`.
     """
     tables = find_tables(config)
+    check_rater_column(list(tables.values()), config)
     names_beside_data = _read_label_names(tables["train"].path)
     try:
         layout = find_layout(tables["train"], config, names_beside_data)
@@ -48,7 +50,8 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     for split, table in tables.items():
         if split in dataset.unlabelled:
             continue
-        dataset.splits[split], rows_messages = _read_rows(table, LabelReader(layout, label_set), dataset.bad_rows)
+        reader = LabelReader(layout.add_raters(table, config), label_set)
+        dataset.splits[split], rows_messages = _read_rows(table, reader, dataset.bad_rows)
         label_messages += [f"{split}: {message}" for message in rows_messages]
     _check_bad_rows(dataset.bad_rows, config)
     dataset.messages.append(f"{tables['train'].path}: {layout.describe()}; {len(label_set)} labels")
@@ -56,6 +59,8 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     dataset.messages += [*layout.notes, *label_messages]
     dataset.messages += [f"{split}: {reason}; it cannot be judged" for split, reason in dataset.unlabelled.items()]
     _check_labels_occur(dataset, tables["train"].path)
+    check_raters(list(dataset.splits.values()), tables["train"].path, config)
+    check_soft_labels(dataset["train"], tables["train"].path, config)
     if not is_split:
         if config.corrections is not None:
             apply_corrections(dataset, config, is_split)
@@ -80,12 +85,15 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
     Raises: DataError for the same reasons as `read_dataset`.
     """
     table = read_table(path, config, set(label_set.names))
+    check_rater_column([table], config)
     layout = find_gold_layout(table, config, label_set)
     reader = LabelReader(layout, label_set, is_of_model=True)
     bad_rows: list[BadRow] = []
     examples, messages = _read_rows(table, reader, bad_rows)
     _check_bad_rows(bad_rows, config)
     reader.check(str(path))
+    check_raters([examples], str(path), config)
+    check_soft_labels(examples, str(path), config)
     return examples, [f"{path}: {layout.describe()}", *table.notes, *layout.notes, *reader.describe(), *messages], bad_rows
 
 
@@ -107,37 +115,62 @@ def _read_rows(table: Table, reader: LabelReader, bad_rows: list[BadRow]) -> tup
     if not needed <= set(table.columns):
         missing = sorted(needed - set(table.columns))
         raise DataError(f"{table.path}: lacks the columns {missing} of the training rows; it has {table.columns}")
-    ids, texts, found = [], [], []
+    ids, texts, raters, lines, found, fractions = [], [], [], [], [], []
     for line, values in zip(table.lines, table.rows, strict=True):
         row = dict(zip(table.columns, values, strict=True))
         text = row[layout.text_column]
         try:
             if not isinstance(text, str) or not text.strip():
                 raise DataError("empty text" if text is None or isinstance(text, str) else f"text is {text!r}, not a string")
-            found.append(reader.read(row))
+            label_columns, row_fractions = reader.read(row), reader.read_fractions(row) if layout.has_fractions else None
         except DataError as error:
             table.reject(line, str(error), values)
             continue
+        found.append(label_columns)
+        fractions.append(row_fractions)
         texts.append(text)
+        lines.append(line)
         ids.append(str(row[layout.id_column]) if layout.id_column in row else str(line))
-    bad_rows += sorted(table.bad_rows, key=lambda bad: bad.line)
+        raters.append(read_rater(row, layout.rater_column))
     labels = reader.label_set.encode_columns([columns for columns, _ in found])
     is_judged = ~reader.label_set.encode_columns([columns for _, columns in found])
     is_judged[:, reader.missing] = False
     labels &= is_judged
-    messages = [f"{reader.num_unclear:,} rows are marked as unclear by their rater, and not counted"] if reader.num_unclear else []
+    targets = np.array(fractions, dtype=np.float32).reshape(labels.shape) * is_judged if layout.has_fractions else None
+    examples, messages = Examples(ids, texts, labels, is_judged, targets), []
+    if reader.num_unclear:
+        messages.append(f"{reader.num_unclear:,} rows are marked as unclear by their rater, and not counted")
     if layout.rater_column in table.columns and len(set(texts)) < len(texts):
-        first, labels, is_judged = merge_raters(texts, labels, is_judged)
-        messages.append(f"{len(texts):,} rows of several raters (column {layout.rater_column!r}) are {len(first):,} texts, with {MAJORITY}")
-        ids, texts = [ids[row] for row in first], [texts[row] for row in first]
-    examples = Examples(ids, texts, labels, None if is_judged.all() else is_judged)
+        examples, rater_messages = _merge_raters(table, examples, raters, lines, layout)
+        messages += rater_messages
+    bad_rows += sorted(table.bad_rows, key=lambda bad: bad.line)
     return _drop_unjudged(examples, messages, reader)
+
+
+def _merge_raters(table: Table, examples: Examples, raters: list[str], lines: list[int], layout: Layout) -> tuple[Examples, list[str]]:
+    """Return the rows of several raters as one per text, and messages on that.
+
+    With `data.soft_labels`, a row in which a rater labelled a text again is a bad row of the table.
+    """
+    messages = []
+    if repeated := find_repeated_ratings(examples.texts, examples.ids, raters):
+        if layout.is_soft:
+            for row, earlier in repeated.items():
+                where = "{}:{}".format(*table.locate(lines[earlier]))
+                table.reject(lines[row], f"rater {raters[row]!r} labelled this text before, in {where}", [examples.texts[row]])
+            kept = np.array([row for row in range(len(raters)) if row not in repeated])
+            examples, raters = examples.take(kept), [raters[row] for row in kept]
+        else:
+            messages.append(f"{len(repeated):,} rows are of a rater who labelled the same text before; each row is counted")
+    merged = merge_examples(examples, raters, layout.is_soft)
+    rows = f"{len(examples):,} rows of several raters (column {layout.rater_column!r}) are {len(merged):,} texts"
+    return merged, [*messages, f"{rows}, with {MAJORITY}"]
 
 
 def _drop_unjudged(examples: Examples, messages: list[str], reader: LabelReader) -> tuple[Examples, list[str]]:
     """Return the rows of which at least one label was judged, and messages with the number of the others and of labels not judged."""
-    if examples.is_judged is None:
-        return examples, messages
+    if examples.is_judged is None or examples.is_judged.all():
+        return replace(examples, is_judged=None), messages
     is_used = examples.is_judged.any(axis=1)
     if not is_used.all() and is_used.any():
         messages = [*messages, f"{(~is_used).sum():,} rows without a judged label are left out"]

@@ -33,10 +33,14 @@ class Table:
     parts: list[tuple[int, str]] = field(default_factory=list)
     """Of several files, the number of lines before each, and its path."""
 
+    def locate(self, line: int) -> tuple[str, int]:
+        """Return the path of the file that has a line, and the line's number there."""
+        before, path = self.parts[bisect([start for start, _ in self.parts], line - 1) - 1] if self.parts else (0, self.path)
+        return path, line - before
+
     def reject(self, line: int, reason: str, values: list[Any]) -> None:
         """Add a row to `bad_rows`."""
-        before, path = self.parts[bisect([start for start, _ in self.parts], line - 1) - 1] if self.parts else (0, self.path)
-        self.bad_rows.append(BadRow.describe(path, line - before, reason, values))
+        self.bad_rows.append(BadRow.describe(*self.locate(line), reason, values))
 
     def values(self, column: str) -> list[Any]:
         """Return the values of one column."""
