@@ -22,10 +22,10 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import torch
 
     from emotion.data.batching import Batch, TokenizedTexts
+    from emotion.data.reading import Examples
     from emotion.training.run import Run
 
 
@@ -105,13 +105,13 @@ def train(run: "Run") -> None:
         run.log_step(step_result)
 
         if run.is_validation_due():
-            validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows.labels)
+            validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows)
         run.save_state_if_due()
         if run.should_stop():  # interrupted, or no better validation for `training.patience` validations
             break
 
     if run.best is None:  # interrupted before the first validation: leave a usable model
-        validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows.labels)
+        validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows)
     run.finish()
 
 
@@ -124,12 +124,12 @@ def compute_loss(model: Any, micro_batch: "Batch", loss_function: "Callable[...,
     return loss_function(logits, micro_batch.labels) / num_targets
 
 
-def validate_and_keep_best(run: "Run", tokenizer: Any, tokens: "TokenizedTexts", labels: "np.ndarray") -> None:
+def validate_and_keep_best(run: "Run", tokenizer: Any, tokens: "TokenizedTexts", rows: "Examples") -> None:
     """Fit temperature and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
     from emotion.evaluation.selection import score_checkpoint
 
     logits = run.predict(tokens)  # (n, L), or (m, L) for the segments of long texts
-    candidate = score_checkpoint(labels, logits, run.config, starts=tokens.starts)  # fits the decision rule first
+    candidate = score_checkpoint(rows.labels, logits, run.config, rows.is_judged, tokens.starts)  # fits the decision rule first
     is_best = candidate.is_better_than(run.best, run.config.training.select_by)
     run.log_validation(candidate, is_best)
     if is_best:

@@ -180,7 +180,7 @@ def test_a_comparison_on_the_parents_of_a_taxonomy(runs, given, tmp_path, run_he
     rows = {row["model"]: row for row in read_table([tmp_path / "out"], "accuracy")}
     assert rows["values"]["macro_average_precision"] == "labels only" != rows["quarter"]["macro_average_precision"]
     status, _, errors = run_here(runs[0], "--taxonomy", "sentiment", "--output", str(tmp_path / "other"))
-    assert (status, len(errors.splitlines())) == (2, 1) and f"{runs[0]}/predictions/validation.parquet: does not exist" in errors
+    assert (status, len(errors.splitlines())) == (2, 1) and f"{runs[0]}/predictions/validation.parquet does not exist" in errors
 
 
 @pytest.mark.parametrize(

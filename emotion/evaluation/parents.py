@@ -15,7 +15,6 @@ from emotion.evaluation.calibration import fit_scaling
 from emotion.evaluation.decision import PROBABILITY_EPSILON, DecisionRule
 from emotion.evaluation.metrics import list_judged_columns
 from emotion.evaluation.taxonomy import TaxonomyLevel
-from emotion.evaluation.thresholds import fit_thresholds
 from emotion.labels import LabelSet
 
 PENALTY = 10.0
@@ -49,6 +48,8 @@ def fit_parents(
     level: TaxonomyLevel, labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, is_judged: np.ndarray | None = None
 ) -> ParentModel:
     """Return the model of the parents, fitted on the labels and probabilities of validation rows."""
+    from emotion.evaluation.thresholds import fit_thresholds  # takes scipy, which a Space without torch does not have
+
     merged, judged = level.merge_labels(labels, is_judged)
     logits = compute_noisy_or_logits(probabilities, level.children)
     pairs = [scale_parent(gold, values) for gold, values in list_judged_columns(merged, logits, judged)]

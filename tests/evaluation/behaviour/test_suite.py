@@ -1,6 +1,7 @@
 """Suites of behaviour checks: the bundled one is whole, csv and jsonl give the same cases, and each mistake is one line."""
 
 import csv
+import csv
 import json
 import re
 from collections import Counter
@@ -142,6 +143,7 @@ def test_cases_that_do_not_fit_together_are_one_line(rows, message, tmp_path):
     ],
 )
 def test_a_file_that_is_no_suite_is_one_line(name, content, message, tmp_path):
+    csv.field_size_limit(131_072)  # the limit of a new process, which reading of data raises
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
