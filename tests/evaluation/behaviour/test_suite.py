@@ -1,7 +1,6 @@
 """Suites of behaviour checks: the bundled one is whole, csv and jsonl give the same cases, and each mistake is one line."""
 
 import csv
-import csv
 import json
 import re
 from collections import Counter
