@@ -24,34 +24,22 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     import sys
     import tempfile
     import time
-    from dataclasses import fields, replace
+    from dataclasses import replace
     from pathlib import Path
     from typing import TYPE_CHECKING
 
     from emotion.arguments import BACKBONE_OPTION, MODEL_OPTION, ArgumentParser, BeQuiet
-    from emotion.config import DataConfig, check_keys, load_config
+    from emotion.config import load_config
     from emotion.paths import expand_home
+    from emotion.scoring.options import check_options, is_scored_file
     from emotion.text import escape_controls, print_message
 
 if TYPE_CHECKING:
     from emotion.evaluation.parents import ParentModel
     from emotion.labels import LabelSet
 
-READING_KEYS = {
-    *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
-    *("data.first_label_id", "data.intensity_threshold"),
-    *("data.encoding", "data.separator", "data.escape", "data.quoting", "data.has_header", "data.sheet", "data.max_line_length"),
-}
-"""Settings that say how to read a file."""
-DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)}
-DATA_KEYS -= {"data.max_length", "data.long_texts", "data.stride", "data.train_fraction"}
-"""Settings that say what the splits of a run's data are."""
 MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
 """Options of earlier versions that are now options of export.py."""
-NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy", "engine")
-"""Options that --behaviour does not take."""
-OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
-"""Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
 
 def main() -> int:
@@ -251,23 +239,6 @@ def fit_parents_of(taxonomy: str | None, folder: str, label_set: "LabelSet", is_
     return parents
 
 
-def is_scored_file(output: str | None) -> bool:
-    """Return whether --output names a file of scored rows; any other name is a folder for a report.
-
-    Raises: DataError for the name of a data file that scoring cannot write.
-    """
-    from emotion.data.reading.opening import COMPRESSIONS, find_format
-    from emotion.scoring.formats import FORMATS, check_format
-
-    if output is None or output == "-" or Path(output).is_dir():
-        return output == "-"
-    path = Path(output)
-    is_file = find_format(path) in (*FORMATS, *OTHER_DATA_FORMATS) or path.suffix.lower() in COMPRESSIONS
-    if is_file:
-        check_format(path)
-    return is_file
-
-
 def parse_arguments() -> argparse.Namespace:
     refuse_moved_options(sys.argv[1:])
     parser = ArgumentParser(__doc__)
@@ -317,100 +288,8 @@ def parse_arguments() -> argparse.Namespace:
         settings = [word for word in arguments.input if re.match(r"[a-z_]+\.[a-z_]+=", word)]
         arguments.input = [word for word in arguments.input if word not in settings]
         arguments.overrides += settings
-    check_arguments(arguments)
+    check_options(arguments)
     return arguments
-
-
-def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise a ConfigError for options that do not fit together, or values out of range."""
-    why = "the model keeps the settings that it was trained with"
-    check_keys(arguments.overrides, DATA_KEYS, why)  # first, because the formats of files take numpy
-    if arguments.behaviour is not None:
-        check_behaviour_arguments(arguments)
-    is_on_ray = check_engine(arguments)
-    probabilities, is_file = arguments.probabilities, is_on_ray or is_scored_file(arguments.output)
-    check_sharding(arguments, is_file)
-    if is_file and arguments.behaviour is not None:
-        raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
-    if is_file and not arguments.input:
-        raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
-    if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
-        raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
-    if not is_file and probabilities != "none":
-        raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
-    if arguments.excel_safe and not (is_file and not is_on_ray and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
-        raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
-    if arguments.overwrite and not is_file:
-        raise ConfigError("--overwrite: is for scored files; a report replaces an earlier one in any case")
-    if arguments.part_rows is not None and arguments.part_rows < 1:
-        raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
-    if arguments.input is not None and arguments.output is None:
-        raise ConfigError("--input FILE: give --output FOLDER too, so that the reports of the run's own splits are kept")
-    if not is_file and len(arguments.input or ()) > 1:
-        raise ConfigError(f"--input: a report is of one labelled file, got {len(arguments.input)}; to score files give --output FILE.csv")
-    report_keys = (
-        READING_KEYS | {"data.id_column", "data.on_bad_row", "data.rater_column", "data.soft_labels"} if arguments.input else DATA_KEYS
-    )
-    allowed = READING_KEYS if is_file else report_keys
-    check_keys(arguments.overrides, allowed, why)
-    if arguments.threshold is not None and not 0 < arguments.threshold < 1:
-        raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
-
-
-def check_sharding(arguments: argparse.Namespace, is_file: bool) -> None:
-    """Raise a ConfigError for options that do not fit `--shard` or `--join`."""
-    if arguments.join is not None:
-        allowed = ("join", "overwrite", "quiet")
-        given = [name for name, value in vars(arguments).items() if name not in allowed and value not in (None, False, [], "none", "torch")]
-        if given:
-            option = arguments.overrides[0] if given[0] == "overrides" else f"--{given[0].replace('_', '-')}"
-            raise ConfigError(f"--join {arguments.join}: takes --overwrite only, got {option}; the shards have the rest")
-        if arguments.join == "-" or not is_scored_file(arguments.join):
-            raise ConfigError(f"--join {arguments.join}: must be the --output of the shards, such as scored.csv")
-    if arguments.shard is None:
-        return
-    from emotion.scoring.shards import Shard
-
-    Shard.parse(arguments.shard)
-    if not is_file:
-        raise ConfigError("--shard: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
-    if arguments.output == "-" or "-" in (arguments.input or ()):
-        raise ConfigError("--shard: stdin and stdout cannot be divided; give files")
-
-
-def check_behaviour_arguments(arguments: argparse.Namespace) -> None:
-    """Raise a ConfigError for options that do not fit to --behaviour."""
-    given = [f"--{name.replace('_', '-')}" for name in NOT_OF_BEHAVIOUR if getattr(arguments, name) not in (None, False, "none")]
-    given += arguments.overrides
-    if given:
-        raise ConfigError(
-            f"{given[0]}: has no effect on --behaviour, which reads its suite only; leave it out, or call evaluate.py a second time"
-        )
-
-
-def check_engine(arguments: argparse.Namespace) -> bool:
-    """Return whether a Ray cluster scores.
-
-    Raises: ConfigError for options that do not fit to it, or if Ray is not installed.
-    """
-    if arguments.engine is None:
-        if arguments.worker_cores is not None:
-            raise ConfigError("--worker-cores: is for --engine ray")
-        return False
-    if arguments.worker_cores is not None and arguments.worker_cores < 1:
-        raise ConfigError(f"--worker-cores {arguments.worker_cores}: must be at least 1")
-    if arguments.output is None or is_scored_file(arguments.output):
-        raise ConfigError("--engine ray: writes a folder of parquet files; give --output FOLDER, without the ending of a file")
-    if not arguments.input or "-" in arguments.input:
-        raise ConfigError("--engine ray: give the files to score with --input; it does not read stdin")
-    if arguments.shard is not None:
-        raise ConfigError("--engine ray: divides the files by itself; leave out --shard")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--engine ray: Ray starts the workers; start one process, without torchrun or accelerate")
-    from emotion.scoring.ray_engine import check_ray
-
-    check_ray()
-    return True
 
 
 def refuse_moved_options(words: list[str]) -> None:
