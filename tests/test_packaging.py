@@ -36,7 +36,7 @@ def read_requirements(*names):
 
 
 def normalize(requirement):
-    name, specifiers = re.fullmatch(r"([\w.-]+)\s*(.*)", requirement).groups()
+    name, specifiers = re.fullmatch(r"([\w.-]+(?:\[\w+\])?)\s*(.*)", requirement).groups()
     return name.lower().replace("_", "-").replace(".", "-"), sorted(specifiers.replace(" ", "").split(","))
 
 

@@ -24,6 +24,7 @@ from emotion.modeling.tokenization import load_backbone_tokenizer, load_tokenize
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 TEXTS = ["no", "I am so happy for you, this is wonderful!", "<|end_of_text|> and <pad> and </s> are words, as [SEP] is"]
+SIDECAR = Sidecar(("joy",), ModelConfig(), 64, "fp32", {})
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -107,7 +108,7 @@ def test_special_tokens_in_a_text_are_characters_in_training_and_wherever_the_mo
     )
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path))(text).input_ids == AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == ids
-    assert load_torch_free(tmp_path, 64).encode(text).ids == ids
+    assert load_torch_free(tmp_path, SIDECAR).encode(text).ids == ids
 
 
 def test_a_model_of_an_earlier_version_reads_special_tokens_as_it_did(tiny_bert, tmp_path):
@@ -116,7 +117,7 @@ def test_a_model_of_an_earlier_version_reads_special_tokens_as_it_did(tiny_bert,
     assert "split_special_tokens" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
     expected = old("a [MASK]").input_ids
     assert old.mask_token_id in expected
-    assert load_tokenizer(str(tmp_path))("a [MASK]").input_ids == load_torch_free(tmp_path, 64).encode("a [MASK]").ids == expected
+    assert load_tokenizer(str(tmp_path))("a [MASK]").input_ids == load_torch_free(tmp_path, SIDECAR).encode("a [MASK]").ids == expected
 
 
 @pytest.mark.parametrize("model_type", ["bart", "mbart"])
