@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,14 +32,16 @@ MAX_NAME_BYTES = 240
 
 
 @contextmanager
-def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, num_bytes: int | None = None, is_shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a new file or folder, and rename it to `path` when the block ends without an error.
 
     A file or folder at `path` is replaced. `num_bytes` is the size of the new data, if the caller knows it; an error message reports it.
+    Where others may write the same at the same time (`is_shared`), each has a temporary path of its own, and the last one stays.
 
     Raises: StorageError if the path is not writable or the device is full; the previous file or folder is then unchanged.
     """
-    partial, old = _name_beside(path, "partial"), _name_beside(path, "old")
+    owner = f"{os.getpid()}-{threading.get_ident()}." if is_shared else ""
+    partial, old = _name_beside(path, f"{owner}partial"), _name_beside(path, "old")
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise StorageError(f"{path}: is neither a file nor a folder; choose another path")  # a rename would replace a device

@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -195,7 +194,7 @@ def test_overwrite_replaces_only_a_model_that_is_in_no_run(tmp_path):
     with pytest.raises(ConfigError, match="half: exists already; choose another folder, or give --overwrite"):
         check_target("--half", written, False)
     (tmp_path / "config.yaml").touch()  # now it is the model of a run
-    for folder in (written, Path("configs")):
+    for folder in (written, ROOT / "configs"):
         with pytest.raises(ConfigError, match="replaces only a model that --merge or --half wrote"):
             check_target("--half", folder, True)
 

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 from pathlib import Path
+import threading
 
 import pytest
 from safetensors import SafetensorError
@@ -190,3 +191,25 @@ def test_a_folder_that_lost_its_name_gets_it_back(tmp_path):
 def test_text_that_is_not_utf8_is_read_back_from_json(tmp_path):
     write_json(tmp_path / "a.json", {"caf\udce9": ["é"]})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"caf\udce9": ["é"]}
+
+
+def test_two_that_write_the_same_at_the_same_time_both_end(tmp_path):
+    """Each has a temporary file of its own; with one for both, the first rename would take it away from the second."""
+    path, (first, second) = tmp_path / "part", (threading.Barrier(2), threading.Barrier(2))
+    errors = []
+
+    def write():
+        try:
+            with atomic_write(path, is_shared=True) as partial:
+                partial.write_text("the same")
+                first.wait(10)  # both have written
+            second.wait(10)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and path.read_text() == "the same" and [file.name for file in tmp_path.iterdir()] == ["part"]

@@ -1,5 +1,6 @@
 """The notebook runs from its first cell to its last, and its stored outputs are those of a run without errors and without paths."""
 
+import importlib.util
 import re
 
 import nbclient
@@ -41,6 +42,7 @@ def test_links_of_the_notebook_resolve():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="its kernel starts commands in a terminal, which takes fcntl")
 def test_the_notebook_runs(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (cell,) = (cell for cell in notebook.cells if RUN in cell.source)

@@ -12,7 +12,7 @@ import numpy as np
 
 from emotion.data.reading.rows import BadRow, Row
 from emotion.evaluation.metrics import score_counts
-from emotion.files import atomic_write, compute_checksum, write_json
+from emotion.files import atomic_write, compute_checksum
 from emotion.inference.text_checks import TextChecks
 
 PART_CHARACTERS = 2**25
@@ -112,7 +112,8 @@ def write_marker(part: Path, tally: Tally) -> None:
     """Write the marker that a part is complete."""
     checksums = {file.name: compute_checksum(file) for file in (part, find_bad_rows(part))}
     counts = asdict(tally)
-    write_json(find_marker(part), {"tally": counts, "checksums": checksums, "checksum of the tally": _compute_counts_checksum(counts)})
+    marker = {"tally": counts, "checksums": checksums, "checksum of the tally": _compute_counts_checksum(counts)}
+    write_durably(find_marker(part), json.dumps(marker, indent=2).encode())
 
 
 def read_marker(part: Path) -> Tally | None:
@@ -129,8 +130,8 @@ def read_marker(part: Path) -> Tally | None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file atomically, and have it on the disk before it gets its name."""
-    with atomic_write(path, len(content)) as partial, partial.open("wb") as stream:
+    """Write a file atomically, and have it on the disk before it gets its name. Another process may write the same part meanwhile."""
+    with atomic_write(path, len(content), is_shared=True) as partial, partial.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

@@ -271,5 +271,5 @@ def test_options_that_do_not_fit_are_one_line(monkeypatch, capsys, words):
 
 def test_a_launcher_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_evaluate(monkeypatch, "--model", "m", "--input", "README.md", "--output", "out.csv", "--shard", "1/2") == 2
+    assert run_evaluate(monkeypatch, "--model", "m", "--input", str(ROOT / "README.md"), "--output", "out.csv", "--shard", "1/2") == 2
     assert capsys.readouterr().err.endswith("error: --shard 1/2: 2 processes; start one for each shard, without a launcher\n")

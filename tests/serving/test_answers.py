@@ -17,7 +17,9 @@ OPTIONS: dict[str, dict] = {
 
 
 def infer(tiny_run, backend, texts, *options):
-    result = run_script("infer.py", "--json", "--backend", backend, "--model", str(tiny_run), *options, stdin="\n".join(texts))
+    result = run_script(
+        "infer.py", "--json", "--backend", backend, "--model", str(tiny_run), *options, stdin="\n".join(texts), PYTHONIOENCODING="utf-8"
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 

@@ -24,7 +24,8 @@ def write_run(folder, seconds):
     os.utime(folder / "efficiency.json", (seconds, seconds))
 
 
-def test_the_newest_finished_run_comes_first(tmp_path):
+def test_the_newest_finished_run_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     assert find_default_model(tmp_path)[0] == os.path.relpath(SHIPPED_MODEL)
     for name, seconds in (("new", 2_000), ("old", 1_000)):
         write_run(tmp_path / name, seconds)
