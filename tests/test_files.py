@@ -1,8 +1,8 @@
 import errno
 import json
 import os
-from pathlib import Path
 import threading
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
