@@ -50,9 +50,10 @@ def choose(num_rows, seed, shifts):
 def test_few_rows_share_and_many_rows_with_different_labels_do_not():
     """Twenty labels that need one threshold, and twenty that need thresholds from 0.05 to 0.95."""
     same, different = (0.0,) * 20, tuple(np.linspace(-3, 3, 20))
-    few = [choose(120, seed, same) for seed in range(5)]
+    few = [choose(120, seed, same) for seed in range(10)]
     many = [choose(4_000, seed, different) for seed in range(2)]
-    assert np.mean(few) <= 0.7 and many == [OWN_WEIGHTS[-1]] * 2
+    assert np.mean(few) < np.mean(OWN_WEIGHTS)  # that of weights chosen at random
+    assert many == [OWN_WEIGHTS[-1]] * 2
 
 
 def test_sharing_is_better_on_new_rows():
