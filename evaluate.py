@@ -46,9 +46,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.join is not None:
         return join(Path(arguments.join), arguments.overwrite)
-    from emotion.tracking.run_folder import find_default_model
+    from emotion.tracking.run_folder import choose_model
 
-    model, choice = (arguments.model, "") if arguments.model else find_default_model()
+    model, choice = choose_model(arguments.model)
     process, num_processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if process == 0:
         print_message(f"model: {model} ({choice})" if choice else f"model: {model}")

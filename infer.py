@@ -30,9 +30,9 @@ def main() -> int:
     from emotion.inference.loading import load_predictor
     from emotion.inference.text_checks import describe_text
     from emotion.inference.textwise import TextwisePredictor
-    from emotion.tracking.run_folder import find_default_model
+    from emotion.tracking.run_folder import choose_model
 
-    model, choice = (arguments.model, "") if arguments.model else find_default_model()
+    model, choice = choose_model(arguments.model)
     is_brief = arguments.text is not None or is_prompting
     predictor = load_predictor(model, arguments.backend, is_brief, arguments.backbone)
     print_message(f"model: {model} ({', '.join(filter(None, (predictor.backend_name, choice)))})")

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from emotion.analysis.prevalence.levels import Levels
     from emotion.config import DataConfig
 
-READING_KEYS = {
-    f"data.{name}" for name in ("text_column", "encoding", "separator", "escape", "quoting", "has_header", "sheet", "max_line_length")
-}
-"""Settings that say how to read a file."""
-
 
 def main() -> int:
     arguments = parse_arguments()
@@ -45,13 +40,14 @@ def main() -> int:
     from emotion.evaluation.document import format_plain
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
-    from emotion.tracking.run_folder import find_default_model
+    from emotion.scoring.options import TEXT_KEYS
+    from emotion.tracking.run_folder import choose_model
     from emotion.tracking.taxonomies import fit_taxonomy
 
     grouping = parse_grouping(arguments.by, arguments.date_format)
-    check_keys(arguments.overrides, READING_KEYS, "the model keeps the settings that it was trained with")
+    check_keys(arguments.overrides, TEXT_KEYS, "the model keeps the settings that it was trained with")
     config = load_config(None, arguments.overrides).data
-    model, choice = (arguments.model, "") if arguments.model else find_default_model()
+    model, choice = choose_model(arguments.model)
     print_message(f"model: {model} ({choice})" if choice else f"model: {model}")
     folder = find_model_folder(model)
     sidecar, rule = read_sidecar(folder)

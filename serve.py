@@ -33,9 +33,9 @@ def main() -> int:
     from emotion.serving.answering import Answerer
     from emotion.serving.application import Service, build_app
     from emotion.serving.server import is_loopback, name_address, open_socket, serve
-    from emotion.tracking.run_folder import find_default_model
+    from emotion.tracking.run_folder import choose_model
 
-    model, choice = (arguments.model, "") if arguments.model else find_default_model()
+    model, choice = choose_model(arguments.model)
     with open_socket(arguments.host, arguments.port) as listener:  # before the model is loaded: a port that is taken is known at once
         answerer = Answerer(load_predictor(model, arguments.backend, is_brief=True, backbone=arguments.backbone), model)
         print_message(f"model: {model} ({', '.join(filter(None, (answerer.predictor.backend_name, choice)))})")

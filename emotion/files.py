@@ -1,5 +1,6 @@
 """Atomic writes: data is written to a temporary path and then renamed, so a path always holds a complete file or folder, or none."""
 
+import csv
 import errno
 import hashlib
 import json
@@ -8,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -88,6 +89,12 @@ def append_line(path: Path, line: str) -> None:
         if (reason := _find_disk_full_reason(error)) is None:
             raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
         raise StorageError(_describe_disk_full(path, reason, len(line) + 1)) from None
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]], errors: str = "backslashreplace") -> None:
+    """Write rows as CSV in UTF-8; `errors` says what becomes of what UTF-8 lacks, such as bytes in the names of folders."""
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", errors=errors, newline="") as stream:
+        csv.writer(stream).writerows(rows)
 
 
 def write_json(path: Path, values: Any) -> None:

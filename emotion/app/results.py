@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from emotion.app.uploads import Upload
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import Row
+from emotion.evaluation.uncertainty import compute_wilson_interval
 from emotion.inference.text_checks import describe_counts
 from emotion.labels import LabelSet
 from emotion.scoring.formats import LABEL_SEPARATOR, PREDICTED
@@ -20,8 +20,6 @@ from emotion.scoring.parts import Tally
 from emotion.tracking.run_rows import describe_known
 
 SHOWN_ROWS = 20
-NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
-"""For 95% intervals."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,3 @@ def count_quarantined(path: Path) -> int:
         return 0
     with path.open(encoding="utf-8", newline="") as stream:
         return sum(1 for _ in islice(csv.reader(stream, delimiter="\t"), 1, None))
-
-
-def compute_wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """Return the 95% interval of a fraction; (0, 1) without rows.
-
-    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-    """
-    if total == 0:
-        return 0.0, 1.0
-    fraction, weight = count / total, NORMAL_QUANTILE**2 / total
-    center = (fraction + weight / 2) / (1 + weight)
-    half = (weight * fraction * (1 - fraction) + weight**2 / 4) ** 0.5 / (1 + weight)
-    return max(center - half, 0.0), min(center + half, 1.0)

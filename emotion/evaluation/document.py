@@ -1,7 +1,6 @@
 """A document of paragraphs, tables and figures, written as Markdown, as one self-contained HTML page, and as CSV tables."""
 
 import base64
-import csv
 import html
 import re
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from emotion.files import atomic_write
+from emotion.files import atomic_write, write_csv
 from emotion.text import escape_controls
 
 FIGURE_SCALE_PERCENT = 72
@@ -69,9 +68,7 @@ def write_document(folder: Path, title: str, sections: Sequence[Section]) -> Non
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(format_html(title, sections), encoding="utf-8")
     for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
-        path = folder / f"{table.name}.csv"  # names of folders may hold bytes that are not UTF-8
-        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            csv.writer(stream).writerows([table.columns, *table.rows])
+        write_csv(folder / f"{table.name}.csv", [table.columns, *table.rows])
 
 
 def format_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -8,6 +8,7 @@ Shapes: `labels` and `predictions` are bool (n, L), `probabilities` float (n, L)
 """
 
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -166,6 +167,19 @@ def adjust_p_values(p_values: np.ndarray) -> np.ndarray:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
     return adjusted
+
+
+def compute_wilson_interval(count: float, total: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the fraction count / total, in [0, 1]; (0, 1) without rows. Effective numbers of rows need not be whole.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
+    if total == 0:
+        return 0.0, 1.0
+    fraction, weight = count / total, NormalDist().inv_cdf((1 + level) / 2) ** 2 / total
+    center = (fraction + weight / 2) / (1 + weight)
+    half = (weight * max(fraction * (1 - fraction), 0.0) + weight**2 / 4) ** 0.5 / (1 + weight)
+    return max(min(center - half, fraction), 0.0), min(max(center + half, fraction), 1.0)
 
 
 def find_interval(values: np.ndarray, estimate: float, level: float = 0.95) -> tuple[float, float]:

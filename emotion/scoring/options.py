@@ -8,12 +8,15 @@ from pathlib import Path
 from emotion.config import DataConfig, check_keys
 from emotion.errors import ConfigError
 
-READING_KEYS = {
-    *("data.text_column", "data.label_column", "data.label_columns", "data.label_delimiter"),
-    *("data.first_label_id", "data.intensity_threshold"),
-    *("data.encoding", "data.separator", "data.escape", "data.quoting", "data.has_header", "data.sheet", "data.max_line_length"),
+TEXT_KEYS = {
+    *("data.text_column", "data.encoding", "data.separator", "data.escape", "data.quoting"),
+    *("data.has_header", "data.sheet", "data.max_line_length"),
 }
-"""Settings that say how to read a file."""
+"""Settings that say how to read the texts of a file."""
+READING_KEYS = TEXT_KEYS | {
+    *("data.label_column", "data.label_columns", "data.label_delimiter", "data.first_label_id", "data.intensity_threshold"),
+}
+"""Settings that say how to read a file, its labels too."""
 DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)}
 DATA_KEYS -= {"data.max_length", "data.long_texts", "data.stride", "data.train_fraction"}
 """Settings that say what the splits of a run's data are."""

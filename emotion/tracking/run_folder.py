@@ -278,6 +278,14 @@ def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
     return location, f"no finished run in {folder}/, so the model that comes with this project"
 
 
+def choose_model(given: str | None) -> tuple[str, str]:
+    """Return the location of the model that a script uses, and which one it is; empty for the one that is given.
+
+    Raises: ModelError as `find_default_model` does.
+    """
+    return (given, "") if given else find_default_model()
+
+
 def find_run_of_model(location: str) -> RunFolder | None:
     """Return the run of a run folder or of the model folder in it; None for another folder."""
     path = expand_path(location)

@@ -9,10 +9,11 @@ from scipy.stats import binomtest
 
 from emotion.app import scored_files
 from emotion.app.handlers import NO_FILE, Handlers
-from emotion.app.results import SHOWN_ROWS, Progress, ScoredFile, compute_wilson_interval
+from emotion.app.results import SHOWN_ROWS, Progress, ScoredFile
 from emotion.app.scored_files import FileScorer, ScoringOptions, prepare_job
 from emotion.app.uploads import UploadStore, describe_upload
 from emotion.errors import ConfigError, DataError
+from emotion.evaluation.uncertainty import compute_wilson_interval
 from tests.app.conftest import HOSTILE_TEXTS
 from tests.conftest import SAMPLE, run_script
 

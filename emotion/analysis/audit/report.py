@@ -1,6 +1,5 @@
 """What an audit leaves: audit.csv to work through, index.html with the same, noise.json, and a table for the terminal."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from emotion.errors import ConfigError
 from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, format_html
 from emotion.evaluation.mistakes import rank_confusions
 from emotion.evaluation.rows import ScoredRows
-from emotion.files import atomic_write, write_json
+from emotion.files import atomic_write, write_csv, write_json
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 
@@ -68,8 +67,7 @@ def check_undecided(folder: Path) -> None:
 
 def write_audit(folder: Path, audit: Audit, quote_texts: bool) -> None:
     """Write audit.csv, noise.json and index.html; each is written beside and renamed."""
-    with atomic_write(folder / "audit.csv") as partial, partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        csv.writer(stream).writerows([CSV_COLUMNS, *(_list_cells(audit, row) for row in audit.issues.order)])
+    write_csv(folder / "audit.csv", [CSV_COLUMNS, *(_list_cells(audit, row) for row in audit.issues.order)], errors="surrogateescape")
     write_json(folder / "noise.json", describe_noise(audit))
     with atomic_write(folder / "index.html") as partial:
         partial.write_text(format_page(audit, quote_texts), encoding="utf-8")

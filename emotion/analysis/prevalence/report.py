@@ -1,6 +1,5 @@
 """The report on prevalences: report.html, report.md, prevalence.csv, changes.csv and figures."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from emotion.analysis.prevalence.words import METHOD, POOR_FIT, conclude, format
 from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, format_plain, write_document
 from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
-from emotion.files import atomic_write
+from emotion.files import write_csv
 from emotion.labels import LabelSet
 
 MAX_LINES = 4
@@ -78,8 +77,8 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
             Section("Method", [Paragraph(METHOD), *(Paragraph(escape_markdown(note)) for note in analysis.notes)]),
         ]
     write_document(folder, f"Prevalence of {len(analysis.label_set)} labels in {analysis.cells[CellKey()].num_rows:,} rows", sections)
-    _write_csv(folder / "prevalence.csv", _list_prevalences(analysis))
-    _write_csv(folder / "changes.csv", _list_changes(analysis))
+    write_csv(folder / "prevalence.csv", _list_prevalences(analysis))
+    write_csv(folder / "changes.csv", _list_changes(analysis))
     return conclusion
 
 
@@ -238,8 +237,3 @@ def _rank_labels(analysis: Analysis) -> list[int]:
 
 def _name(key: CellKey) -> str:
     return format_plain(name_cell(key))
-
-
-def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-        csv.writer(stream).writerows(rows)

@@ -7,16 +7,18 @@ all pass: the bootstrap's interval would have no width.
 
 import numpy as np
 
+from emotion.evaluation.uncertainty import compute_wilson_interval
+
 NUM_SIGN_FLIPS = 10_000
 
 
 def find_pass_interval(passed: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of the mean of `passed`, float (n,) in [0, 1], given the cluster of each case, int (n,).
 
-    Source: Wilson 1927, "Probable Inference"; the effective number of cases: Korn and Graubard 1998, "Confidence Intervals for Proportions
-    with Small Expected Number of Positive Counts Estimated from Survey Data".
+    Source of the effective number of cases: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number of
+    Positive Counts Estimated from Survey Data".
     """
-    from scipy.stats import norm, t
+    from scipy.stats import t
 
     _, members = np.unique(clusters, return_inverse=True)
     num_cases, num_clusters, rate = len(passed), int(members.max()) + 1, float(passed.mean())
@@ -31,10 +33,7 @@ def find_pass_interval(passed: np.ndarray, clusters: np.ndarray, level: float = 
         effective = min(rate * (1 - rate) / variance, num_cases) * (tails[0] / tails[1]) ** 2
     else:
         effective = float(num_clusters)
-    z = norm.ppf((1 + level) / 2)
-    center = (rate + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * np.sqrt(max(rate * (1 - rate), 0) / effective + z**2 / (4 * effective**2))
-    return float(max(min(center - half, rate), 0)), float(min(max(center + half, rate), 1))
+    return compute_wilson_interval(rate * effective, effective, level)
 
 
 def compute_paired_p_value(first: np.ndarray, second: np.ndarray, clusters: np.ndarray, seed: int = 0) -> float:
