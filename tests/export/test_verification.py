@@ -3,6 +3,7 @@
 import runpy
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ import pytest
 
 from emotion.config import LoraConfig
 from emotion.cpu import fast_path
-from emotion.export.verification import predict_with_transformers, verify_model
+from emotion.export import verification
+from emotion.export.verification import NUM_SHAPE_ROWS, predict_with_transformers, verify_model
 from emotion.inference.predictor import Predictor
 from tests.conftest import ROOT, run_script
 from tests.inference.test_numpy import TEXTS, save
@@ -83,6 +85,17 @@ def test_plain_model_detects_a_wrong_fast_path(family, lora, tiny_backbones, tmp
         assert variants == ["one text at a time", "padded to 64 tokens", VARIANTS[3], *(["merged into the backbone"] if lora else [])]
         exceeded = [agreement.variant for agreement in agreements if not agreement.is_within]
         assert exceeded == ([VARIANTS[3]] if is_wrong else [])
+
+
+def test_model_that_was_merged_on_another_device_is_compared_on_few_rows(tiny_backbones, tmp_path, monkeypatch):
+    folder = str(save(tiny_backbones["bert"], tmp_path / "model", LoraConfig(r=4)))
+    predictor = Predictor.load(folder)
+    texts = [f"good {number}" for number in range(NUM_SHAPE_ROWS + 6)]
+    for device, num_rows in (("cpu", len(texts)), ("elsewhere", NUM_SHAPE_ROWS)):
+        merged = SimpleNamespace(device=SimpleNamespace(type=device), predict_logits=predictor.predict_logits)
+        monkeypatch.setattr(verification, "merge_model", lambda *_, merged=merged: merged)
+        agreement = verify_model(predictor, folder, texts, np.zeros((len(texts), 3), dtype=bool), None, None)[-1]
+        assert agreement.variant == "merged into the backbone" and agreement.num_rows == num_rows and agreement.is_within
 
 
 def test_plain_model_takes_the_rows_in_their_order(tiny_run):
