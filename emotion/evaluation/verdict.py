@@ -19,6 +19,10 @@ MAX_LABELS_RATIO = 2.0
 """A useful model gives at most this many times the labels that people gave, and at least that fraction of them."""
 
 TRAIN_MORE = "train on more rows or for more epochs"
+CHECK_LOSS = (
+    "it gives every text the same labels: if its loss in metrics.jsonl fell and rose again, lower training.learning_rate; "
+    "if it hardly fell, train for more epochs, and check that the labels belong to the texts"
+)
 REFIT = "fit its thresholds for micro-F1: export.py --refit decision.maximize=micro_f1"
 
 
@@ -69,7 +73,8 @@ def reach_verdict(
     summary += f"; {counts['predicted']:.1f} labels per text, people gave {counts['gold']:.1f}"
     if not any(is_better.values()):
         reason = f"no better than {best['macro_f1']} beyond chance on {len(labels):,} rows: {summary}"
-        return Verdict(USELESS, reason, _advise_useless(tfidf_scores, trivial), scores, counts)
+        is_constant = bool((predictions == predictions[0]).all())
+        return Verdict(USELESS, reason, _advise_useless(tfidf_scores, trivial, is_constant), scores, counts)
     reason, next_step = _find_weakness(scores, best, is_better, intervals, counts)
     return Verdict(WEAK if reason else USEFUL, f"{reason}: {summary}" if reason else summary, next_step, scores, counts)
 
@@ -125,17 +130,17 @@ def _find_weakness(
         return "little better than a rule that reads no text", TRAIN_MORE
     if not 1 / MAX_LABELS_RATIO <= counts["predicted"] / counts["gold"] <= MAX_LABELS_RATIO:
         relation = "more" if counts["predicted"] > counts["gold"] else "fewer"
-        return (
-            f"it gives far {relation} labels than people",
-            "fit its thresholds for micro-F1: export.py --refit decision.maximize=micro_f1",
-        )
+        return f"it gives far {relation} labels than people", REFIT
     return "", ""
 
 
-def _advise_useless(tfidf_scores: dict[str, float] | None, trivial: float) -> str:
-    """Return what to try with a model that has learned nothing."""
+def _advise_useless(tfidf_scores: dict[str, float] | None, trivial: float, is_constant: bool) -> str:
+    """Return what to try with a model that has learned nothing; `is_constant` says whether it gives every text the same labels."""
+    is_learnable = tfidf_scores is None or tfidf_scores["macro_f1"] - trivial >= MIN_GAIN * (1 - trivial)
+    if not is_learnable:
+        return "TF-IDF learns nothing from these rows either: check that the labels belong to the texts, or label more rows"
+    if is_constant:
+        return CHECK_LOSS
     if tfidf_scores is None:
         return f"{TRAIN_MORE}, and check that the labels belong to the texts"
-    if tfidf_scores["macro_f1"] - trivial >= MIN_GAIN * (1 - trivial):
-        return "TF-IDF learns from these rows, so train for more epochs or at a higher learning rate, or use TF-IDF (configs/tfidf.yaml)"
-    return "TF-IDF learns nothing from these rows either: check that the labels belong to the texts, or label more rows"
+    return "TF-IDF learns from these rows, so train for more epochs or at a higher learning rate, or use TF-IDF (configs/tfidf.yaml)"
