@@ -33,6 +33,7 @@ NEEDS: dict[str, Need] = {
         "distillation.teachers or distillation.num_teachers",
         lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
     ),
+    "distillation.teacher_configs": ("distillation.num_teachers above 0", lambda config: config.distillation.num_teachers > 0),
     "decision.shrinkage": ("decision.maximize=macro_f1", lambda config: config.decision.maximize == "macro_f1"),
     "tracking.project": ("a tracker, not tracking.backend=none", lambda config: config.tracking.backend != "none"),
     "tracking.log_model": ("Weights & Biases: tracking.backend=wandb", lambda config: config.tracking.backend in ("auto", "wandb")),

@@ -210,6 +210,8 @@ class DistillationConfig:
     """Trained models (run folders, model folders or Hub ids) whose mean probabilities are mixed into the training targets."""
     num_teachers: int = 0
     """Number of teachers that the run trains first, with its own settings and other seeds, instead of `teachers`."""
+    teacher_configs: tuple[str, ...] | None = None
+    """Config files whose `model`, `lora` and `training` the teachers get instead of the run's own: `num_teachers` of each file."""
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
 

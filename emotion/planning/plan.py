@@ -144,7 +144,9 @@ def _describe_teachers(config: Config) -> str:
     """Return the trained models that are teachers, or the number to be trained; an empty text without teachers."""
     if config.distillation.teachers:
         return ", ".join(config.distillation.teachers)
-    num_teachers = config.distillation.num_teachers
+    num_teachers, configs = config.distillation.num_teachers, config.distillation.teacher_configs
+    if num_teachers and configs:
+        return f"{num_teachers} of each of {', '.join(configs)}, trained first; the lines below describe the run itself"
     return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself" if num_teachers else ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from emotion.checks import check_values, is_number, read_object
-from emotion.config import Config, DistillationConfig, HubConfig, RunConfig
+from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, load_config
 from emotion.data.reading import Examples
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.errors import ConfigError, ModelError
@@ -27,18 +27,34 @@ SOFT_LABELS = "teachers"
 
 
 def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Config]]:
-    """Return the runs to be trained for a config, in order: `distillation.num_teachers` teachers, which have its settings and other seeds,
-    and then its own, which learns from them."""
-    stages = []
-    for number in range(1, config.distillation.num_teachers + 1):
-        name, seed = f"{folder.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
-        run, training = RunConfig(folder=str(folder.teachers), name=name), replace(config.training, seed=seed)
-        teacher = replace(config, training=training, distillation=DistillationConfig(), hub=HubConfig(), run=run)
-        stages.append((RunFolder(folder.teachers / name), teacher))
+    """Return the runs to be trained for a config, in order: teachers, each with a seed of its own, and then the run that learns from them.
+
+    There are `distillation.num_teachers` with the run's settings, or as many with those of each of `distillation.teacher_configs`.
+
+    Raises: ConfigError for a file of `teacher_configs` that cannot be used.
+    """
+    stages: list[tuple[RunFolder, Config]] = []
+    shared = replace(config, distillation=DistillationConfig(), hub=HubConfig())
+    for base in _list_teacher_bases(config):
+        for _ in range(config.distillation.num_teachers):
+            number = len(stages) + 1
+            name, seed = f"{folder.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
+            run, training = RunConfig(folder=str(folder.teachers), name=name), replace(base.training, seed=seed)
+            teacher = replace(shared, model=base.model, lora=base.lora, training=training, run=run)
+            stages.append((RunFolder(folder.teachers / name), teacher))
     if stages:
         paths = tuple(str(teacher.path) for teacher, _ in stages)
         config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
     return [*stages, (folder, config)]
+
+
+def _list_teacher_bases(config: Config) -> list[Config]:
+    """Return the configs whose model, LoRA and training settings the teachers get."""
+    bases = [load_config(path) for path in config.distillation.teacher_configs or ()]
+    for path, base in zip(config.distillation.teacher_configs or (), bases, strict=True):
+        if base.model.backbone == BASELINE:
+            raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
+    return bases or [config]
 
 
 def sum_teacher_seconds(folder: RunFolder) -> float:

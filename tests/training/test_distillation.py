@@ -1,16 +1,18 @@
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from emotion.config import load_config
+from emotion.config import DistillationConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError
 from emotion.inference.predictor import Predictor
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.distillation import check_teachers, mix_targets, predict_soft_labels
+from emotion.training.distillation import check_teachers, list_stages, mix_targets, predict_soft_labels
 from tests.conftest import ROOT, run_script
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -54,6 +56,39 @@ def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset
     assert "not in a run folder" in message
     with pytest.raises(ConfigError, match=r"distillation.teachers: .*tiny was validated on other rows, so it may have been trained on"):
         check_teachers((str(tiny_run),), ids[1:], label_set)
+
+
+def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp_path):
+    files = [str(ROOT / "configs" / name) for name in ("mpnet.yaml", "gemma3_270m_qlora.yaml")]
+    words = ["distillation.num_teachers=2", f"distillation.teacher_configs={','.join(files)}", "distillation.weight=1"]
+    config = load_config(CONFIG, [*words, "training.seed=7", "hub.repo=a/b"])
+    *teachers, (folder, student) = list_stages(RunFolder(tmp_path / "own"), config)
+    assert [(run.path.name, teacher.training.seed) for run, teacher in teachers] == [
+        (f"own-teacher-{number}", 7 + 1000 * number) for number in (1, 2, 3, 4)
+    ]
+    for (run, teacher), file in zip(teachers, (files[0], files[0], files[1], files[1]), strict=True):
+        expected = load_config(file)
+        assert (teacher.model, teacher.lora) == (expected.model, expected.lora)
+        assert replace(teacher.training, seed=0) == expected.training
+        assert (teacher.data, teacher.decision, teacher.tracking) == (config.data, config.decision, config.tracking)
+        assert teacher.distillation == DistillationConfig() and teacher.hub.repo is None
+        assert run.path.parent == tmp_path / "own" / "teachers"
+    assert folder.path == tmp_path / "own" and student.distillation.teachers == tuple(str(run.path) for run, _ in teachers)
+    assert replace(student, distillation=config.distillation) == config
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("configs/mpnt.yaml", "configs/mpnt.yaml"),
+        ("configs/tfidf.yaml", "distillation.teacher_configs: configs/tfidf.yaml is of the baseline (tfidf), which does not teach; name"),
+    ],
+)
+def test_a_teacher_config_that_cannot_be_used_is_named(file, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = load_config(CONFIG, ["distillation.num_teachers=1", f"distillation.teacher_configs={file}"])
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        list_stages(RunFolder(tmp_path / "own"), config)
 
 
 @pytest.mark.slow
