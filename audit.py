@@ -149,6 +149,7 @@ def write_results(
     for line in [*format_table(result), "", *summarize(result)]:
         print_message(line, sys.stdout)
     print_message(f"{output.path}: audit.csv, index.html, noise.json, predictions", sys.stdout)
+    print_message(f"with decisions: data.corrections={shlex.quote(str(output.path / 'reviewed.csv'))}", sys.stdout)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -121,6 +121,7 @@ def test_a_finished_fold_is_not_trained_again_and_what_was_stopped_goes_on(audit
     assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; go on with: python {' '.join([str(ROOT / words[0]), *words[1:]])}"
     assert not (copy / "audit" / "audit.csv").exists()
     assert run_audit(monkeypatch, copy)[0] == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"with decisions: data.corrections={copy / 'audit' / 'reviewed.csv'}"
     for name in ("audit.csv", "noise.json", "index.html"):
         assert (copy / "audit" / name).read_bytes() == (audited / "audit" / name).read_bytes(), name
 

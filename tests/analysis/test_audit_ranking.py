@@ -34,6 +34,7 @@ def test_planted_errors_are_flagged_and_come_first():
     assert set(np.flatnonzero(issues.is_missing[:, 0])) == set(missing)
     assert set(issues.order[:20]) == {*wrong, *missing}
     assert (np.diff(issues.quality[issues.order]) >= 0).all() and issues.quality.min() >= 0 and issues.quality.max() <= 1
+    assert issues.is_wrong is issues.is_wrong and issues.is_missing is issues.is_missing  # per row they would cost quadratic time
 
 
 def test_a_label_that_nobody_judged_is_not_flagged_and_changes_no_other():

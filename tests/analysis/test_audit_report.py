@@ -101,9 +101,13 @@ def test_a_page_of_rows_without_doubt_says_so():
 
 
 def test_the_table_is_short_and_begins_with_the_label_with_the_most_errors():
-    header, *lines = format_table(make_audit())
+    header, *lines, note = format_table(make_audit())
     assert header.split() == ["label", "wrong", "95%", "interval", "missing", "95%", "interval", "given", "in"]
     assert len(lines) == 8 and all(len(line) == len(header) for line in lines) and "600" in lines[0]
+    assert note == (
+        "Estimates: wrong, of the given labels; missing, of the true labels. "
+        f"8 of {len(NAMES)} labels, those with the most errors; index.html and noise.json have all."
+    )
 
 
 def test_decisions_are_not_overwritten(tmp_path):

@@ -3,6 +3,7 @@
 import importlib.util
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,15 +21,15 @@ class LabelIssues:
     quality: np.ndarray
     """Quality score of each row's labels, float (n,) in [0, 1]; the lower, the more doubtful."""
 
-    @property
+    @cached_property  # the outputs ask once a row
     def is_wrong(self) -> np.ndarray:
         return self.is_flagged & self.labels
 
-    @property
+    @cached_property
     def is_missing(self) -> np.ndarray:
         return self.is_flagged & ~self.labels
 
-    @property
+    @cached_property
     def order(self) -> np.ndarray:
         """The rows with a label that looks wrong or missing, int (m,), the most doubtful one first."""
         rows = np.flatnonzero(self.is_flagged.any(axis=1))

@@ -125,7 +125,7 @@ def summarize(audit: Audit) -> list[str]:
         f"{len(issues.order):,} of {num_rows:,} rows have labels that look wrong: {int(issues.is_wrong.sum()):,} given labels look wrong, "
         f"{int(issues.is_missing.sum()):,} look missing, by {audit.num_folds} models that have not seen the row.",
         f"A model errs too: read each text. In audit.csv, write {KEEP}, {DROP}, {NO_LABEL} (no label) or the right labels, separated by "
-        f"{SEPARATOR}, into the column decision, and train with data.corrections=audit.csv.",
+        f"{SEPARATOR}, into the column decision, save it as reviewed.csv, and train with data.corrections set to that file.",
     ]
 
 
@@ -172,7 +172,7 @@ def _list_pairs(audit: Audit) -> Block:
 
 
 def format_table(audit: Audit) -> list[str]:
-    """Return the lines of the table for the terminal: the labels with the most rows that are estimated to be wrong or missing."""
+    """Return the lines of the table for the terminal, the labels with the most rows that are estimated to be in error, and a note."""
     ranked = [(escape_controls(name), noise) for name, noise in _rank_labels(audit) if np.isfinite(noise.wrong)]
     shown = [(name, *_format_estimates(noise), f"{noise.num_given:,}") for name, noise in ranked[:MAX_LABELS_ON_TERMINAL]]
     header = ("label", "wrong", "95% interval", "missing", "95% interval", "given in")
@@ -181,7 +181,8 @@ def format_table(audit: Audit) -> list[str]:
     for name, *cells in (header, *shown):
         aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *aligned]))
-    return lines
+    which = f"{len(shown)} of {len(audit.noise)} labels, those with the most errors; index.html and noise.json have all"
+    return [*lines, f"Estimates: wrong, of the given labels; missing, of the true labels. {which}."]
 
 
 def _rank_labels(audit: Audit) -> list[tuple[str, LabelNoise]]:
