@@ -5,7 +5,7 @@
     python -m benchmarks.label_noise --config configs/minilm.yaml --data sample --output runs/label_noise/minilm --minutes 60
 
 Errors are planted in 5, 10 and 20 % of the training rows, with three seeds: a true label is dropped, a wrong one added, or a label swapped
-for the one that a model without noise confuses it with. Rows are ranked by out-of-fold probabilities: by cleanlab as audit.py does, by
+for the one that a model without noise confuses it with. Rows are ranked by out-of-fold probabilities: as in audit.csv, by cleanlab, by
 cleanlab with probabilities adjusted for the label's frequency, by loss, and at random. Models trained with the errors, without the flagged
 rows and without errors are scored on the validation rows, which stay as they are and on which nothing is fitted. A finished cell is a JSON
 file and is not computed again.
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.analysis.audit.ranking import find_issues, list_columns
+from emotion.analysis.audit.ranking import find_issues
 from emotion.config import Config, load_config
 from emotion.data.reading import Examples, read_dataset
 from emotion.distributed.launch import Launch, start_launch
@@ -40,7 +40,7 @@ NOISES, FRACTIONS, SEEDS = ("drop", "add", "swap"), (0.05, 0.1, 0.2), (0, 1, 2)
 NUM_FOLDS = 4
 NUM_FIRST = 100
 """Rows of which a person would look at first."""
-RANKINGS = ("cleanlab", "adjusted", "loss", "random")
+RANKINGS = ("audit.csv", "cleanlab", "adjusted", "loss", "random")
 ARMS = ("noise", "flagged dropped", "first dropped", "clean")
 """Trained with the errors, without the rows that are flagged, without as many first rows as there are errors, and without errors."""
 
@@ -146,8 +146,9 @@ def compute_cell(bench: Bench, noise: str, fraction: float, seed: int) -> dict[s
     clipped = probabilities.astype(np.float64).clip(1e-7, 1 - 1e-7)
     losses = -np.where(labels, np.log(clipped), np.log1p(-clipped)).sum(axis=1)
     rankings = {
+        "audit.csv": issues.order,
         "cleanlab": np.lexsort((issues.quality, ~issues.is_flagged.any(axis=1))),
-        "adjusted": np.argsort(score_adjusted(labels, probabilities), kind="stable"),
+        "adjusted": np.argsort(issues.adjusted_quality, kind="stable"),
         "loss": np.argsort(-losses, kind="stable"),
         "random": generator.permutation(len(rows)),
     }
@@ -164,13 +165,6 @@ def compute_cell(bench: Bench, noise: str, fraction: float, seed: int) -> dict[s
         "first_as_many": {name: int(is_planted[order[:num_planted]].sum()) for name, order in rankings.items()},
         "predictions": predictions | {"clean": clean["predictions"]},
     }
-
-
-def score_adjusted(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return cleanlab's quality score of each row with probabilities relative to each label's mean, float (n,)."""
-    from cleanlab.multilabel_classification import get_label_quality_scores
-
-    return np.asarray(get_label_quality_scores(list_columns(labels), probabilities.astype(np.float64), adjust_pred_probs=True))
 
 
 def plant(
@@ -209,11 +203,11 @@ def format_tables(output: Path, bench: Bench) -> Iterator[str]:
             if cells := [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]:
                 groups[f"{noise}, {fraction:.0%} ({len(cells)} seeds)"] = cells
     yield f"Precision of the first {NUM_FIRST} rows, and precision and recall of the flagged rows, with 95% intervals:\n"
-    yield "| error, rows | cleanlab | adjusted | loss | random | flagged: precision | recall |\n|---|---|---|---|---|---|---|"
+    yield f"| error, rows | {' | '.join(RANKINGS)} | flagged: precision; recall |\n|---" + "|---" * (len(RANKINGS) + 1) + "|"
     for name, cells in groups.items():
         first = [format_rate(sum(cell["first"][key] for cell in cells), NUM_FIRST * len(cells)) for key in RANKINGS]
         planted, flagged, both = (sum(cell[key] for cell in cells) for key in ("planted", "flagged", "flagged_planted"))
-        yield f"| {' | '.join([name, *first, format_rate(both, flagged), format_rate(both, planted)])} |"
+        yield f"| {' | '.join([name, *first, f'{format_rate(both, flagged)}; {format_rate(both, planted)}'])} |"
     yield "\nMacro-F1 on the validation rows, mean over seeds, and the gains, with paired 95% intervals over rows:\n"
     yield "| error, rows | flagged | with errors | flagged rows dropped | as many first rows dropped | no errors |\n|---" + "|---" * 5 + "|"
     labels = bench.validation.labels

@@ -76,7 +76,7 @@ def read_audit(folder, output="audit"):
 def test_planted_errors_come_first(audited):
     rows = read_audit(audited)
     assert set(rows.id[:NUM_PLANTED]) == {f"r{row}" for row in range(10, 10 + NUM_PLANTED)}
-    assert (rows.decision == "").all() and rows.quality.is_monotonic_increasing
+    assert (rows.decision == "").all() and rows.quality.between(0, 1).all()
     first = rows.iloc[0]
     assert {first.looks_wrong, first.looks_missing} >= {first.labels} and f"{first.labels} 0." in first.probabilities
     assert {path.name for path in (audited / "audit").iterdir()} == {"audit.csv", "folds", "index.html", "noise.json", "predictions"}

@@ -20,6 +20,8 @@ class LabelIssues:
     """Whether a label looks wrong where it is given, or missing where it is not, bool (n, L)."""
     quality: np.ndarray
     """Quality score of each row's labels, float (n,) in [0, 1]; the lower, the more doubtful."""
+    adjusted_quality: np.ndarray
+    """The same from probabilities relative to each label's mean. A model is sure of few labels, so only this score shows missing ones."""
 
     @cached_property  # the outputs ask once a row
     def is_wrong(self) -> np.ndarray:
@@ -31,9 +33,11 @@ class LabelIssues:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The rows with a label that looks wrong or missing, int (m,), the most doubtful one first."""
+        """The rows with a label that looks wrong or missing, int (m,): in turn the most doubtful one left by either quality score."""
         rows = np.flatnonzero(self.is_flagged.any(axis=1))
-        return rows[np.argsort(self.quality[rows], kind="stable")]
+        orders = [rows[np.argsort(quality[rows], kind="stable")] for quality in (self.quality, self.adjusted_quality)]
+        turns = np.stack(orders, axis=1).ravel()
+        return turns[np.sort(np.unique(turns, return_index=True)[1])]
 
 
 def check_installed() -> None:
@@ -52,7 +56,6 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.nda
     scores: exponential moving average of the labels' self-confidence).
     """
     from cleanlab.multilabel_classification import filter as cleanlab_filter
-    from cleanlab.multilabel_classification import get_label_quality_scores
 
     filled = fill_unjudged(labels, probabilities, is_judged)
     is_mixed = labels.any(axis=0) & ~labels.all(axis=0)
@@ -63,10 +66,21 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.nda
             columns = list_columns(labels[:, is_mixed])
             # One process: the work takes seconds, and a child process would import everything again.
             is_flagged[:, is_mixed] = cleanlab_filter.find_multilabel_issues_per_class(columns, filled[:, is_mixed], n_jobs=1)
-        quality = get_label_quality_scores(list_columns(labels), filled)
+        scores = [score_rows(labels, filled, is_adjusted) for is_adjusted in (False, True)]
     if is_judged is not None:
         is_flagged &= is_judged
-    return LabelIssues(labels, is_flagged, np.asarray(quality, dtype=np.float64))
+    return LabelIssues(labels, is_flagged, *scores)
+
+
+def score_rows(labels: np.ndarray, probabilities: np.ndarray, is_adjusted: bool) -> np.ndarray:
+    """Return cleanlab's quality score of each row, float64 (n,) in [0, 1].
+
+    If `is_adjusted`, it is computed from probabilities relative to each label's mean.
+    """
+    from cleanlab.multilabel_classification import get_label_quality_scores
+
+    scores = get_label_quality_scores(list_columns(labels), probabilities.astype(np.float64), adjust_pred_probs=is_adjusted)
+    return np.asarray(scores, dtype=np.float64)
 
 
 def list_columns(labels: np.ndarray) -> list[list[int]]:
