@@ -50,10 +50,12 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
 
 def _list_teacher_bases(config: Config) -> list[Config]:
     """Return the configs whose model, LoRA and training settings the teachers get."""
-    bases = [load_config(path) for path in config.distillation.teacher_configs or ()]
-    for path, base in zip(config.distillation.teacher_configs or (), bases, strict=True):
+    bases = []
+    for path in config.distillation.teacher_configs or ():
+        base = load_config(path)
         if base.model.backbone == BASELINE:
             raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
+        bases.append(base)
     return bases or [config]
 
 

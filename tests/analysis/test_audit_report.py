@@ -67,9 +67,8 @@ def test_cells_name_what_looks_wrong_and_what_looks_missing(tmp_path):
     names = LabelSet(("joy", "fear", "anger"))
     labels, is_flagged = np.array([[True, True, False]]), np.array([[False, True, True]])
     rows = ScoredRows(["7"], names, labels, np.array([[0.9, 0.0213, 0.8]]), None, ["a, text"])
-    write_audit(
-        tmp_path, Audit(rows, ["train"], LabelIssues(labels, is_flagged, np.array([0.0312]), np.array([0.0312])), NOISE[:3], "run", 4), True
-    )
+    quality = np.array([0.0312])
+    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, is_flagged, quality, quality), NOISE[:3], "run", 4), True)
     header, line = (tmp_path / "audit.csv").read_text().splitlines()
     assert header == "id,split,text,labels,looks_missing,looks_wrong,probabilities,quality,decision"
     assert line == '7,train,"a, text",joy|fear,anger,fear,fear 0.021|anger 0.800,0.0312,'

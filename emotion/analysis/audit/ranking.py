@@ -66,20 +66,20 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.nda
             columns = list_columns(labels[:, is_mixed])
             # One process: the work takes seconds, and a child process would import everything again.
             is_flagged[:, is_mixed] = cleanlab_filter.find_multilabel_issues_per_class(columns, filled[:, is_mixed], n_jobs=1)
-        scores = [score_rows(labels, filled, is_adjusted) for is_adjusted in (False, True)]
+        scores = [score_quality(labels, filled, is_adjusted) for is_adjusted in (False, True)]
     if is_judged is not None:
         is_flagged &= is_judged
     return LabelIssues(labels, is_flagged, *scores)
 
 
-def score_rows(labels: np.ndarray, probabilities: np.ndarray, is_adjusted: bool) -> np.ndarray:
-    """Return cleanlab's quality score of each row, float64 (n,) in [0, 1].
+def score_quality(labels: np.ndarray, probabilities: np.ndarray, is_adjusted: bool) -> np.ndarray:
+    """Return cleanlab's quality score of each row, float64 (n,) in [0, 1], from probabilities, float64 (n, L).
 
-    If `is_adjusted`, it is computed from probabilities relative to each label's mean.
+    If `is_adjusted`, they are taken relative to each label's mean.
     """
     from cleanlab.multilabel_classification import get_label_quality_scores
 
-    scores = get_label_quality_scores(list_columns(labels), probabilities.astype(np.float64), adjust_pred_probs=is_adjusted)
+    scores = get_label_quality_scores(list_columns(labels), probabilities, adjust_pred_probs=is_adjusted)
     return np.asarray(scores, dtype=np.float64)
 
 
