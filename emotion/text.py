@@ -19,6 +19,8 @@ QUIET = "EMOTION_QUIET"
 """Variable that is set while only results and errors are printed."""
 ASCII_FORMS = {"█": "#", "●": "*", "○": "o", "…": "...", "±": "+-", "−": "-", "·": "-", "–": "-", "’": "'"}
 """What is shown in place of our own signs where a terminal does not have them."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins with one of these for a formula. Source: OWASP, "CSV Injection"."""
 MAX_NAMES_SHOWN = 10
 """Number of names that a message lists."""
 
@@ -31,6 +33,16 @@ def is_writable_text(value: Any) -> bool:
 def escape_controls(text: str) -> str:
     r"""Return the text with each control character as a visible escape, such as `\x1b`, `\n` or `\u202e`."""
     return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def escape_formula(cell: str) -> str:
+    """Return the text of a cell, after an apostrophe if a spreadsheet would take it for a formula."""
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+
+
+def unescape_formula(cell: str) -> str:
+    """Return the text of a cell without the apostrophe that `escape_formula` adds."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def describe_error(error: Exception, max_length: int = 200) -> str:

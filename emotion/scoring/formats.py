@@ -22,7 +22,7 @@ from emotion.errors import ConfigError, DataError
 from emotion.files import replace_nan
 from emotion.labels import LabelSet
 from emotion.scoring.excel import MAX_CELL_CHARACTERS, count_cell_characters, cut_cell, write_excel
-from emotion.text import is_writable_text
+from emotion.text import escape_formula, is_writable_text
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".xlsx")
 PREDICTED = "predicted_labels"
@@ -30,8 +30,6 @@ DIGITS = 4
 """Decimals of a probability."""
 LABEL_SEPARATOR = "|"
 """Between the labels of a cell; if the name of a label holds it, the cell is a JSON list instead."""
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins with one of these for a formula. Source: OWASP, "CSV Injection"."""
 JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
@@ -78,7 +76,7 @@ def count_non_finite(rows: Sequence[Sequence[Any]]) -> int:
 
 def escape_formulas(row: Sequence[Any]) -> list[Any]:
     """Return a row in which text that a spreadsheet would take for a formula begins with an apostrophe."""
-    return [f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value for value in row]
+    return [escape_formula(value) if isinstance(value, str) else value for value in row]
 
 
 def join_parts(parts: list[Path], header: bytes, output: Path, target: Path) -> None:

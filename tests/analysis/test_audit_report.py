@@ -81,6 +81,17 @@ def test_cells_name_what_looks_wrong_and_what_looks_missing(tmp_path):
     assert "Northcutt" in noise["source"] and "bootstrap over rows" in noise["interval"]
 
 
+def test_no_cell_is_a_formula_in_a_spreadsheet(tmp_path):
+    names, labels = LabelSet(("=joy", "fear")), np.array([[True, False]])
+    rows = ScoredRows(["-7"], names, labels, np.array([[0.1, 0.2]]), None, ['=HYPERLINK("http://a.b","free")'])
+    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, labels, np.zeros(1), np.zeros(1)), NOISE[:2], "run", 4), True)
+    (row,) = fill_in(tmp_path / "audit.csv", lambda _, row: row["labels"])
+    expected = ["'-7", "train", '\'=HYPERLINK("http://a.b","free")', "'=joy", "", "'=joy", "'=joy 0.100", "0.0000", "'=joy"]
+    assert list(row.values()) == expected
+    (decision,), _ = read_decisions(tmp_path / "audit.csv", names)
+    assert decision.labels == [0]
+
+
 def test_the_page_shows_texts_and_labels_as_they_are():
     audit = make_audit()
     page = format_page(audit, quote_texts=True)

@@ -11,6 +11,7 @@ from emotion.data.reading.labelled_rows import read_labelled_rows
 from emotion.data.remembered import RememberedRows
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet
+from emotion.text import escape_formula
 from emotion.training.fingerprint import fingerprint_run
 
 HEADER = "id,split,text,decision\n"
@@ -71,6 +72,16 @@ def test_decisions_are_applied_to_training_rows_and_counted(data):
         'train,t2,"[""joy""]","[""anger"", ""fear""]"',
         'train,t3,"[""fear""]",[]',
     ]
+
+
+@pytest.mark.parametrize("start", ["=1+1", "-", "+ ", "@me", "'=", "'"])
+def test_a_cell_is_found_as_it_is_and_as_audit_py_writes_it_for_spreadsheets(data, start):
+    """Rows of ids and texts that look like formulas: with the apostrophe, and without it, as older files have them."""
+    (data / "train.csv").write_text(
+        f'id,text,labels\n"{start}0","{start} a text",joy\n"{start}1","{start} another",fear\nx,third,anger|joy\n'
+    )
+    changed = read(data, [f"{escape_formula(start)}0,train,{escape_formula(start)} a text,fear", f"{start}1,train,{start} another,joy"])
+    assert list_labels(changed, "train") == {f"{start}0": ["fear"], f"{start}1": ["joy"], "x": ["anger", "joy"]}
 
 
 def test_validation_rows_are_changed_where_they_are_named(data):

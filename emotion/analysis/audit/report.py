@@ -18,7 +18,7 @@ from emotion.evaluation.mistakes import rank_confusions
 from emotion.evaluation.rows import ScoredRows
 from emotion.files import atomic_write, write_csv, write_json
 from emotion.labels import LabelSet
-from emotion.text import escape_controls
+from emotion.text import escape_controls, escape_formula
 
 CSV_COLUMNS = ("id", "split", "text", "labels", "looks_missing", "looks_wrong", "probabilities", "quality", "decision")
 SEPARATOR = "|"
@@ -74,14 +74,15 @@ def write_audit(folder: Path, audit: Audit, quote_texts: bool) -> None:
 
 
 def _list_cells(audit: Audit, row: int) -> list[str]:
-    """Return the cells of a row in audit.csv."""
+    """Return the cells of a row in audit.csv, in which a spreadsheet finds no formula."""
     names, issues, texts = audit.label_set.names, audit.issues, audit.rows.texts
     assert texts is not None
     shown = [int(column) for column in np.flatnonzero(issues.is_flagged[row])]
     probabilities = SEPARATOR.join(f"{names[column]} {audit.rows.probabilities[row, column]:.3f}" for column in shown)
     sets = (issues.labels, issues.is_missing, issues.is_wrong)
     labels = [join_labels(audit.label_set.decode(values[row]), audit.label_set) for values in sets]
-    return [audit.rows.ids[row], audit.splits[row], texts[row], *labels, probabilities, f"{issues.quality[row]:.4f}", ""]
+    cells = [audit.rows.ids[row], audit.splits[row], texts[row], *labels, probabilities]
+    return [*map(escape_formula, cells), f"{issues.quality[row]:.4f}", ""]
 
 
 def join_labels(names: list[str], label_set: LabelSet) -> str:

@@ -16,6 +16,7 @@ from emotion.data.splitting import normalize_text
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 from emotion.paths import expand_path
+from emotion.text import unescape_formula
 
 KEEP, DROP, NO_LABEL = "keep", "drop", "none"
 """Decisions other than labels: the labels are right, the row is left out, the row has no label."""
@@ -118,6 +119,7 @@ def read_labels(cell: str, label_set: LabelSet) -> list[int] | None:
     Raises: DataError for a label that is not in the set.
     """
     text = cell.strip()
+    text = text if _is_known(text, label_set) else unescape_formula(text)  # copied from another cell of audit.csv
     if text.lower() in (KEEP, DROP):
         return None
     if text.lower() == NO_LABEL and not _is_known(text, label_set):
@@ -143,6 +145,7 @@ def _find_rows(decisions: list[Decision], dataset: Dataset, is_split: bool) -> t
 
     The row is in the split that the file names, or in another one where the splits were drawn anew.
     """
+    # audit.py puts an apostrophe before what a spreadsheet would take for a formula.
     parts = dataset.splits | ({UNUSED: dataset.unused} if dataset.unused is not None else {})
     by_id: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for split, examples in parts.items():
@@ -150,14 +153,15 @@ def _find_rows(decisions: list[Decision], dataset: Dataset, is_split: bool) -> t
             by_id[row_id].append((split, row))
     found, problems = [], []
     for decision in decisions:
-        text = normalize_text(decision.text)
-        equal = [(split, row) for split, row in by_id[decision.id] if normalize_text(parts[split].texts[row]) == text]
+        texts = {normalize_text(decision.text), normalize_text(unescape_formula(decision.text))}
+        candidates = [place for row_id in {decision.id, unescape_formula(decision.id)} for place in by_id[row_id]]
+        equal = [(split, row) for split, row in candidates if normalize_text(parts[split].texts[row]) in texts]
         own = [(split, row) for split, row in equal if split == decision.split] or equal
         if own:
             split = own[0][0]
             found.append((decision, split, [row for other, row in own if other == split]))
         elif is_split:
-            problems.append(_describe_missing(decision, any(split == decision.split for split, _ in by_id[decision.id])))
+            problems.append(_describe_missing(decision, any(split == decision.split for split, _ in candidates)))
     return found, problems
 
 
