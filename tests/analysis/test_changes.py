@@ -5,7 +5,7 @@ import pytest
 
 from emotion.analysis.prevalence import changes
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, NUM_EXAMPLES, NUM_TEXTS, CellCounter, CellKey, find_batch
-from emotion.analysis.prevalence.changes import ALL_BUT, list_comparisons, measure, sum_cells
+from emotion.analysis.prevalence.changes import list_comparisons, measure, sum_cells
 from emotion.analysis.prevalence.correction import fit_correction
 from emotion.analysis.prevalence.fit import measure_fit
 from emotion.analysis.prevalence.histograms import list_atoms
@@ -44,7 +44,7 @@ def test_a_label_that_doubles_in_one_month_is_found_and_nothing_else():
     found, _ = measure_all(count(parts))
     shown = [change for change in found.changes if change.is_shown]
     assert [(change.label, change.first, change.second) for change in shown] == [
-        (1, CellKey(f"{ALL_BUT}{MONTHS[3]}"), CellKey(MONTHS[3])),
+        (1, CellKey(MONTHS[3], is_rest=True), CellKey(MONTHS[3])),
     ]
     assert shown[0].difference > 0 and shown[0].interval[0] < 0.1 < shown[0].interval[1]
     assert len(found.changes) == 4 * len(MONTHS)
@@ -62,7 +62,7 @@ def test_probabilities_that_are_no_mixture_have_a_poor_fit_and_others_have_not(f
     misfits = dict(zip(found.keys, found.is_misfit.tolist(), strict=True))
     assert misfits[CellKey("", "other")] == [False, True, False, False]
     assert not any(any(misfits[key]) for key in parts)
-    assert not any(any(row) for key, row in misfits.items() if key.group.startswith(ALL_BUT))
+    assert not any(any(row) for key, row in misfits.items() if key.is_rest)
     assert all(found.has_poor_fit(change) for change in found.changes if change.second.group == "other" and change.label == 1)
     assert not any(found.has_poor_fit(change) for change in found.changes if change.label != 1)
 
@@ -160,7 +160,13 @@ def test_what_is_compared():
 
     assert list_pairs([CellKey("1", "a"), CellKey("2", "a")]) == [("1", "2")]
     assert list_pairs([CellKey("", "a"), CellKey("", "b")]) == [("a", "b")]
-    assert list_pairs([CellKey("", name) for name in "abc"]) == [(f"{ALL_BUT}{name}", name) for name in "abc"]
+    assert list_pairs([CellKey("", name) for name in "abc"]) == [(f"all but {name}", name) for name in "abc"]
+    # A group whose name looks like that of the rest is one of the three, and the rest of it is another cell.
+    assert list_pairs([CellKey("", name) for name in ("a", "all but a", "c")]) == [
+        ("all but a", "a"),
+        ("all but all but a", "all but a"),
+        ("all but c", "c"),
+    ]
     assert list_pairs([CellKey("1", "a")]) == []
     expected = [("1", "2"), ("a, 1", "a, 2"), ("b, 1", "b, 2"), ("a", "b")]
     assert list_pairs([CellKey(period, group) for period in "12" for group in "ab"]) == expected

@@ -32,9 +32,18 @@ class CellKey(NamedTuple):
 
     period: str = ""
     group: str = ""
+    is_rest: bool = False
+    """Whether the cell is all periods but this one or, without a period, all groups but this one."""
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (self.group, self.period))) or "all rows"
+        return ", ".join(filter(None, reversed(self.columns))) or "all rows"
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """Period and group as tables have them, such as `all but 2024-03`."""
+        if not self.is_rest:
+            return self.period, self.group
+        return (f"all but {self.period}", self.group) if self.period else ("", f"all but {self.group}")
 
 
 @dataclass

@@ -22,8 +22,6 @@ from emotion.evaluation.uncertainty import adjust_p_values
 
 NUM_RESAMPLES = 500
 SIGNIFICANCE_LEVEL = 0.05
-ALL_BUT = "all but "
-"""Prefix of the name of all other periods, or all other groups."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _compare_parts(parts: list[CellKey], total: CellKey, cells: dict[CellKey, Ce
     for key in large if len(parts) > 2 else ():
         rest = cells[total].without(cells[key])
         if not rest.is_small:
-            others = CellKey(ALL_BUT + key.period, key.group) if key.period else CellKey("", ALL_BUT + key.group)
+            others = key._replace(is_rest=True)
             cells[others] = rest
             pairs.append((others, key))
     return pairs
@@ -140,7 +138,7 @@ def measure(
 def _find_misfits(fits: np.ndarray, cells: Mapping[CellKey, Cell]) -> np.ndarray:
     """Return which p-values of fit, float (cells, L), are small after correction for their number; sums of all other cells are left out."""
     is_tested = np.isfinite(fits)
-    is_tested[[cell.is_small or key.period.startswith(ALL_BUT) or key.group.startswith(ALL_BUT) for key, cell in cells.items()]] = False
+    is_tested[[cell.is_small or key.is_rest for key, cell in cells.items()]] = False
     is_misfit = np.zeros(fits.shape, dtype=bool)
     is_misfit[is_tested] = adjust_p_values(fits[is_tested]) < SIGNIFICANCE_LEVEL
     return is_misfit

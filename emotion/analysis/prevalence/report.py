@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emotion.analysis.prevalence.cells import Cell, CellKey
-from emotion.analysis.prevalence.changes import ALL_BUT, Change, Prevalences
+from emotion.analysis.prevalence.changes import Change, Prevalences
 from emotion.analysis.prevalence.figures import Series, format_percent, plot_groups, plot_periods
 from emotion.analysis.prevalence.signs import Sign
 from emotion.analysis.prevalence.validation import MIN_POSITIVES, ValidationRows
@@ -63,8 +63,8 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
     """Write the report, and return the sentences of its summary in Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     conclusion = conclude(analysis.prevalences, analysis.cells, analysis.label_set, len(analysis.signs))
-    groups = [key.group for key in analysis.cells if key.group and not key.period and not key.group.startswith(ALL_BUT)]
-    periods = [key.period for key in analysis.cells if key.period and not key.group and not key.period.startswith(ALL_BUT)]
+    groups = [key.group for key in analysis.cells if key.group and not key.period and not key.is_rest]
+    periods = [key.period for key in analysis.cells if key.period and not key.group and not key.is_rest]
     with use_fonts([*analysis.label_set.names, *groups]):
         sections = [
             Section("Summary", [Paragraph(sentence) for sentence in conclusion]),
@@ -215,7 +215,7 @@ def _list_prevalences(analysis: Analysis) -> list[list[Any]]:
             values = [analysis.prevalences.estimates[row, label], *analysis.prevalences.bounds[row, label]] if is_known else []
             remark = "too few rows" if cell.is_small else _remark(analysis, row, label)
             numbers = [f"{value:.6f}" for value in values] or ["", "", ""]
-            lines.append([key.period, key.group, cell.num_rows, name, *numbers, f"{analysis.prevalences.counts[row, label]:.6f}", remark])
+            lines.append([*key.columns, cell.num_rows, name, *numbers, f"{analysis.prevalences.counts[row, label]:.6f}", remark])
     return lines
 
 
@@ -226,7 +226,7 @@ def _list_changes(analysis: Analysis) -> list[list[Any]]:
 
 def _list_change(change: Change, label_set: LabelSet) -> list[Any]:
     numbers = [f"{value:.6f}" for value in (change.difference, *change.interval, change.p_value)]
-    return [label_set.names[change.label], *change.first, *change.second, *numbers, str(change.is_shown).lower()]
+    return [label_set.names[change.label], *change.first.columns, *change.second.columns, *numbers, str(change.is_shown).lower()]
 
 
 def _rank_labels(analysis: Analysis) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, Cell, CellKey
-from emotion.analysis.prevalence.changes import ALL_BUT, SIGNIFICANCE_LEVEL, Change, Prevalences
+from emotion.analysis.prevalence.changes import SIGNIFICANCE_LEVEL, Change, Prevalences
 from emotion.analysis.prevalence.figures import format_percent
 from emotion.evaluation.document import escape_markdown
 from emotion.labels import LabelSet
@@ -31,10 +31,10 @@ def format_interval(values: Sequence[float]) -> str:
 def name_cell(key: CellKey) -> str:
     """Return the name of a cell for a sentence, in Markdown."""
     group, period = key.group, key.period
-    if group.startswith(ALL_BUT):
-        group = f"all groups but {group.removeprefix(ALL_BUT)}"
-    if period.startswith(ALL_BUT):
-        period = f"all periods but {period.removeprefix(ALL_BUT)}"
+    if key.is_rest and period:
+        period = f"all periods but {period}"
+    elif key.is_rest:
+        group = f"all groups but {group}"
     return escape_markdown(", ".join(filter(None, (group, period)))) or "all rows"
 
 
