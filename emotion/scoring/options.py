@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,6 +25,9 @@ NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_s
 """Options that --behaviour does not take."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
+
+MOVED_OPTIONS = ("--verify", "--merge", "--export", "--int8", "--push", "--dry-run", "--refit")
+"""Options of earlier versions that are now options of export.py."""
 
 
 def check_options(arguments: argparse.Namespace) -> None:
@@ -133,3 +137,11 @@ def is_scored_file(output: str | None) -> bool:
     if is_file:
         check_format(path)
     return is_file
+
+
+def refuse_moved_options(words: list[str]) -> None:
+    """Raise a ConfigError with the command of export.py for an option that has moved there."""
+    moved = [name for word in words if (name := word.partition("=")[0]) in MOVED_OPTIONS]
+    if moved:
+        command = shlex.join(["python", "export.py", *words]).replace("--export onnx", "--onnx").replace("--export=onnx", "--onnx")
+        raise ConfigError(f"{', '.join(moved)}: moved to export.py; run `{command}`")
