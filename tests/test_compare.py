@@ -52,6 +52,7 @@ def runs(tmp_path_factory):
         counts = {"parameters": 100, "trainable_parameters": 100 if "full" in name else 10, "total_seconds": 60.0 + number}
         rates = {"examples_per_second": 50.0, "tokens_per_second": 900.0, "peak_memory": 2**30, "model_size": 10**6, "num_processes": 1}
         write_json(run.efficiency, counts | rates)
+        write_json(run.environment, {"device": "NVIDIA <H100>" if name == "tfidf" else "x86_64"})
     return [str(parent / name) for name in RUNS]
 
 
@@ -116,6 +117,14 @@ def test_cost_uses_the_given_price(report):
 
 
 @pytest.mark.slow
+def test_training_times_of_different_devices_are_not_in_one_picture(report):
+    rows = {row["model"]: row["trained on"] for row in read_table(report, "efficiency")}
+    assert rows == {model: "NVIDIA <H100>" if model == "tfidf" else "x86_64" for model in ("full", "quarter", "tfidf")}
+    text = (report[0] / "report.md").read_text()
+    assert "The cost of training of tfidf (NVIDIA \\<H100\\>) is of another device, and not in a picture." in text
+    assert "Macro-F1 against the cost of training on x86_64." in text and "Macro-F1 against the cost of inference on CPU." in text
+
+
 def test_errors_are_listed_with_their_texts(report):
     dataset = read_dataset(load_config(None).data)
     texts = dict(zip(dataset["test"].ids, dataset["test"].texts, strict=True))

@@ -81,7 +81,7 @@ def format_labels(report: SplitReport) -> str:
 
 def format_training(origin: Origin, run: RunFolder | None) -> str:
     """Return what the model was made of and, once there is a run, with which versions and at what cost, as a Markdown list."""
-    paths = [run.path / "environment.json", run.efficiency, run.speed("test")] if run is not None else []
+    paths = [run.environment, run.efficiency, run.speed("test")] if run is not None else []
     environment, efficiency, speed = map(_read, paths) if paths else ({}, {}, {})
     packages = environment.get("packages", {})
     versions = [f"{name} {version}" for name, version in {"Python": environment.get("python"), **packages}.items() if version]

@@ -30,6 +30,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         report = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))
         decision, evaluated = report["decision"], report.get("evaluated")
         efficiency, speed = _read_json(folder.efficiency), _read_json(folder.speed(split))
+        trained_on = _read_json(folder.environment).get("device")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); evaluate its {split} split again") from None
     rule = DecisionRule.from_dict(decision, len(rows.label_set), str(folder.report(split) / "metrics.json"))
@@ -43,6 +44,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         predictions=rule.decide(rows.probabilities, rows.is_judged),
         efficiency=efficiency,
         speed=speed,
+        trained_on=trained_on if isinstance(trained_on, str) else None,
         is_judged=rows.is_judged,
         evaluated=evaluated if isinstance(evaluated, str) else None,
         behaviour=_read_behaviour(folder, rule),

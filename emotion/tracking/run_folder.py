@@ -54,6 +54,10 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
     def efficiency(self) -> Path:
         return self.path / "efficiency.json"
 
@@ -150,7 +154,7 @@ class RunFolder:
         """Write config.yaml and environment.json, and clear the log."""
         self.metrics.unlink(missing_ok=True)
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
-        write_json(self.path / "environment.json", _describe_environment(command))
+        write_json(self.environment, _describe_environment(command))
 
     def write_config(self, config: Config) -> None:
         """Write the run's config."""
@@ -169,7 +173,7 @@ class RunFolder:
         from emotion.data.reading.finding import anchor_sources
 
         try:
-            folder = Path(json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["working_directory"])
+            folder = Path(json.loads((self.environment).read_text(encoding="utf-8"))["working_directory"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an earlier version, or damaged
             return config
         return config if folder == Path.cwd() else replace(config, data=anchor_sources(config.data, folder, given))

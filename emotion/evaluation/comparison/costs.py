@@ -1,5 +1,6 @@
 """Cost of each model in training, on disk and at inference, and the sets of models that show a trade-off."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,9 @@ class Cost:
     """Batched inference, measured while evaluate.py scored a split."""
     milliseconds_per_text: float | None
     """Inference of one text at a time."""
-    device: str | None
+    predicted_on: str | None
+    """Device of the inference."""
+    trained_on: str | None
 
     @property
     def trained_fraction(self) -> float | None:
@@ -50,7 +53,9 @@ def compute_cost(model: ModelScores) -> Cost:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    devices = {run.speed["device"] for run in runs if "device" in run.speed}
+    def join(devices: Iterable[str | None]) -> str | None:
+        return ", ".join(sorted({device for device in devices if device})) or None
+
     return Cost(
         model=model,
         num_parameters=average("parameters"),
@@ -61,7 +66,8 @@ def compute_cost(model: ModelScores) -> Cost:
         model_size=average("model_size"),
         texts_per_second=average("texts_per_second", "speed"),
         milliseconds_per_text=average("milliseconds_per_text", "speed"),
-        device=", ".join(sorted(devices)) or None,
+        predicted_on=join(run.speed.get("device") for run in runs),
+        trained_on=join(run.trained_on for run in runs),
     )
 
 

@@ -1,6 +1,7 @@
 """The report of a comparison, section by section in reading order."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -177,7 +178,8 @@ def _report_costs(folder: Path, costs: list[Cost], price_per_hour: float | None)
         "on disk",
         "texts/s",
         "ms per text",
-        "device",
+        "predicted on",
+        "trained on",
     ]
     columns += ["hours per million texts"] + ([f"cost per million texts at {price_per_hour:g}/h"] if price_per_hour is not None else [])
     rows = []
@@ -192,7 +194,8 @@ def _report_costs(folder: Path, costs: list[Cost], price_per_hour: float | None)
             _format(cost.model_size and cost.model_size / 1e6, "{:.1f} MB"),
             _format(cost.texts_per_second, "{:,.0f}"),
             _format(cost.milliseconds_per_text, "{:.1f}"),
-            cost.device or UNKNOWN,
+            cost.predicted_on or UNKNOWN,
+            cost.trained_on or UNKNOWN,
             _format(hours, "{:.2f}"),
         ]
         if price_per_hour is not None:
@@ -213,17 +216,36 @@ def _draw_pareto_fronts(folder: Path, costs: list[Cost], price_per_hour: float |
         "inference": (f"{unit} per million texts{price}", [cost.hours_per_million for cost in costs]),
         "training": (f"{unit} of training{price}", [cost.training_seconds and cost.training_seconds / 3_600 for cost in costs]),
     }
+    devices_of = {"inference": [cost.predicted_on for cost in costs], "training": [cost.trained_on for cost in costs]}
     remedies = {"inference": "; `python evaluate.py --model RUN --split test` measures it", "training": ""}
     blocks: list[Block] = []
     for phase, (label, hours) in hours_of.items():
         if unknown := [escape_markdown(cost.model.name) for cost, value in zip(costs, hours, strict=True) if value is None]:
             blocks.append(Paragraph(f"The cost of {phase} was not measured for {', '.join(unknown)}{remedies[phase]}."))
-        known = [(cost.model, value * factor) for cost, value in zip(costs, hours, strict=True) if value is not None]
-        if len(known) > 1:
-            caption = f"Macro-F1 against the cost of {phase}. No model is both cheaper and better than a model on the Pareto front."
-            models, values = map(list, zip(*known, strict=True))
-            path = folder / f"pareto_{phase}.png"
-            blocks.append(save_figure(path, caption, figures.plot_pareto_front, models, values, label))
+        measured = [
+            (cost.model, value * factor, device)
+            for cost, value, device in zip(costs, hours, devices_of[phase], strict=True)
+            if value is not None
+        ]
+        blocks += _draw_pareto_front(folder / f"pareto_{phase}.png", phase, label, measured)
+    return blocks
+
+
+def _draw_pareto_front(path: Path, phase: str, label: str, measured: list[tuple[ModelScores, float, str | None]]) -> list[Block]:
+    """Draw macro-F1 against the cost of the models that were measured on the same device, the one with most models; name the others."""
+    if not measured:
+        return []
+    device = Counter(device for _, _, device in measured).most_common(1)[0][0]
+    drawn = [(model, value) for model, value, own in measured if own == device]
+    others = [f"{escape_markdown(model.name)} ({escape_markdown(own or UNKNOWN)})" for model, _, own in measured if own != device]
+    blocks: list[Block] = []
+    if others:
+        blocks.append(Paragraph(f"The cost of {phase} of {', '.join(others)} is of another device, and not in a picture."))
+    if len(drawn) > 1:
+        where = f" on {escape_markdown(device)}" if device else ""
+        caption = f"Macro-F1 against the cost of {phase}{where}. No model is both cheaper and better than a model on the Pareto front."
+        models, values = map(list, zip(*drawn, strict=True))
+        blocks.append(save_figure(path, caption, figures.plot_pareto_front, models, values, label))
     return blocks
 
 
