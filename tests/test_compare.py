@@ -121,7 +121,7 @@ def test_training_times_of_different_devices_are_not_in_one_picture(report):
     rows = {row["model"]: row["trained on"] for row in read_table(report, "efficiency")}
     assert rows == {model: "NVIDIA <H100>" if model == "tfidf" else "x86_64" for model in ("full", "quarter", "tfidf")}
     text = (report[0] / "report.md").read_text()
-    assert "The cost of training of tfidf (NVIDIA \\<H100\\>) is of another device, and not in a picture." in text
+    assert "The cost of training was measured on another device for tfidf (NVIDIA \\<H100\\>); it is not drawn." in text
     assert "Macro-F1 against the cost of training on x86_64." in text and "Macro-F1 against the cost of inference on CPU." in text
 
 

@@ -154,7 +154,7 @@ def _find_rows(decisions: list[Decision], dataset: Dataset, is_split: bool) -> t
     found, problems = [], []
     for decision in decisions:
         texts = {normalize_text(decision.text), normalize_text(unescape_formula(decision.text))}
-        candidates = [place for row_id in {decision.id, unescape_formula(decision.id)} for place in by_id[row_id]]
+        candidates = [pair for row_id in {decision.id, unescape_formula(decision.id)} for pair in by_id[row_id]]
         equal = [(split, row) for split, row in candidates if normalize_text(parts[split].texts[row]) in texts]
         own = [(split, row) for split, row in equal if split == decision.split] or equal
         if own:

@@ -240,7 +240,7 @@ def _draw_pareto_front(path: Path, phase: str, label: str, measured: list[tuple[
     others = [f"{escape_markdown(model.name)} ({escape_markdown(own or UNKNOWN)})" for model, _, own in measured if own != device]
     blocks: list[Block] = []
     if others:
-        blocks.append(Paragraph(f"The cost of {phase} of {', '.join(others)} is of another device, and not in a picture."))
+        blocks.append(Paragraph(f"The cost of {phase} was measured on another device for {', '.join(others)}; it is not drawn."))
     if len(drawn) > 1:
         where = f" on {escape_markdown(device)}" if device else ""
         caption = f"Macro-F1 against the cost of {phase}{where}. No model is both cheaper and better than a model on the Pareto front."
