@@ -302,6 +302,9 @@ def _check_combinations(config: Config) -> list[str]:
     is_baseline = config.model.backbone == BASELINE
     if config.model.quantization != "none" and config.lora.r == 0:
         problems.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16 or model.quantization=none")
+    if config.model.emoji_tokens and config.lora.r > 0:
+        remedy = "set model.emoji_tokens=false or lora.r=0"
+        problems.append(f"model.emoji_tokens=true with lora.r={config.lora.r}: adapters hold no new embeddings; {remedy}")
     if config.hub.push and not config.hub.repo:
         problems.append("hub.push=true without hub.repo: set hub.repo=USER/NAME")
     if is_baseline and config.lora.r > 0:

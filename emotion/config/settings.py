@@ -15,6 +15,9 @@ AUTO_EPOCH_ROWS, MIN_AUTO_EPOCHS, MAX_AUTO_EPOCHS = 10_400, 3, 20
 """Rows that `training.epochs=auto` reads, epoch by epoch, and its bounds: 8 epochs of the bundled corpus, 325 steps of 32 rows. With 160
 rows, 20 epochs end at a training loss of 0.01, so more would change little; with the 43,410 of GoEmotions, 3 are those of minilm.yaml."""
 
+AUTO_TEACHER_ROWS, NUM_AUTO_TEACHERS = 10_000, 3
+"""Training rows from which `distillation.num_teachers=auto` trains teachers, and how many."""
+
 
 def find_last_part(path: str) -> str:
     """Return the name of a file or folder without the folders that it is in; `local files` for a path such as `.` or `~`."""
@@ -130,6 +133,8 @@ class ModelConfig:
     """Quantize the scales of `nf4` as well: 4.13 instead of 4.5 bits per weight."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """Attention kernel; `auto` selects FlashAttention-2 on a GPU in bf16 or fp16 if it is installed, otherwise sdpa."""
+    emoji_tokens: bool = False
+    """Give each emoji that the tokenizer does not know a token and an embedding; without adapters only (`lora.r=0`)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, with much less memory."""
     random_weights: bool = False
@@ -208,12 +213,18 @@ class TrainingConfig:
 class DistillationConfig:
     teachers: tuple[str, ...] | None = None
     """Trained models (run folders, model folders or Hub ids) whose mean probabilities are mixed into the training targets."""
-    num_teachers: int = 0
-    """Number of teachers that the run trains first, with its own settings and other seeds, instead of `teachers`."""
+    num_teachers: int | Literal["auto"] = 0
+    """Number of teachers that the run trains first, with its own settings and other seeds; `auto` is 3 with 10,000 rows or more, else 0."""
     teacher_configs: tuple[str, ...] | None = None
     """Config files whose `model`, `lora` and `training` the teachers get instead of the run's own: `num_teachers` of each file."""
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
+
+    def resolve_num_teachers(self, num_rows: int) -> "DistillationConfig":
+        """Return the settings with a number in place of `num_teachers=auto`, by the number of training rows."""
+        if self.num_teachers != "auto":
+            return self
+        return replace(self, num_teachers=NUM_AUTO_TEACHERS if num_rows >= AUTO_TEACHER_ROWS else 0)
 
 
 @dataclass(frozen=True)
@@ -326,7 +337,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.timeout_minutes": ("above 0", lambda x: x > 0),
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
-    "distillation.num_teachers": ("at least 0", lambda x: x >= 0),
+    "distillation.num_teachers": ("at least 0, or auto", lambda x: x == "auto" or x >= 0),
     "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
 }

@@ -28,6 +28,7 @@ from emotion.modeling.backbones import (
 )
 from emotion.modeling.baseline import load_baseline
 from emotion.modeling.embeddings import add_pad_embedding, check_token_ids
+from emotion.modeling.emoji import add_emoji
 from emotion.modeling.heads import cast_head_to_float32, init_head, list_head_modules, list_head_parameters, set_head_bias
 from emotion.modeling.limits import count_model_positions
 from emotion.modeling.lora import attach_lora, load_adapter, merge_adapters, strip_adapters
@@ -55,6 +56,8 @@ def build_model(
     model = load_with_head(location, config, label_set, tokenizer.pad_token_id, precision, is_frozen=lora.r > 0)
     if config.quantization != "none":
         check_quantized(model, location)
+    if config.emoji_tokens and (num_emoji := add_emoji(model, tokenizer)):
+        log.info("%s: %d emoji that its tokenizer does not know became tokens (model.emoji_tokens)", location, num_emoji)
     check_token_ids(model, tokenizer, location)
     try_model(model, tokenizer, location)
     set_head_bias(model, label_frequencies)

@@ -8,9 +8,11 @@ from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import get_base_model_name, init_empty_model, load_architecture, locate_backbone
 from emotion.modeling.build import choose_dtype
+from emotion.modeling.emoji import find_missing_emoji
 from emotion.modeling.heads import list_head_modules
 from emotion.modeling.lora import attach_lora, count_parameters
 from emotion.modeling.quantization import POOLER, has_four_bit_form, is_linear, is_quantizable
+from emotion.modeling.tokenization import load_backbone_tokenizer
 
 NF4_BYTES = 0.5
 """Bytes per weight in 4 bits, without scales."""
@@ -58,6 +60,8 @@ def estimate_footprint(
     location = config.backbone if is_known else locate_backbone(config)
     shape_only = ModelConfig(config.backbone, config.revision, random_weights=is_known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
+    if config.emoji_tokens and not is_known:
+        architecture.vocab_size += len(find_missing_emoji(load_backbone_tokenizer(config, location)))
     model = init_empty_model(architecture)
     model.tie_weights()  # T5 has one embedding, not three
     head_modules = list_head_modules(model)

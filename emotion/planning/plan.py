@@ -96,7 +96,8 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
         dataset = read_dataset(config.data)
         label_set, texts = dataset.label_set, dataset["train"].texts
         num_rows, row_source = len(texts), "counted"
-    config = replace(config, training=config.training.resolve_epochs(num_rows))
+    training, distillation = config.training.resolve_epochs(num_rows), config.distillation.resolve_num_teachers(num_rows)
+    config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)

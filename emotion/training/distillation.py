@@ -31,8 +31,9 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
 
     There are `distillation.num_teachers` with the run's settings, or as many with those of each of `distillation.teacher_configs`.
 
-    Raises: ConfigError for a file of `teacher_configs` that cannot be used.
+    `auto` must have become a number. Raises: ConfigError for a file of `teacher_configs` that cannot be used.
     """
+    assert isinstance(config.distillation.num_teachers, int)
     stages: list[tuple[RunFolder, Config]] = []
     shared = replace(config, distillation=DistillationConfig(), hub=HubConfig())
     for base in _list_teacher_bases(config):
@@ -52,7 +53,10 @@ def _list_teacher_bases(config: Config) -> list[Config]:
     """Return the configs whose model, LoRA and training settings the teachers get."""
     bases = []
     for path in config.distillation.teacher_configs or ():
-        base = load_config(path)
+        try:
+            base = load_config(path)
+        except ConfigError as error:
+            raise ConfigError(f"distillation.teacher_configs: {error}") from None
         if base.model.backbone == BASELINE:
             raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
         bases.append(base)

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from emotion.config import Config
-from emotion.distributed.collectives import ask_main
+from emotion.data.reading import read_dataset
+from emotion.distributed.collectives import ask_main, print_on_main
 from emotion.distributed.launch import Launch
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.distillation import list_stages
@@ -24,6 +27,7 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
     accelerator = launch.accelerator
     folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
     resume_command = format_resume_command(sys.argv, folder.path.name)
+    config = count_teachers(config, accelerator)
     for stage_folder, stage_config in list_stages(folder, config):
         accelerator.wait_for_everyone()  # the main process may still be writing the stage before
         if stage_folder.is_finished:
@@ -34,3 +38,13 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
             check_unchanged(stage_folder.path, before, after, arguments.resume_anyway, accelerator)
         else:
             yield Run(stage_config, stage_folder, launch, arguments.resume, arguments.resume_anyway, resume_command)
+
+
+def count_teachers(config: Config, accelerator: Accelerator) -> Config:
+    """Return the config with a number in place of `distillation.num_teachers=auto`; for this, the training rows are read."""
+    if config.distillation.num_teachers != "auto":
+        return config
+    num_rows = len(read_dataset(config.data)["train"])
+    distillation = config.distillation.resolve_num_teachers(num_rows)
+    print_on_main(accelerator, f"train: {distillation.num_teachers} teachers for {num_rows:,} rows (distillation.num_teachers=auto)")
+    return replace(config, distillation=distillation)

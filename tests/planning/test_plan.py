@@ -9,8 +9,10 @@ import torch
 from emotion.config import Config, TrainingConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError
+from emotion.labels import LabelSet
+from emotion.modeling.build import build_model
 from emotion.planning import machine
-from emotion.planning.memory import Footprint
+from emotion.planning.memory import Footprint, estimate_footprint
 from emotion.planning.plan import Plan, _format_duration, format_plan, plan_run
 
 
@@ -91,6 +93,13 @@ def test_a_plan_counts_rows_and_parameters_of_the_bundled_data_and_model():
     assert plan.footprint.num_parameters == plan.footprint.num_trainable == 22_713_216 + 28 * 385
     assert plan.lengths.shape == (1_300,) and plan.largest_batch == (32, plan.lengths.max())
     assert "loading" not in format_plan(plan)
+
+
+def test_a_plan_counts_the_embeddings_of_emoji(tiny_bert):
+    config = load_config(None, [f"model.backbone={tiny_bert}", "model.emoji_tokens=true"])
+    model, _ = build_model(config.model, config.lora, LabelSet(("a", "b")), np.full(2, 0.5))
+    footprint = estimate_footprint(config.model, config.lora, LabelSet(("a", "b")), "fp32", 1, 8)
+    assert footprint.num_parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_a_plan_counts_the_texts_that_are_cut(tmp_path):

@@ -13,6 +13,7 @@ from emotion.inference.predictor import Predictor
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.distillation import check_teachers, list_stages, mix_targets, predict_soft_labels
+from emotion.training.stages import count_teachers
 from tests.conftest import ROOT, run_script
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -77,10 +78,26 @@ def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp
     assert replace(student, distillation=config.distillation) == config
 
 
+def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
+    config = load_config(ROOT / "configs" / "recipe.yaml")
+    assert config.distillation.num_teachers == "auto" and config.distillation.weight == 1
+    for num_rows, num_teachers in ((1, 0), (9_999, 0), (10_000, 3), (43_410, 3)):
+        assert config.distillation.resolve_num_teachers(num_rows).num_teachers == num_teachers
+    fixed = load_config(None, ["distillation.num_teachers=2"]).distillation
+    assert fixed.resolve_num_teachers(43_410) is fixed
+    messages = []
+    monkeypatch.setattr("emotion.training.stages.print_on_main", lambda _, message: messages.append(message))
+    assert count_teachers(config, None).distillation.num_teachers == 0  # the bundled corpus
+    monkeypatch.setattr("emotion.config.settings.AUTO_TEACHER_ROWS", 1_300)
+    assert count_teachers(config, None).distillation.num_teachers == 3
+    expected = "{} teachers for 1,300 rows (distillation.num_teachers=auto)"
+    assert messages == [f"train: {expected.format(number)}" for number in (0, 3)]
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("configs/mpnt.yaml", "configs/mpnt.yaml"),
+        ("configs/mpnt.yaml", "distillation.teacher_configs: configs/mpnt.yaml: cannot be read"),
         ("configs/tfidf.yaml", "distillation.teacher_configs: configs/tfidf.yaml is of the baseline (tfidf), which does not teach; name"),
     ],
 )
