@@ -74,14 +74,14 @@ def train(run: "Run") -> None:
     config, settings, device = run.config, run.config.training, run.accelerator.device
     train_rows, validation_rows = dataset["train"], dataset["validation"]
     set_seed(settings.seed)  # the same new head on every process
-    # The labels' frequencies are the head's first biases.
+    # The biases of the head are initialized from the label frequencies.
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.frequencies, run.precision)
-    set_seed(settings.seed, device_specific=True)  # other dropout on every process
+    set_seed(settings.seed, device_specific=True)  # different dropout on each process
     model = run.setup_model(model)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
     targets = run.build_targets(train_rows)  # (n, L): gold labels, or fractions of raters, or mixed with teachers; nan: not annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
-    stride = config.data.segment_stride  # long texts are split into segments where they are predicted, or None: cut, as in training
+    stride = config.data.segment_stride  # None: long texts are cut; else predicted in segments
     validation_tokens = tokenize(tokenizer, validation_rows.texts, config.data.max_length, "tokenize validation", stride)
     run.check_lengths(tokenizer, {"train": train_tokens, "validation": validation_tokens})  # prints how many texts are cut
 
@@ -96,7 +96,7 @@ def train(run: "Run") -> None:
         model.train()
         num_targets = int(np.isfinite(targets[rows]).sum())
         for micro_batch in run.micro_batches(rows, train_tokens, targets):  # of this process
-            with run.accumulate():  # where memory runs out, `micro_batches` starts the batch again with smaller ones
+            with run.accumulate():  # out of memory: `micro_batches` restarts the batch with smaller ones
                 run.backward(compute_loss(model, micro_batch, loss_function, num_targets))
         step_result = run.clip_gradients(settings.max_grad_norm)
         optimizer.step()
@@ -118,7 +118,8 @@ def train(run: "Run") -> None:
 def compute_loss(model: Any, micro_batch: "Batch", loss_function: "Callable[..., torch.Tensor]", num_targets: int) -> "torch.Tensor":
     """Return what a micro-batch adds to the loss of its batch: the sum of its losses, divided by the number of targets of the whole batch.
 
-    So the gradients of all micro-batches, on all processes, add up to that of the batch's mean loss, however it is split.
+    So the gradients of all micro-batches, on all processes, add up to that of the batch's mean loss, however it is split. (DDP averages
+    over processes; `run.backward` multiplies by their number.)
     """
     logits = model(**micro_batch.inputs).logits  # (b, L)
     return loss_function(logits, micro_batch.labels) / num_targets
