@@ -4,18 +4,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotion.data.reading import Dataset, Examples
+from emotion.data.reading.corrections import UNUSED
 from emotion.data.splitting import normalize_text
 from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
-UNUSED = "unused"
-"""Name under which the training rows are remembered that `data.train_fraction` left out."""
 EARLIER = "earlier"
 """Name under which training rows are remembered that the data no longer had when the run was resumed."""
 
@@ -119,6 +119,22 @@ class RememberedRows:
         labels = np.array([keys[name].labels[row] for name, row in sources], dtype=np.uint64)
         examples = replace(_gather_rows(dataset, sources), ids=[before.ids[row] for row in kept])
         return RestoredSplit(examples, kept, len(before.ids) - len(kept), int((labels != before.labels[kept]).sum()))
+
+    def find_split(self, row_id: str, text: str) -> str | None:
+        """Return the split of a row: that of the same id and text, or else of the same text; None if there is none."""
+        key = int(hash_texts([text])[0])
+        return self._splits_by_row.get((row_id, key)) or self._splits_by_row.get(key)
+
+    @cached_property
+    def _splits_by_row(self) -> dict[tuple[str, int] | int, str]:
+        """The split of each row by its id and the hash of its text, and by the hash alone."""
+        found: dict[tuple[str, int] | int, str] = {}
+        for split, keys in self.splits.items():
+            for row_id, key in _zip_keys(keys):
+                own = "train" if split == EARLIER else split
+                found.setdefault((row_id, key), own)
+                found.setdefault(key, own)
+        return found
 
     def count_known(self, texts: list[str], splits: Iterable[str] = ("train", "validation")) -> dict[str, int]:
         """Return how many of the texts are in each of the given splits."""

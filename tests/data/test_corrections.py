@@ -164,6 +164,41 @@ def test_a_run_with_corrections_finds_its_rows_again(data):
     assert f"corrections: {path} is no longer there, so training rows have the labels of the data" in rows.messages
 
 
+def test_a_run_is_scored_with_the_corrections_that_it_was_trained_with(tmp_path):
+    """The file is of an audit with other splits: what counts is the split of a row in the run, when it is trained and when it is scored."""
+    lines = [f"r{row},text number {row},{'fear' if row % 2 else 'joy'}" for row in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["id,text,labels", *lines]) + "\n")
+    path = tmp_path / "reviewed.csv"
+    settings = [f"data.source={tmp_path / 'rows.csv'}", "data.test_fraction=0.3", "data.validation_fraction=0.2"]
+    audited = read_dataset(load_config(None, [*settings, "data.split_seed=1"]).data)
+    decisions = [
+        f"{row_id},{split},{text},{'drop' if number % 2 else 'none'}"
+        for split, rows in audited.splits.items()
+        for number, (row_id, text) in enumerate(zip(rows.ids, rows.texts, strict=True))
+        if number % 3
+    ]
+    path.write_text(HEADER + "".join(f"{line}\n" for line in decisions))
+    config = load_config(None, [*settings, "data.split_seed=2", f"data.corrections={path}"])
+    plain, trained = read_dataset(load_config(None, [*settings, "data.split_seed=2"]).data), read_dataset(config.data)
+    assert not set(plain["test"].ids) <= set(audited["test"].ids)
+    remembered = RememberedRows.compute(trained)
+    for split in ("train", "validation", "test"):
+        rows = read_labelled_rows(config, split, None, (), trained.label_set, remembered)
+        assert (rows.examples.ids, rows.notes) == (trained[split].ids, [])
+        assert (rows.examples.labels == trained[split].labels).all()
+    assert trained["test"].ids == plain["test"].ids and (trained["test"].labels == plain["test"].labels).all()
+    assert len(trained["train"]) < len(plain["train"])
+
+
+def test_two_decisions_on_a_row_are_found_under_any_of_its_names(data):
+    with pytest.raises(DataError) as caught:
+        read(
+            data,
+            ["t2,train,train text 2,joy", "t2,validation,train text 2,drop", "t3,test,train text 3,keep", "t3,train,train text 3,keep"],
+        )
+    assert str(caught.value).splitlines()[1:] == ["  line 3: row 't2' of train has another decision in line 2; leave one of them"]
+
+
 def test_a_label_that_was_not_judged_is_judged_once_it_is_given(data):
     (data / "train.csv").write_text("id,text,joy,fear\n" + "".join(f"t{row},train text {row},1,{row % 2 or ''}\n" for row in range(8)))
     for split in ("validation", "test"):
@@ -188,6 +223,14 @@ def test_a_label_that_was_not_judged_is_judged_once_it_is_given(data):
 )
 def test_decision_cells(cell, expected):
     assert read_labels(cell, LabelSet(("joy", "fear", "a|b"))) == expected
+
+
+@pytest.mark.parametrize("cell", ["1", "joy|1", "|", ";", "[0]"])
+def test_numbers_and_separators_alone_are_no_decision(cell):
+    """A person who writes 1 means yes, and not the label with this id."""
+    with pytest.raises(DataError, match=r"unknown label "):
+        read_labels(cell, LabelSet(("joy", "fear", "a|b")))
+    assert read_labels("1", LabelSet(("1", "2"))) == [0]
 
 
 def test_a_label_called_none_is_a_label():

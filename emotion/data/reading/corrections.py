@@ -1,7 +1,7 @@
 """Corrections: a person's decisions on the labels of rows, in the file that audit.py writes, applied to the rows of a data set."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,10 @@ KEEP, DROP, NO_LABEL = "keep", "drop", "none"
 COLUMNS = ("id", "split", "text", "decision")
 CSV_ENDINGS = (".csv", ".tsv", ".txt")
 MAX_SHOWN = 20
-UNUSED = "train, left out by data.train_fraction"
-"""Name of the training rows that are not used."""
+UNUSED = "unused"
+"""Name of the training rows that `data.train_fraction` left out."""
+FindSplit = Callable[[str, str], str | None]
+"""From the id and the text of a row to its split in a run, `UNUSED` included; None if the run does not have it."""
 
 
 @dataclass(frozen=True)
@@ -44,30 +46,32 @@ class Decision:
         return self.is_drop or self.labels is not None
 
 
-def apply_corrections(dataset: Dataset, config: DataConfig, is_split: bool = True) -> None:
+def apply_corrections(dataset: Dataset, config: DataConfig, find_split: FindSplit | None = None) -> None:
     """Drop and relabel the rows of a data set as `data.corrections` says, and add messages that count what was done.
 
-    Without `is_split`, the splits are not those of a training, so the split of a row is the one that the file names, and decisions on rows
-    that are not there are left out: the run that is scored remembers its rows.
+    `find_split` tells the split of a row where `dataset` is not split as in training: in the run that is scored, which remembers its rows.
+    Decisions on rows that are not there are then left out.
 
     Raises: DataError that lists each decision that cannot be used.
     """
     assert config.corrections is not None
     path = expand_path(config.corrections)
-    if not is_split and not path.exists():
+    if find_split is not None and not path.exists():
         dataset.messages.append(f"corrections: {path} is no longer there, so training rows have the labels of the data")
         return
     decisions, num_empty = read_decisions(path, dataset.label_set)
-    found, problems = _find_rows(decisions, dataset, is_split)
-    _check(problems, path)
+    found, problems = _find_rows(decisions, dataset, is_complete=find_split is None)
+    _check(problems + _find_conflicts(found), path)
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     changes: dict[str, dict[int, Decision]] = defaultdict(dict)
     for decision, split, rows in found:
+        # A row that the run does not remember is in none of its splits: training has dropped it.
+        own = split if find_split is None else find_split(dataset[split].ids[rows[0]], dataset[split].texts[rows[0]])
         if not decision.is_change:
             counts[KEEP] += 1
-        elif (split if is_split else decision.split) not in config.corrected_splits:
-            skipped[split if is_split else decision.split] += 1
+        elif own is not None and own not in config.corrected_splits:
+            skipped[own] += 1
         else:
             counts[DROP if decision.is_drop else "labels"] += 1
             changes[split] |= dict.fromkeys(rows, decision)
@@ -126,22 +130,45 @@ def read_labels(cell: str, label_set: LabelSet) -> list[int] | None:
         return []
     value = parse_cell(text)
     if isinstance(value, list):
-        return sorted({label_set.column(label) for label in value})
+        return sorted({_find_column(str(label), label_set) for label in value})
     candidates = [[text], *([part.strip() for part in text.split(mark) if part.strip()] for mark in DELIMITERS if mark in text)]
     parts = next((parts for parts in candidates if parts and all(_is_known(part, label_set) for part in parts)), candidates[-1])
-    return sorted({label_set.column(part) for part in parts})
+    return sorted({_find_column(part, label_set) for part in parts or [text]})
+
+
+def _find_column(name: str, label_set: LabelSet) -> int:
+    """Return the column of a label. A person who writes 1 means yes, and not the label with this id, so ids are refused."""
+    column = label_set.column(name)
+    if name.strip().isdecimal() and not label_set.names[column].isdecimal():
+        raise DataError(f"unknown label {name!r}")
+    return column
 
 
 def _is_known(name: str, label_set: LabelSet) -> bool:
     try:
-        label_set.column(name)
+        _find_column(name, label_set)
     except DataError:
         return False
     return True
 
 
-def _find_rows(decisions: list[Decision], dataset: Dataset, is_split: bool) -> tuple[list[tuple[Decision, str, list[int]]], list[str]]:
-    """Return (decision, split, its rows there) for each decision, and a problem for each whose row is not in the data.
+def _find_conflicts(found: list[tuple[Decision, str, list[int]]]) -> list[str]:
+    """Return a problem for each row that has two different decisions, under whatever split and id the lines name it."""
+    problems = []
+    decided: dict[tuple[str, int], Decision] = {}
+    for decision, split, rows in found:
+        for row in rows:
+            earlier = decided.setdefault((split, row), decision)
+            if (earlier.labels, earlier.is_drop) != (decision.labels, decision.is_drop):
+                problems.append(
+                    f"line {decision.line}: row {decision.id!r} of {split} has another decision in line {earlier.line}; leave one of them"
+                )
+                break
+    return problems
+
+
+def _find_rows(decisions: list[Decision], dataset: Dataset, is_complete: bool) -> tuple[list[tuple[Decision, str, list[int]]], list[str]]:
+    """Return (decision, split, its rows there) for each decision and, if `is_complete`, a problem for each whose row is not in the data.
 
     The row is in the split that the file names, or in another one where the splits were drawn anew.
     """
@@ -160,7 +187,7 @@ def _find_rows(decisions: list[Decision], dataset: Dataset, is_split: bool) -> t
         if own:
             split = own[0][0]
             found.append((decision, split, [row for other, row in own if other == split]))
-        elif is_split:
+        elif is_complete:
             problems.append(_describe_missing(decision, any(split == decision.split for split, _ in candidates)))
     return found, problems
 

@@ -48,7 +48,7 @@ def read_labelled_rows(
     elif config is None:
         raise DataError("--model: is not in a run folder, so its data is not known; give labelled rows with --input FILE")
     else:
-        dataset = read_dataset(config.data, is_split=remembered is None)
+        dataset = read_dataset(config.data, None if remembered is None else remembered.find_split)
         bad_rows = dataset.bad_rows
         if remembered is not None:
             rows = _hold_to(remembered, split, dataset, config.data.name, overrides, label_set)

@@ -10,7 +10,7 @@ import numpy as np
 
 from emotion.config import DataConfig
 from emotion.data import splitting
-from emotion.data.reading.corrections import apply_corrections
+from emotion.data.reading.corrections import FindSplit, apply_corrections
 from emotion.data.reading.examples import Dataset, Examples
 from emotion.data.reading.finding import find_tables
 from emotion.data.reading.gold import LabelReader, find_gold_layout
@@ -30,10 +30,11 @@ RARE_LABEL_ROWS = 10
 """Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
 
 
-def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
+def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dataset:
     """Read the splits of a source, and split off those that are missing as the config defines.
 
-    Without `is_split`, the rows stay in the splits that the source has: `train` has all rows of a single file.
+    With `find_split`, the rows stay in the splits that the source has: `train` has all rows of a single file. It tells the split in which a
+    run has a row, and so whether a correction of it is applied.
 
     Raises: DataError if a source, column or label is missing, and for bad rows unless `on_bad_row` is `skip`.
     """
@@ -61,9 +62,9 @@ def read_dataset(config: DataConfig, is_split: bool = True) -> Dataset:
     _check_labels_occur(dataset, tables["train"].path)
     check_raters(list(dataset.splits.values()), tables["train"].path, config)
     check_soft_labels(dataset["train"], tables["train"].path, config)
-    if not is_split:
+    if find_split is not None:
         if config.corrections is not None:
-            apply_corrections(dataset, config, is_split)
+            apply_corrections(dataset, config, find_split)
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
     _check_splits_have_labels(dataset)
