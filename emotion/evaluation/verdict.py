@@ -13,6 +13,8 @@ from emotion.evaluation.uncertainty import bootstrap_intervals, score_rows
 
 USEFUL, WEAK, USELESS = "useful", "weak", "do not use it"
 AVERAGES = ("macro_f1", "micro_f1")
+MIN_ROWS = 10
+"""Fewer rows allow no verdict: no model is better than another beyond chance on them."""
 MIN_GAIN = 0.1
 """A useful model goes at least this fraction of the distance from the best rule that reads no text (its macro-F1) to 1."""
 MAX_LABELS_RATIO = 2.0
@@ -50,14 +52,14 @@ class Verdict:
 def reach_verdict(
     labels: np.ndarray, predictions: np.ndarray, tfidf_scores: dict[str, float] | None = None, is_judged: np.ndarray | None = None
 ) -> Verdict | None:
-    """Return the verdict on a model's predictions; None where there is no gold label to hold them against.
+    """Return the verdict on a model's predictions; None where `find_obstacle` finds a reason.
 
     `tfidf_scores` are `macro_f1` and `micro_f1` of TF-IDF on the same rows. A cell that is not in `is_judged`, bool (n, L), does not count.
     A model is better than a rule if the rule's score is below the 95 % interval of the model's score.
     """
-    columns = labels.any(axis=0)
-    if not columns.any():
+    if find_obstacle(labels) is not None:
         return None
+    columns = labels.any(axis=0)
     judged = np.ones_like(labels) if is_judged is None else is_judged
     labels, predictions, judged = labels[:, columns], (predictions & judged)[:, columns], judged[:, columns]
     rules = score_without_texts(labels, judged)
@@ -77,6 +79,17 @@ def reach_verdict(
         return Verdict(USELESS, reason, _advise_useless(tfidf_scores, trivial, is_constant), scores, counts)
     reason, next_step = _find_weakness(scores, best, is_better, intervals, counts)
     return Verdict(WEAK if reason else USEFUL, f"{reason}: {summary}" if reason else summary, next_step, scores, counts)
+
+
+def find_obstacle(labels: np.ndarray) -> str | None:
+    """Return why these rows allow no verdict on any model; None if they do."""
+    if not labels.any():
+        return "no row has a gold label"
+    if len(labels) < MIN_ROWS:
+        return f"{len(labels)} rows are too few, at least {MIN_ROWS} are needed"
+    if (labels == labels[0]).all():
+        return "all rows have the same gold labels, so a model cannot be told from a constant answer"
+    return None
 
 
 def score_without_texts(labels: np.ndarray, is_judged: np.ndarray) -> dict[str, dict[str, float]]:

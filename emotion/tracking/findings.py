@@ -11,7 +11,7 @@ from emotion.config import BASELINE, Config
 from emotion.data.reading.labelled_rows import LabelledRows
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.rows import ScoredRows
-from emotion.evaluation.verdict import Verdict, reach_verdict
+from emotion.evaluation.verdict import Verdict, find_obstacle, reach_verdict
 from emotion.inference.text_checks import ALL_FIT, describe_counts
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
@@ -19,7 +19,7 @@ from emotion.tracking.run_rows import count_known_texts, is_test
 
 KEYS = ("notes", "known_texts", "text_checks", "verdict")
 """What metrics.json holds of the findings."""
-OPTIONAL_KEYS = ("model", "data", "evaluated")
+OPTIONAL_KEYS = ("model", "data", "evaluated", "no_verdict")
 """What earlier versions did not write."""
 
 
@@ -35,7 +35,8 @@ def collect_findings(
     known, sentence = count_known_texts(run, rows.examples.texts, split)
     notes = [*rows.notes, *([sentence] if sentence is not None else []), *describe_counts(checks, num_rows)]
     verdict: Verdict | None = None
-    if is_test(known, num_rows):
+    obstacle = find_obstacle(rows.examples.labels) if is_test(known, num_rows) else "the rows are not a test"
+    if obstacle is None:
         tfidf_scores = score_tfidf(rows, config)
         verdict = reach_verdict(rows.examples.labels, predictions, tfidf_scores, rows.examples.is_judged)
     return {
@@ -43,6 +44,7 @@ def collect_findings(
         "known_texts": known,
         "text_checks": checks,
         "verdict": None if verdict is None else verdict.to_dict(),
+        "no_verdict": obstacle,
         "model": None if run is None else escape_controls(run.path.resolve().name),
         "data": None if config is None or split is None else escape_controls(config.data.title),
         "evaluated": time.strftime("%Y-%m-%d %H:%M"),
@@ -81,6 +83,6 @@ def format_findings(findings: dict[str, Any]) -> list[str]:
         notes.insert(0, f"note: {ALL_FIT}")
     if findings["verdict"] is not None:
         return [*notes, str(Verdict(**findings["verdict"]))]
-    is_known = findings["known_texts"].get("train", 0) > 0
-    reason = "the rows are not a test" if is_known else "no row has a gold label"
+    is_known = findings["known_texts"].get("train", 0) > 0  # an earlier version did not write the reason
+    reason = findings.get("no_verdict") or ("the rows are not a test" if is_known else "no row has a gold label")
     return [*notes, f"verdict: none: {reason}"]

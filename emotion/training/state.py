@@ -139,7 +139,9 @@ class Autosave:
 
 
 def write_state(folder: Path, state: TrainState, num_kept: int) -> Path:
-    """Write a state into `folder`, then remove all but the newest `num_kept`; only the main process calls it.
+    """Write a state into `folder`, then remove all but the newest `num_kept` up to its step; only the main process calls it.
+
+    A state of a later step is one that was found damaged, when training went on from an earlier one.
 
     Raises: StorageError if the device is full; the states before it are then intact.
     """
@@ -155,7 +157,9 @@ def write_state(folder: Path, state: TrainState, num_kept: int) -> Path:
         if state.best_logits is not None:
             save_file({"logits": torch.from_numpy(state.best_logits)}, partial / BEST)
         write_json(partial / CHECKSUMS, {file.name: compute_checksum(file) for file in sorted(partial.iterdir())})
-    for old in list_states(folder)[num_kept:]:
+    states = list_states(folder)
+    own = states.index(path)
+    for old in (*states[:own], *states[own + num_kept :]):
         shutil.rmtree(old)
     return path
 

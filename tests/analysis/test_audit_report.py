@@ -81,6 +81,12 @@ def test_cells_name_what_looks_wrong_and_what_looks_missing(tmp_path):
     assert "Northcutt" in noise["source"] and "bootstrap over rows" in noise["interval"]
 
 
+def test_a_file_without_rows_has_no_decisions(tmp_path):
+    """Where nothing is flagged, the file holds the header; the same command may then run again."""
+    (tmp_path / "audit.csv").write_text(",".join(CSV_COLUMNS) + "\r\n")
+    check_undecided(tmp_path)
+
+
 def test_no_cell_is_a_formula_in_a_spreadsheet(tmp_path):
     names, labels = LabelSet(("=joy", "fear")), np.array([[True, False]])
     rows = ScoredRows(["-7"], names, labels, np.array([[0.1, 0.2]]), None, ['=HYPERLINK("http://a.b","free")'])

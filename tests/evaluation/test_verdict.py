@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from emotion.config import DecisionConfig
 from emotion.evaluation.decision import fit_rule
-from emotion.evaluation.verdict import USEFUL, USELESS, WEAK, Verdict, reach_verdict, score_without_texts
+from emotion.evaluation.verdict import USEFUL, USELESS, WEAK, Verdict, find_obstacle, reach_verdict, score_without_texts
 
 FREQUENCIES = 0.33 / np.arange(1, 29) + 0.01
 NUM_ROWS = 400
@@ -79,9 +79,14 @@ def test_what_to_try_depends_on_tfidf(tfidf, expected):
     assert reach_verdict(*predict(0.0), tfidf_scores=scores).next_step.startswith(expected)
 
 
-def test_the_same_labels_for_every_text_are_no_better_where_people_gave_the_same_to_all():
+def test_rows_that_cannot_tell_a_model_from_a_constant_answer_allow_no_verdict():
     labels = np.tile([True, False, True], (50, 1))
-    assert reach_verdict(labels, labels).verdict == USELESS
+    assert reach_verdict(labels, labels) is None
+    assert find_obstacle(labels) == "all rows have the same gold labels, so a model cannot be told from a constant answer"
+    labels[0] = [False, True, False]
+    assert find_obstacle(labels) is None and reach_verdict(labels, labels) is not None
+    assert find_obstacle(labels[:9]) == "9 rows are too few, at least 10 are needed" and reach_verdict(labels[:9], labels[:9]) is None
+    assert find_obstacle(labels & False) == "no row has a gold label"
 
 
 def test_a_model_that_tfidf_beats_beyond_chance_is_weak():

@@ -131,6 +131,15 @@ def test_the_newest_states_are_kept(tmp_path):
     assert [path.name for path in list_states(tmp_path)] == ["step-000000010", "step-000000004"]
 
 
+@pytest.mark.parametrize("num_kept", [1, 2])
+def test_a_damaged_state_of_a_later_step_takes_no_place(num_kept, tmp_path):
+    truncate(write_state(tmp_path, make_state(100), num_kept))
+    for step in (40, 50, 60):  # training went on from a state before it
+        write_state(tmp_path, make_state(step), num_kept)
+    assert [read_newest_state(tmp_path)[0].progress.step, len(list_states(tmp_path))] == [60, num_kept]
+    assert [path.name for path in list_states(tmp_path)] == ["step-000000060", "step-000000050"][:num_kept]
+
+
 def test_no_undamaged_state(tmp_path):
     truncate(write_state(tmp_path, make_state(1), num_kept=1))
     state, messages = read_newest_state(tmp_path)

@@ -59,6 +59,8 @@ def check_undecided(folder: Path) -> None:
     path = folder / "audit.csv"
     if not path.is_file():
         return
+    if len(path.read_bytes().splitlines()) < 2:  # the header alone: nothing was flagged
+        return
     table = read_table(path, names=set(COLUMNS))
     decided = [value for value in table.values("decision") if str(value or "").strip()] if "decision" in table.columns else []
     if decided:

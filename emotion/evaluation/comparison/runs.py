@@ -34,8 +34,6 @@ class Run:
     """Content of efficiency.json; empty if the file is missing."""
     speed: dict[str, Any]
     """Prediction speed, measured when the test split was scored; empty if it was not measured."""
-    trained_on: str | None = None
-    """GPU or processor that trained it, as environment.json has it; None if the file is missing."""
     is_judged: np.ndarray | None = None
     """Which labels were annotated; None if all were. Elsewhere `labels` and `predictions` are False."""
     evaluated: str | None = None
@@ -46,6 +44,8 @@ class Run:
     """Name of the taxonomy whose parents are the labels; None for the labels of the model."""
     behaviour: PassedCases | None = None
     """Which behaviour cases the model passed; None if they were not checked with the decision rule of the predictions."""
+    trained_on: str | None = None
+    """GPU or processor that trained it, as environment.json has it; None if the file is missing."""
 
     @property
     def rows(self) -> ScoredRows:
