@@ -37,6 +37,11 @@ class RowKeys:
         hashes = hash_strings("\x1f".join(sorted(label_set.decode(row))) for row in sets)
         return cls(examples.ids, hash_texts(examples.texts), hashes[members.reshape(-1)])
 
+    def equals(self, other: "RowKeys") -> bool:
+        """Return whether the rows have the same ids, texts and labels in the same order."""
+        same_rows = self.ids == other.ids and np.array_equal(self.texts, other.texts)
+        return same_rows and np.array_equal(self.labels, other.labels)
+
 
 @dataclass(frozen=True)
 class RestoredSplit:

@@ -11,13 +11,15 @@ from accelerate import Accelerator
 
 from emotion.checks import check_values, is_number, read_object
 from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, load_config
-from emotion.data.reading import Examples
+from emotion.data.reading import Dataset, Examples
+from emotion.data.remembered import RememberedRows
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.errors import ConfigError, ModelError
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder, find_run_of_model
+from emotion.tracking.run_rows import read_rows
 from emotion.training.state import TrainState
 
 SEED_STRIDE = 1_000
@@ -98,6 +100,18 @@ def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_s
                 "train it with the same data settings"
             )
     return messages
+
+
+def check_own_teachers(folder: RunFolder, dataset: Dataset) -> None:
+    """Check that the teachers that a run trained first were trained on the rows that it has now.
+
+    Raises: ConfigError for one whose training rows have changed since: labels, corrections or texts.
+    """
+    keys = RememberedRows.compute(dataset).splits["train"]
+    for teacher in map(RunFolder, sorted(path for path in folder.teachers.glob("*") if path.is_dir())):
+        rows = read_rows(teacher)
+        if rows is not None and not keys.equals(rows.splits["train"]):
+            raise ConfigError(f"{teacher.path}: was trained on other rows than the data has now; restore the data, or remove this folder")
 
 
 def build_targets(

@@ -37,7 +37,7 @@ from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.run_rows import write_rows
 from emotion.tracking.trackers import Tracking, start_tracking
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
-from emotion.training.distillation import build_targets, check_teachers, sum_teacher_seconds
+from emotion.training.distillation import build_targets, check_own_teachers, check_teachers, sum_teacher_seconds
 from emotion.training.fingerprint import fingerprint_run
 from emotion.training.interruption import Interruption
 from emotion.training.results import print_results, write_validation_report
@@ -106,6 +106,8 @@ class Run(AbstractContextManager["Run"]):
         teachers = self.config.distillation.teachers or ()
         for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
             self.say(message)
+        if not self._is_forced:
+            check_own_teachers(self.folder, self.dataset)
         return self.dataset
 
     def find_dataset(self) -> Dataset:

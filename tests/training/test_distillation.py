@@ -8,11 +8,12 @@ import pytest
 
 from emotion.config import DistillationConfig, load_config
 from emotion.data.reading import read_dataset
+from emotion.data.remembered import RememberedRows
 from emotion.errors import ConfigError
 from emotion.inference.predictor import Predictor
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.distillation import check_teachers, list_stages, mix_targets, predict_soft_labels
+from emotion.training.distillation import check_own_teachers, check_teachers, list_stages, mix_targets, predict_soft_labels
 from emotion.training.stages import count_teachers
 from tests.conftest import ROOT, run_script
 
@@ -57,6 +58,22 @@ def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset
     assert "not in a run folder" in message
     with pytest.raises(ConfigError, match=r"distillation.teachers: .*tiny was validated on other rows, so it may have been trained on"):
         check_teachers((str(tiny_run),), ids[1:], label_set)
+
+
+def test_a_teacher_of_the_run_that_was_trained_on_other_rows_is_refused(tmp_path, dataset):
+    """A run that is resumed after labels were corrected has finished teachers of the labels before."""
+    folder = RunFolder(tmp_path / "own")
+    check_own_teachers(folder, dataset)  # without teachers
+    teacher = RunFolder(folder.teachers / "own-teacher-1")
+    teacher.path.mkdir(parents=True)
+    check_own_teachers(folder, dataset)  # of an earlier version, which did not remember its rows
+    RememberedRows.compute(dataset).write(teacher.rows)
+    check_own_teachers(folder, dataset)
+    labels = dataset["train"].labels.copy()
+    labels[3, 0] ^= True
+    changed = replace(dataset, splits=dataset.splits | {"train": replace(dataset["train"], labels=labels)})
+    with pytest.raises(ConfigError, match=r"own-teacher-1: was trained on other rows than the data has now; restore the data, or remove"):
+        check_own_teachers(folder, changed)
 
 
 def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp_path):
