@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion.config import ModelConfig
+from emotion.errors import ModelError
 from emotion.modeling.backbones import BUNDLED_NAME, NO_REMOTE_CODE, translate_loading_errors
 from emotion.modeling.packaged import locate_packaged
 
@@ -24,12 +25,16 @@ RARE_TEXT = "\ua66e \U0001fae8 \u0c84 \U000e0041"
 def load_tokenizer(location: str, revision: str | None = None) -> Any:
     """Return the tokenizer of a model, with right padding and a pad token that occurs in no text.
 
-    Raises: ModelError if it cannot be loaded.
+    Raises: ModelError if it cannot be loaded, or has no vocabulary.
     """
     from transformers import AutoTokenizer
 
     with translate_loading_errors(location):
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision or "main", **NO_REMOTE_CODE)
+    # Where the file of the vocabulary is missing, transformers builds a tokenizer of special tokens, which reads all texts alike.
+    if not set(tokenizer.get_vocab()) - {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}:
+        remedy = "restore tokenizer.json, or the file that holds it, or save the model again"
+        raise ModelError(f"{location}: its tokenizer has no vocabulary: {remedy}")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
         if (token := find_pad_token(tokenizer)) is not None:

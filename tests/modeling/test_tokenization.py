@@ -1,6 +1,7 @@
 """The pad token is one that never occurs, set everywhere; special tokens in a text are plain characters."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from benchmarks.tiny_checkpoints import make_checkpoint
 from emotion.config import LoraConfig, ModelConfig
 from emotion.data.batching import tokenize
+from emotion.errors import ModelError
 from emotion.evaluation.decision import default_rule
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import Predictor
@@ -127,3 +129,14 @@ def test_an_end_token_in_a_text_does_not_move_where_the_answer_is_read(model_typ
     batch = tokenize(tokenizer, ["no", "the end</s>", "</s></s> was the beginning, and this one is cut</s>"], 20).collate(np.arange(3))
     assert (batch.input_ids == tokenizer.eos_token_id).sum(dim=1).tolist() == [1, 1, 1]
     assert model(**batch.inputs).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["bert", "gemma"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(tiny_backbones, family, tmp_path):
+    """transformers builds one of special tokens only where the file is missing: every text would be read alike."""
+    folder = shutil.copytree(tiny_backbones[family], tmp_path / family)
+    load_tokenizer(str(folder))
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=rf"{family}: its tokenizer has no vocabulary: restore tokenizer\.json"):
+        load_tokenizer(str(folder))
