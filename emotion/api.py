@@ -16,7 +16,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
 from emotion.paths import expand_path
-from emotion.text import is_writable_text
+from emotion.text import is_writable_text, read_digits
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -130,7 +130,7 @@ class Model:
         from emotion.scoring.scoring import score_files
 
         rule = self._build_rule(threshold, empty_set)
-        if probabilities not in ("none", "all") and not (str(probabilities).isdecimal() and int(probabilities) > 0):
+        if probabilities not in ("none", "all") and not read_digits(str(probabilities)):
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
         columns = DataConfig(text_column=text_column, label_column=label_column)

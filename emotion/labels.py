@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from emotion.errors import DataError, ModelError
-from emotion.text import is_writable_text
+from emotion.text import is_writable_text, read_digits
 
 INVISIBLE = dict.fromkeys([0x200B, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF])
 """Characters without a shape of their own: zero-width space and joiner, variation selectors, byte order mark."""
@@ -82,10 +82,11 @@ class LabelSet:
             return self.columns[name]
         if (column := self._folded_columns.get(fold_name(name))) is not None:
             return column
-        if name.isdecimal() and str(int(name)) in self.columns:
-            return self.columns[str(int(name))]
-        if self._has_ids and name.isdecimal() and int(name) < len(self):
-            return int(name)
+        if (number := read_digits(name)) is not None:
+            if str(number) in self.columns:
+                return self.columns[str(number)]
+            if self._has_ids and number < len(self):
+                return number
         near = difflib.get_close_matches(name, self.names, n=1)
         raise DataError(f"unknown label {label!r}" + (f", did you mean {near[0]!r}?" if near else ""))
 

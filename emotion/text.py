@@ -45,6 +45,14 @@ def unescape_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
+def read_digits(text: str) -> int | None:
+    """Return a number that is written in digits; None for another text, and for more digits than `int` takes."""
+    try:
+        return int(text) if text.isdecimal() else None
+    except ValueError:
+        return None
+
+
 def describe_error(error: Exception, max_length: int = 200) -> str:
     """Return the message of a library's error on one line, without colors, or its type if there is none."""
     return " ".join(STYLES.sub("", str(error)).split())[:max_length] or type(error).__name__

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from emotion.text import describe_error, escape_controls, format_json
+from emotion.text import describe_error, escape_controls, format_json, read_digits
 
 HARMLESS = "Grüße, 你好, مرحبا, שלום, हिन्दी 👩‍👩‍👧‍👦 e\u0301 \\n $x$ \u200f\u00a0"
 """Letters of all scripts, joined emoji, combining characters, a written backslash, a right-to-left mark."""
@@ -50,3 +50,10 @@ def test_json_is_utf8_whatever_the_encoding_of_the_stream(encoding):
 def test_an_error_of_a_library_is_one_line_without_colors():
     assert describe_error(ValueError("\x1b[96mstep 1/3\x1b[0m\n  failed\x1b[1;31m!")) == "step 1/3 failed!"
     assert describe_error(ValueError("a" * 300)) == "a" * 200 and describe_error(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("012", 12), ("٣", 3), ("9" * 4_300, 10**4_300 - 1), ("9" * 4_301, None), ("-1", None), ("1.0", None), ("", None)]
+)
+def test_digits(text, number):
+    assert read_digits(text) == number

@@ -21,6 +21,7 @@ from emotion.paths import expand_path
 from emotion.scoring.formats import DIGITS, build_schema, format_scores, name_columns
 from emotion.scoring.parts import Tally
 from emotion.scoring.texts import find_fault, predict_texts
+from emotion.text import read_digits
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -55,7 +56,7 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         number = str(self.probabilities)
-        if number not in ("none", "all") and not (number.isdecimal() and int(number) > 0):
+        if number not in ("none", "all") and not read_digits(number):
             raise ConfigError(f"probabilities={self.probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"threshold={self.threshold}: must be in (0, 1)")

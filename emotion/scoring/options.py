@@ -8,6 +8,7 @@ from pathlib import Path
 
 from emotion.config import DataConfig, check_keys
 from emotion.errors import ConfigError
+from emotion.text import read_digits
 
 TEXT_KEYS = {
     *("data.text_column", "data.encoding", "data.separator", "data.escape", "data.quoting"),
@@ -43,7 +44,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
-    if probabilities not in ("none", "all") and not (probabilities.isdecimal() and int(probabilities) > 0):
+    if probabilities not in ("none", "all") and not read_digits(probabilities):
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")

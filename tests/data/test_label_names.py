@@ -111,6 +111,21 @@ def test_large_numbers_do_not_make_a_label_of_each_number_between(tmp_path):
     assert read_cells(tmp_path, [7, 1548381039] * 3, column="label").label_set.names == ("7", "1548381039")
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_numbers_of_more_than_64_bits_are_labels(tmp_path, ending):
+    first = 10**20
+    dataset = read_cells(tmp_path, [first, first + 1] * 3, "data.label_column=label", ending=ending, column="label")
+    assert dataset.label_set.names == (str(first), str(first + 1)) and list_labels(dataset)[:2] == [[str(first)], [str(first + 1)]]
+
+
+def test_a_cell_of_more_digits_than_int_takes_is_a_name(tmp_path):
+    digits = "9" * 5_000
+    assert read_cells(tmp_path, [1, 2, digits]).label_set.names == ("1", "2", digits)
+    for settings in ([], ["data.first_label_id=1"]):
+        with pytest.raises(DataError, match=r"a\.csv:5: unknown label '9{5000}'"):
+            read_cells(tmp_path, [1, 2, 3, digits], GIVEN, *settings)
+
+
 FLAGGED = [[*row, number % 2] for number, row in enumerate(HOT)]
 
 

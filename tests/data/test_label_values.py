@@ -12,7 +12,7 @@ import pytest
 
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
-from emotion.data.reading.label_values import parse_cell
+from emotion.data.reading.label_values import find_number, parse_cell
 from emotion.errors import DataError
 
 NAMES = ("joy", "anger", "fear")
@@ -281,6 +281,17 @@ def test_fractions_need_a_threshold_in_every_notation(tmp_path):
     assert list_labels(read_columns(tmp_path, NAMES, rows, "data.intensity_threshold=0.5")) == EXPECTED
     with pytest.raises(DataError, match=r"data.intensity_threshold=0.5: has no effect on .*, which holds names or ids"):
         read_cells(tmp_path, map("|".join, GOLD), "data.intensity_threshold=0.5")
+
+
+def test_an_integer_beyond_the_range_of_a_float_is_no_number():
+    assert find_number(10**308) == 1e308 and find_number(10**309) is None and find_number("1" + "0" * 309) is None
+
+
+def test_such_an_integer_beside_the_labels_or_as_a_flag(tmp_path):
+    rows = [[*row, 10**400] for row in HOT]
+    assert list_labels(read_columns(tmp_path, [*NAMES, "views"], rows, ending="jsonl")) == EXPECTED
+    with pytest.raises(DataError, match=r"a\.jsonl:24: column 'anger' is 10{400}, must be 0 or 1\n"):
+        read_columns(tmp_path, NAMES, [*HOT[:-1], [0, 10**400, 0]], ending="jsonl")
 
 
 @pytest.mark.parametrize(("value", "remedy"), [("3", "; set data.intensity_threshold if it is an intensity"), ("oops", "")])

@@ -12,6 +12,7 @@ from emotion.data.reading.label_values import CellFormat, find_choices, find_num
 from emotion.data.reading.soft_labels import describe_missing
 from emotion.errors import DataError
 from emotion.labels import fold_name
+from emotion.text import read_digits
 
 DETECTION_ROWS = 500
 """Number of rows from which formats are detected."""
@@ -202,8 +203,8 @@ def _find_first_id(where: str, values: list[Any], cells: CellFormat, config: Dat
     for value, number in [*scalars.items(), *((value, 1) for value in values if isinstance(value, list))]:
         with suppress(DataError):
             for label in cells.read(value).labels:
-                if str(label).isdecimal():
-                    ids[int(label)] += number
+                if (label_id := read_digits(str(label))) is not None:
+                    ids[label_id] += number
     last = len(names)
     if not ids or 0 in ids or max(ids) > last:
         return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emotion.errors import DataError
+from emotion.text import read_digits
 
 YES = ("1", "true", "yes", "y", "t")
 NO = ("0", "false", "no", "n", "f")
@@ -122,11 +123,12 @@ class CellFormat:
             label = int(label)
         if isinstance(label, str) and (match := INTEGER.fullmatch(label)) and label.isascii():
             label = match[1]
-        if not self.first_id or not str(label).isdecimal():
+        number = read_digits(str(label)) if self.first_id else None
+        if number is None:
             return label if isinstance(label, int) else str(label)
-        if int(label) < self.first_id:
+        if number < self.first_id:
             raise DataError(f"label id {label}, but ids begin at {self.first_id}")
-        return int(label) - self.first_id
+        return number - self.first_id
 
     def _read_flags(self, flags: dict[str, Any]) -> RowLabels:
         read = {str(name).strip(): read_flag(name, value, self.threshold) for name, value in flags.items()}
@@ -217,7 +219,7 @@ def find_number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -24,7 +24,7 @@ from emotion.data.reading.soft_labels import HALF
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet, find_lookalikes, fold_name
-from emotion.text import format_names
+from emotion.text import format_names, read_digits
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tupl
     spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, number in _count_names(table.values(layout.label_column), layout.cells).items():
         spellings[fold_name(name)][name] += number
-    if spellings and all(name.isdecimal() for name in spellings):
-        numbers = {int(name) for name in spellings}
+    numbers = [label_id for name in spellings if (label_id := read_digits(name)) is not None]
+    if numbers and len(numbers) == len(spellings):
         message = f"the labels are the numbers {min(numbers)} to {max(numbers)}; data.label_names or a labels.txt names them"
-        return LabelSet(_list_numbers(numbers)), [message]
+        return LabelSet(_list_numbers(set(numbers))), [message]
     chosen = {key: _choose_spelling(key, found) for key, found in spellings.items()}
     folded = [f"{', '.join(map(repr, sorted(found)))} are {chosen[key]!r}" for key, found in spellings.items() if len(found) > 1]
     return LabelSet(tuple(sorted(chosen.values()))), [f"names that look the same are one label: {'; '.join(folded)}"] if folded else []
@@ -206,8 +206,8 @@ def _count_names(values: list[Any], cells: CellFormat) -> Counter[str]:
 
 def _list_numbers(found: set[int]) -> tuple[str, ...]:
     """Return the names of numeric labels: 0 or 1 up to the last one, or those that occur if most numbers between do not."""
-    numbers = range(min(1, min(found)), max(found) + 1)
-    return tuple(map(str, numbers if len(numbers) <= 2 * len(found) else sorted(found)))
+    first, last = min(1, *found), max(found)
+    return tuple(map(str, range(first, last + 1) if last - first < 2 * len(found) else sorted(found)))
 
 
 def _check_column(table: Table, key: str, column: str | None) -> None:

@@ -9,6 +9,7 @@ from emotion.config import DataConfig
 from emotion.data.reading.dialect import HEAD_ROWS, take_head
 from emotion.data.reading.rows import BadRow, Row, Rows
 from emotion.errors import DataError
+from emotion.text import read_digits
 
 
 def add_nested_columns(path: str, rows: Rows, config: DataConfig) -> Rows:
@@ -64,8 +65,8 @@ def list_paths(name: str, value: Any) -> list[str]:
 def _follow(value: Any, keys: list[str]) -> Any:
     """Return the value at the end of a path, or None."""
     for key in keys:
-        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
+        if isinstance(value, list) and (position := read_digits(key)) is not None and position < len(value):
+            value = value[position]
         elif isinstance(value, dict):
             value = value.get(key)
         else:
