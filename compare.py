@@ -11,6 +11,7 @@ from emotion.errors import ConfigError, DataError, exit_on_error
 
 with exit_on_error():  # Ctrl-C during the imports is one line too
     import argparse
+    import math
     import sys
     from dataclasses import replace
     from pathlib import Path
@@ -114,8 +115,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--no-texts", action="store_true", help="quote no texts, for a report that is shared with others")
     arguments = parser.parse_args()
-    if arguments.price_per_hour is not None and arguments.price_per_hour <= 0:
-        raise ConfigError(f"--price-per-hour {arguments.price_per_hour:g}: must be above 0")
+    if arguments.price_per_hour is not None and not 0 < arguments.price_per_hour < math.inf:
+        raise ConfigError(f"--price-per-hour {arguments.price_per_hour:g}: must be above 0, and finite")
     paths = [Path(path).resolve() for path in arguments.runs]
     if duplicates := [path for path in paths if paths.count(path) > 1]:
         raise ConfigError(f"{duplicates[0].name}: is named twice; name each run once")

@@ -138,6 +138,12 @@ def test_single_model_is_reported_without_texts_if_asked(runs, tmp_path, run_her
     assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
+@pytest.mark.parametrize("price", ["0", "-1", "nan", "inf"])
+def test_prices_that_cannot_be_used(price, run_here):
+    status, _, errors = run_here("any", "--output", "out", "--price-per-hour", price)
+    assert (status, errors) == (2, f"error: --price-per-hour {price}: must be above 0, and finite\n")
+
+
 def test_runs_with_other_test_rows_are_one_line(runs, tmp_path, run_here):
     shutil.copytree(runs[0], tmp_path / "other")
     path = tmp_path / "other" / "predictions" / "test.parquet"

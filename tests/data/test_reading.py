@@ -8,6 +8,7 @@ import pytest
 
 from emotion.config import DataConfig, load_config
 from emotion.data.reading import read_dataset, read_examples
+from emotion.data.reading.opening import open_rows
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 from tests.conftest import GOEMOTIONS_ROWS, SAMPLE
@@ -218,6 +219,16 @@ def test_wrong_source_raises_one_line(overrides, message):
     with pytest.raises(DataError, match=message) as caught:
         read(*overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_said_with_its_files(tmp_path):
+    folder = tmp_path / "rows.csv"
+    folder.mkdir()
+    for name, pattern in (("README", "*.csv"), ("a.jsonl.gz", "*.jsonl")):
+        (folder / name).touch()
+        with pytest.raises(DataError) as caught, open_rows(folder):
+            pass
+        assert str(caught.value) == f"{folder}: is a folder; give its files, such as '{folder}/{pattern}'"
 
 
 @pytest.mark.parametrize("name, content", [("a.csv", b""), ("a.csv.gz", b"text,labels\n"), ("a.parquet", b"no parquet"), ("b.csv.gz", b"")])

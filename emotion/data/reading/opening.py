@@ -74,8 +74,11 @@ def find_format(path: Path) -> str:
 def _open_bytes(path: Path) -> Iterator[tuple[str, IO[bytes], Callable[[], float]]]:
     """Yield the format of a file, its decompressed bytes, and a function that returns the fraction of the file that has been read.
 
-    Raises: DataError if the format is unknown, or if an archive does not hold exactly one file of a known format.
+    Raises: DataError for a folder, if the format is unknown, or if an archive does not hold exactly one file of a known format.
     """
+    if path.is_dir():
+        found = next((suffix for file in sorted(path.iterdir()) if (suffix := find_format(file)) in READERS), ".csv")
+        raise DataError(f"{path}: is a folder; give its files, such as '{path / f'*{found}'}'")
     suffix = ".csv" if path == Path("-") else find_format(path)
     if suffix not in (*READERS, ARCHIVE) or (suffix == ARCHIVE and path.suffix.lower() != ARCHIVE):
         named = repr(suffix) if suffix else "(no file extension)"
