@@ -25,6 +25,12 @@ def test_terms():
             None,
             "--by day(a),year(b): has 2 dates; give one of day(COLUMN), week(COLUMN), month(COLUMN), quarter(COLUMN), ",
         ),
+        ("day(a)", "%Y%Y", "--date-format %Y%Y: is not a format of dates (redefinition of group name 'Y' as group 2; "),
+        (
+            "day(a)",
+            "%d.%Q",
+            "--date-format %d.%Q: is not a format of dates ('Q' is a bad directive in format '%d.%Q'); give one such as %d/%m/%Y",
+        ),
         ("a", "%d", "--date-format %d: there is no date in --by a; give a term such as month(COLUMN)"),
     ],
 )
@@ -32,6 +38,11 @@ def test_terms_that_cannot_be_used(by, date_format, message):
     with pytest.raises(ConfigError) as error:
         parse_grouping(by, date_format)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("date_format", ["unix", "%d.%m.%y", "%d %b", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%I:%M %p %d/%m/%Y %Z"])
+def test_formats_of_dates(date_format):
+    assert parse_grouping("day(a)", date_format).date_format == date_format
 
 
 def test_periods_sort_by_time():

@@ -64,7 +64,7 @@ class Grouping:
 def parse_grouping(by: str, date_format: str | None = None) -> Grouping:
     """Return the grouping of `--by`, such as `month(date),source`.
 
-    Raises: ConfigError for a term that is empty or named twice, for two dates, and for a date format without a date.
+    Raises: ConfigError for a term that is empty or named twice, for two dates, and for a date format that is wrong or without a date.
     """
     terms = [term.strip() for term in by.split(",")]
     dates = [match for term in terms if (match := DATE_TERM.fullmatch(term))]
@@ -79,7 +79,25 @@ def parse_grouping(by: str, date_format: str | None = None) -> Grouping:
         raise ConfigError(f"--date-format {date_format}: there is no date in {where}; give a term such as month(COLUMN)")
     if not dates:
         return Grouping(columns)
+    if date_format is not None:
+        _check_date_format(date_format)
     return Grouping(columns, dates[0][2], dates[0][1], date_format or ISO)
+
+
+def _check_date_format(date_format: str) -> None:
+    """Check that a format of `--date-format` reads the dates that it writes.
+
+    Raises: ConfigError if it does not.
+    """
+    if date_format == UNIX:
+        return
+    try:
+        datetime.strptime(datetime(2024, 3, 5, tzinfo=UTC).strftime(date_format), date_format)
+    except (ValueError, re.error) as error:  # re.error: a directive that is there twice
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"--date-format {date_format}: is not a format of dates ({reason}); give one such as %d/%m/%Y, or {UNIX} for seconds"
+        ) from None
 
 
 def read_date(value: Any, date_format: str) -> date:
