@@ -23,8 +23,10 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.text import print_message
 
 if TYPE_CHECKING:
+    from emotion.analysis.prevalence.grouping import Grouping
     from emotion.analysis.prevalence.levels import Levels
     from emotion.config import DataConfig
+    from emotion.scoring.manifest import ScoringJob
 
 
 def main() -> int:
@@ -56,7 +58,7 @@ def main() -> int:
     levels = Levels(labels, rule, parents)
     validation = count_stored(model, levels)  # before anything slow
     output = Path(arguments.output)
-    paths = score_first(arguments, model, output, config, levels)
+    paths = score_first(arguments, model, config, levels, grouping)
     started = time.perf_counter()
     scored = read_scored(paths, grouping, levels, config, arguments.cluster)
     notes = [*(parents.level.notes if parents else ()), *scored.notes, *scored.skipped.describe()]
@@ -79,33 +81,52 @@ def main() -> int:
     return 0
 
 
-def score_first(arguments: argparse.Namespace, model: str, output: Path, config: "DataConfig", levels: "Levels") -> tuple[Path, ...]:
-    """Return the files if they are scored; otherwise score them into a file in the output folder, and return this file."""
+def score_first(
+    arguments: argparse.Namespace, model: str, config: "DataConfig", levels: "Levels", grouping: "Grouping"
+) -> tuple[Path, ...]:
+    """Return the files if they are scored; otherwise score them into a file in the output folder, or reuse it, and return this file."""
     from emotion.analysis.prevalence.reading import is_scored
     from emotion.data.reading.streams import expand_patterns
 
     paths = expand_patterns(arguments.input)
-    scored = [is_scored(path, config, levels) for path in paths]
+    scored = [is_scored(path, grouping, levels, config, arguments.cluster) for path in paths]
     if all(scored):
         return paths
     if any(scored):
         raise DataError(f"{paths[scored.index(False)]}: is not scored, but {paths[scored.index(True)]} is; give files of one sort")
-    from emotion.inference.loading import load_predictor
     from emotion.scoring.manifest import ScoringJob
+
+    job = ScoringJob(paths, Path(arguments.output) / "scored.parquet", config, "all", model=model)
+    score(job, arguments.backbone)
+    return (job.output,)
+
+
+def score(job: "ScoringJob", backbone: str | None) -> None:
+    """Score the files of a job, unless its output exists already; `scored.json` beside it says of which job it is.
+
+    Raises: ConfigError if it is the output of another job.
+    """
+    from emotion.files import write_json
+    from emotion.inference.loading import load_predictor
+    from emotion.scoring.manifest import describe_job, describe_version, read_manifest
     from emotion.scoring.output import format_tally
     from emotion.scoring.scoring import score_files
 
-    output.mkdir(parents=True, exist_ok=True)
-    job = ScoringJob(paths, output / "scored.parquet", config, "all", model=model)
+    assert job.model is not None
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    manifest, started = job.output.with_suffix(".json"), time.perf_counter()
+    predictor = load_predictor(job.model, "auto", backbone=backbone)
+    description = describe_job(predictor, predictor.rule, job)
     if job.output.exists():
-        raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
-    started = time.perf_counter()
-    predictor = load_predictor(model, "auto", backbone=arguments.backbone)
+        if read_manifest(manifest) != description | {"output": describe_version(job.output)}:
+            raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
+        print_message(f"{job.output}: is reused; it holds these files, scored by this model with these settings")
+        return
     tally = score_files(predictor, predictor.rule, job, print_message)
     assert tally is not None  # only a second process gets None
     for line in format_tally(tally, job, time.perf_counter() - started):
         print_message(line)
-    return (job.output,)
+    write_json(manifest, description | {"output": describe_version(job.output)})
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emotion.analysis.prevalence.grouping import parse_grouping
 from emotion.analysis.prevalence.levels import Levels, list_columns
-from emotion.config import DecisionConfig
+from emotion.analysis.prevalence.reading import read_scored
+from emotion.config import DataConfig, DecisionConfig
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.parents import fit_parents
 from emotion.evaluation.taxonomy import Taxonomy
 from emotion.labels import LabelSet
+from emotion.scoring.manifest import describe_version
 from tests.conftest import SAMPLE, run_script
 
 NUM_ROWS = 300
@@ -126,6 +129,44 @@ def test_mistakes(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_mistakes_are_found_before_scoring(tiny_run, tmp_path):
+    path, rows = tmp_path / "rows.csv", "text,day,author\n" + "good,31/01/2024,1\n" * 20
+    for options, message in (
+        (["--by", "date"], f"{path}: has no column 'date' to group by; its columns are 'text', 'day', 'author'"),
+        (["--by", "month("], f"{path}: has no column 'month(' to group by; its columns are 'text', 'day', 'author'"),
+        (["--by", "day", "--cluster", "writer"], f"{path}: has no column 'writer'; its columns are 'text', 'day', 'author'"),
+        (
+            ["--by", "month(day)"],
+            f"{path}:2: '31/01/2024' in column 'day' is no date by ISO 8601, and no row of the first 1,000 has one; "
+            "give the format, such as --date-format %d/%m/%Y",
+        ),
+    ):
+        assert run_in(tiny_run, tmp_path, rows, *options) == f"error: {message}"
+        assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_scored_rows_are_reused_for_the_same_job_only(report, tiny_run, tmp_path):
+    folder = shutil.copytree(report[0], tmp_path / "report")
+    scored = folder / "scored.parquet"
+
+    def repeat(*options):
+        command = ["prevalence.py", "--model", tiny_run, "--input", report[0].parent / "rows.csv", "--by", "source", "--output", folder]
+        result = run_script(*map(str, command), *options)
+        return result.returncode, result.stderr.splitlines()
+
+    refused = f"error: {scored}: exists already; give it as --input, or remove it to score the files again"
+    status, lines = repeat()  # the file is a copy, not the one that was written
+    assert (status, lines[-1]) == (2, refused)
+    job = json.loads((folder / "scored.json").read_text()) | {"output": describe_version(scored)}
+    (folder / "scored.json").write_text(json.dumps(job))
+    status, lines = repeat()
+    assert status == 0 and f"{scored}: is reused; it holds these files, scored by this model with these settings" in lines
+    status, lines = repeat("data.text_column=source")
+    assert (status, lines[-1]) == (2, refused)
+
+
+@pytest.mark.slow
 def test_a_model_without_validation_predictions(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "alone")
     message = run_in(tmp_path / "alone", tmp_path, "day\n1\n", "--by", "day")
@@ -171,6 +212,13 @@ def test_levels_find_the_columns_of_labels_or_of_parents():
     np.testing.assert_array_equal(levels.convert(probabilities[:, :2], parents.label_set), probabilities[:, :2])
     with pytest.raises(DataError, match=r"^f: has no column 'probability_joy', so another model scored it"):
         levels.find_scored("f", ["probability_good"])
+
+
+def test_an_integer_beyond_the_range_of_a_float_is_no_probability(tmp_path):
+    path, levels = tmp_path / "a.jsonl", Levels(LabelSet(("joy", "anger")), DecisionRule((0.5,) * 2))
+    path.write_text(json.dumps({"day": "1", "probability_joy": 0.5, "probability_anger": 10**400}) + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:1: '10{49}' is no probability; score the file with --probabilities all$"):
+        read_scored([path], parse_grouping("day"), levels, DataConfig())
 
 
 def make_rows():

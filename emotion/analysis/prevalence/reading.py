@@ -21,6 +21,8 @@ from emotion.errors import DataError
 CHUNK_ROWS = 16_384
 MAX_CELLS = 2_000
 """Largest number of cells: 0.1 MB each."""
+CHECKED_ROWS = 1_000
+"""Number of rows whose dates are read before a file is scored."""
 MAX_SKIPPED = 0.05
 """Largest fraction of rows that are left out: a report on the others would mislead."""
 
@@ -57,13 +59,18 @@ class ScoredRows:
         return sum(cell.num_rows for cell in self.counter.cells.values())
 
 
-def is_scored(path: Path, config: DataConfig, levels: Levels) -> bool:
-    """Return whether a file has a probability of each label.
+def is_scored(path: Path, grouping: Grouping, levels: Levels, config: DataConfig, cluster: str | None = None) -> bool:
+    """Return whether a file has a probability of each label. It is checked first, because scoring is slow.
 
-    Raises: DataError if it has those of some labels only.
+    Raises: DataError if it has those of some labels only, if it lacks another column, and if it has none and its first rows have no date
+    of the format.
     """
     with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
-        return levels.find_scored(str(path), opened.columns) is not None
+        _check_columns(str(path), opened.columns, grouping, cluster)
+        is_complete = levels.find_scored(str(path), opened.columns) is not None
+        if not is_complete:
+            _check_dates(opened, grouping)
+        return is_complete
 
 
 def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, config: DataConfig, cluster: str | None = None) -> ScoredRows:
@@ -76,7 +83,7 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
     has_texts = False
     for path in paths:
         with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
-            grouping.check_columns(str(path), opened.columns)
+            _check_columns(str(path), opened.columns, grouping, cluster)
             reader = _Reader(str(path), opened, grouping, levels, cluster, config)
             notes += [note for note in reader.notes if note not in notes]
             has_texts = reader.text is not None
@@ -104,8 +111,6 @@ class _Reader:
         label_set = levels.find_scored(path, columns)
         if label_set is None:
             raise DataError(f"{path}: has no probabilities; score it with --probabilities all")
-        if cluster is not None and cluster not in columns:
-            raise DataError(f"{path}: has no column {cluster!r}; its columns are {', '.join(map(repr, columns))}")
         self._probabilities = [columns.index(name) for name in list_columns(label_set)]
         self._label_set, self._levels = label_set, levels
         self._groups = [columns.index(name) for name in grouping.columns]
@@ -159,7 +164,7 @@ class _Reader:
             probabilities = np.array(columns, dtype=float).T
             if ((probabilities >= 0) & (probabilities <= 1)).all():
                 return self._levels.convert(probabilities, self._label_set)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             pass
         for row in rows:
             for column in self._probabilities:
@@ -167,6 +172,31 @@ class _Reader:
                     value = str(row.values[column])[:50]
                     raise DataError(f"{row.path}:{row.line}: {value!r} is no probability; score the file with --probabilities all")
         raise AssertionError
+
+
+def _check_columns(path: str, columns: list[str], grouping: Grouping, cluster: str | None) -> None:
+    grouping.check_columns(path, columns)
+    if cluster is not None and cluster not in columns:
+        raise DataError(f"{path}: has no column {cluster!r}; its columns are {', '.join(map(repr, columns))}")
+
+
+def _check_dates(opened: Rows, grouping: Grouping) -> None:
+    """Raise a DataError if the first rows have dates, but none of the format."""
+    if grouping.date_column is None:
+        return
+    column, wrong = opened.columns.index(grouping.date_column), []
+    for row in itertools.islice(opened.entries, CHECKED_ROWS):
+        if isinstance(row, Row):
+            try:
+                if grouping.find_period(row.values[column]) is not None:
+                    return
+            except (ValueError, TypeError):
+                wrong.append(row)
+    if wrong:
+        raise DataError(
+            f"{wrong[0].path}:{wrong[0].line}: {str(wrong[0].values[column])[:50]!r} in column {grouping.date_column!r} is no date by "
+            f"{grouping.date_format}, and no row of the first {CHECKED_ROWS:,} has one; give the format, such as --date-format %d/%m/%Y"
+        )
 
 
 def _find_text(path: str, columns: list[str], config: DataConfig) -> int | None:
@@ -182,7 +212,7 @@ def _find_text(path: str, columns: list[str], config: DataConfig) -> int | None:
 def _is_probability(value: Any) -> bool:
     try:
         return 0 <= float(value) <= 1
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False
 
 
