@@ -28,6 +28,8 @@ from emotion.scoring.ray_engine import run_parts
 from emotion.scoring.remote_files import HIDDEN, Folder, InputFile, find_inputs
 
 MANIFEST, QUARANTINE, LOCK = "_manifest.json", "_quarantine.tsv", "_job.lock"
+NEW = "_new"
+"""Folder below an output that is to be replaced: the new one, until it is complete."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,69 @@ def score_on_cluster(
     Raises: ConfigError if the output exists or has parts of another job; DataError for an input that cannot be read; LockHeldError if a
     process of this machine scores into this output; ModelError or StorageError if a worker cannot load the model or write.
     """
-    scorer, files, folder = BatchScorer(model, rule, options), find_inputs(job.inputs), Folder(job.output)
-    suffix = check_formats(files)
-    with _hold_folder(folder):
-        plan = _open_plan(scorer, job, files, folder)
-        if plan is None:
-            plan = _make_plan(scorer, job, files, folder, log)
-        missing = _find_missing(plan.parts, folder)
-        if missing and suffix != ".parquet" and any(not _is_there(part, folder) for part in missing):
-            plan = _make_plan(scorer, job, files, folder, log)  # the converted parts were removed when the job was complete
-        log(f"data: text from column {plan.text_column!r}")
-        if len(missing) < len(plan.parts):
-            log(f"{folder.name}: {len(plan.parts) - len(missing):,} of {len(plan.parts):,} parts are done and not scored again")
-        text_column = plan.text_column if suffix == ".parquet" else TEXT
-        scorer = BatchScorer(model, rule, replace(options, text_column=text_column))
-        if missing:
-            run_parts(scorer, folder.name, missing, job.worker_cores)
-        tally = _collect(plan.parts, folder)
-        for name in (CONVERTED, "_partial"):
-            folder.delete(name)
+    scorer, files, output = BatchScorer(model, rule, options), find_inputs(job.inputs), Folder(job.output)
+    check_formats(files)
+    with _hold_folder(output):
+        folder = _choose_folder(scorer, job, files, output)
+        tally = _score_into(folder, scorer, job, files, log)
+        if folder is not output:
+            _replace_output(output, folder)
     return tally
+
+
+def _score_into(folder: Folder, scorer: BatchScorer, job: ClusterJob, files: list[InputFile], log: Callable[[str], Any]) -> Tally:
+    """Score the parts that a folder lacks, and return the counts of all."""
+    is_parquet = check_formats(files) == ".parquet"
+    plan = _open_plan(scorer, job, files, folder)
+    if plan is None:
+        plan = _make_plan(scorer, job, files, folder, log)
+    missing = _find_missing(plan.parts, folder)
+    if missing and not is_parquet and any(not _is_there(part, folder) for part in missing):
+        plan = _make_plan(scorer, job, files, folder, log)  # the converted parts were removed when the job was complete
+    log(f"data: text from column {plan.text_column!r}")
+    if len(missing) < len(plan.parts):
+        log(f"{folder.name}: {len(plan.parts) - len(missing):,} of {len(plan.parts):,} parts are done and not scored again")
+    if missing:
+        options = replace(scorer.options, text_column=plan.text_column if is_parquet else TEXT)
+        run_parts(BatchScorer(scorer.model, scorer.rule, options), folder.name, missing, job.worker_cores)
+    tally = _collect(plan.parts, folder)
+    for name in (CONVERTED, "_partial"):
+        folder.delete(name)
+    return tally
+
+
+def _choose_folder(scorer: BatchScorer, job: ClusterJob, files: list[InputFile], output: Folder) -> Folder:
+    """Return the folder to score into: the output, or `NEW` below it where there is an output to replace.
+
+    A job that was interrupted goes on where it was; parts of another one in `NEW` are removed.
+
+    Raises: ConfigError if an input is in the output that is to be replaced.
+    """
+    if not job.is_overwriting:
+        return output
+    if inside := [file.name for file in files if file.name.startswith(f"{output.name}/")]:
+        raise ConfigError(f"--output {job.output}: {inside[0]} is one of the inputs; choose another name")
+    new = Folder(f"{output.name}/{NEW}")
+    described = _describe(scorer, job, files)
+    if (manifest := new.read_json(MANIFEST)) is None or not _is_same(manifest, described):
+        before = output.read_json(MANIFEST)
+        if manifest is None and (before is None or (_is_same(before, described) and _find_missing(_read_plan(before).parts, output))):
+            return output  # which is new, or not complete
+        output.delete(NEW)
+    return new
+
+
+def _replace_output(output: Folder, new: Folder) -> None:
+    """Replace an output by the complete one in the folder below it. After a kill, the same command scores again what it has lost."""
+    scored = [name for name in new.list_sizes() if not name.startswith(HIDDEN)]
+    markers = [f"{MARKERS}/{name}" for name in new.list_sizes(MARKERS)]
+    quarantine = [QUARANTINE] if QUARANTINE in new.list_sizes() else []
+    before = [name for name in output.list_sizes() if not name.startswith(HIDDEN)]
+    for name in (MANIFEST, *before, MARKERS, CONVERTED, QUARANTINE):  # first the manifest: what is left is no output
+        output.delete(name)
+    for name in (*scored, *markers, *quarantine, MANIFEST):
+        new.move(name, output)
+    output.delete(NEW)
 
 
 @contextmanager
@@ -105,13 +150,11 @@ def _open_plan(scorer: BatchScorer, job: ClusterJob, files: list[InputFile], fol
         if names:
             raise ConfigError(f"--output {job.output}: exists already and is not of such a job; choose another name")
         return None
-    if job.is_overwriting:
-        if inside := [file.name for file in files if file.name.startswith(f"{folder.name}/")]:
-            raise ConfigError(f"--output {job.output}: {inside[0]} is one of the inputs; choose another name")
-        for name in [MANIFEST, *names, MARKERS, CONVERTED, QUARANTINE]:  # first the manifest: a kill leaves a new output
-            folder.delete(name)
-        return None
     check_same_job(folder.name, manifest["job"], _describe(scorer, job, files))
+    return _read_plan(manifest)
+
+
+def _read_plan(manifest: dict[str, Any]) -> Plan:
     return Plan([FilePart(*values) for values in manifest["parts"]], manifest["columns"], manifest["text_column"])
 
 
@@ -142,6 +185,14 @@ def _describe(scorer: BatchScorer, job: ClusterJob, files: list[InputFile]) -> d
         "decimals": options.digits,
         "rows of a part": job.part_rows,
     }
+
+
+def _is_same(manifest: dict[str, Any], described: dict[str, Any]) -> bool:
+    try:
+        check_same_job("", manifest["job"], described)
+    except ConfigError:
+        return False
+    return True
 
 
 def _find_missing(parts: list[FilePart], folder: Folder) -> list[FilePart]:

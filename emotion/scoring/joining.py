@@ -58,7 +58,7 @@ def join_shards(output: Path, is_overwriting: bool = False) -> tuple[Tally, Scor
         check_complete(output, folders)
         first, *others = sorted(folders, key=lambda shard: shard.number)
         job = ScoringJob((), output, DataConfig(), is_overwriting=is_overwriting, shard=first)
-        job.make_room()
+        job.check_output()
         with hold_lock(job.folder / "join.lock", f"{output}: is being joined", "wait for it"):
             described = describe_shard(job.folder)
             for shard in others:

@@ -53,6 +53,12 @@ class ScoringJob:
     """Which parts of the inputs to score, if not all; `join_shards` then writes the output."""
     command: str = ""
     """Command that scores a shard, without `--shard`; messages of the join name it."""
+    old_version: str | None = None
+    """Version of the output when the job was made, which is taken then; empty if there was none."""
+
+    def __post_init__(self) -> None:
+        if self.old_version is None:
+            object.__setattr__(self, "old_version", describe_version(self.output) if self.output.exists() else "")
 
     @property
     def folder(self) -> Path:
@@ -68,8 +74,18 @@ class ScoringJob:
         """Return whether this process is to score a part, numbered from 0."""
         return self.shard.has_part(number) if self.shard else number % self.num_processes == self.process
 
-    def make_room(self) -> None:
-        """Remove an output that exists, with the files beside it, if it is to be replaced; a shard leaves this to the join.
+    def is_finished(self) -> bool:
+        """Return whether the output is there, and not the one that is to be replaced."""
+        return self.output.exists() and not (self.is_overwriting and describe_version(self.output) == self.old_version)
+
+    def is_left_over(self) -> bool:
+        """Return whether the parts are those of an output that is there: their process was killed when it had named it."""
+        if self.shard is not None or not self.output.exists():
+            return False
+        return read_manifest(self.folder / FINISHED) == {"output": describe_version(self.output)}
+
+    def check_output(self) -> None:
+        """Check that an output that exists is to be replaced.
 
         Raises: ConfigError if it is not, or is one of the inputs.
         """
@@ -79,8 +95,6 @@ class ScoringJob:
             raise ConfigError(f"--output {self.output}: exists already; choose another name, or give --overwrite")
         if any(path != Path("-") and path.samefile(self.output) for path in self.inputs):
             raise ConfigError(f"--output {self.output}: is one of the inputs; choose another name")
-        for path in () if self.shard else (self.output, self.quarantine, self.metrics):
-            path.unlink(missing_ok=True)
 
     @property
     def lock(self) -> Path:
@@ -161,12 +175,41 @@ def describe_version(path: Path) -> str:
 def write_manifest(job: ScoringJob, description: dict[str, Any]) -> None:
     """Write the manifest of a job, or check that an existing one is the same; the first process does this.
 
-    Raises: ConfigError if the folder belongs to another job, or the output exists.
+    Where an output is to be replaced, so are the parts of another job.
+
+    Raises: ConfigError if the folder belongs to another job, or the output exists, and they are not to be replaced.
     """
     manifest = job.folder / MANIFEST
-    job.make_room()
+    job.check_output()
     if (job.folder / OLD_MANIFEST).is_file():
         (job.folder / OLD_MANIFEST).replace(manifest)
+    if job.is_left_over():
+        clear_folder(job.folder)
+    try:
+        before = read_own_manifest(job, description)
+    except ConfigError:
+        if not job.is_overwriting:
+            raise
+        clear_folder(job.folder)
+        before = {}
+    if before != description:  # a new folder, or one of a version that described less
+        write_json(manifest, description)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove the files of a folder of parts but the locks, which other processes may hold."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: other processes then wait
+    for path in folder.iterdir():
+        if path.suffix != ".lock":
+            path.unlink(missing_ok=True)
+
+
+def read_own_manifest(job: ScoringJob, description: dict[str, Any]) -> dict[str, Any]:
+    """Return the description in the folder of a job; empty if the folder has no parts.
+
+    Raises: ConfigError if it is of another job, or damaged.
+    """
+    manifest = job.folder / MANIFEST
     before = read_manifest(manifest)
     if before is None and any(job.folder.glob("part-*")):
         raise ConfigError(f"{manifest}: is missing or damaged, so its parts cannot be reused; remove {job.folder} to start again")
@@ -174,8 +217,7 @@ def write_manifest(job: ScoringJob, description: dict[str, Any]) -> None:
     if isinstance(before.get("columns"), dict):  # of a version that had fewer settings
         before["columns"] = describe_columns(DataConfig()) | before["columns"]
     check_same_job(job.folder, before, description)
-    if before != description:  # a new folder, or one of a version that described less
-        write_json(manifest, description)
+    return before
 
 
 def check_same_job(folder: Path | str, before: dict[str, Any], description: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
     if arguments.excel_safe and not (is_file and not is_on_ray and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
         raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
-    if arguments.overwrite and not is_file:
+    if arguments.overwrite and not is_file and arguments.join is None:
         raise ConfigError("--overwrite: is for scored files; a report replaces an earlier one in any case")
     if arguments.part_rows is not None and arguments.part_rows < 1:
         raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")

@@ -9,7 +9,7 @@ from typing import Any
 
 from emotion.errors import ConfigError, StorageError
 from emotion.locks import describe_holder, hold_lock, is_locked
-from emotion.scoring.manifest import FINISHED, MANIFEST, ScoringJob, describe_version, read_manifest, write_manifest
+from emotion.scoring.manifest import MANIFEST, ScoringJob, read_manifest, write_manifest
 
 MAX_NAME_BYTES = 255
 """Longest name that file systems allow."""
@@ -23,6 +23,16 @@ MAX_SILENT_SECONDS = 3600
 """A running process that completes no part for this long is no longer waited for."""
 
 
+def check_output(job: ScoringJob) -> None:
+    """Check that an output that exists is to be replaced, and remove the parts that a killed process has left beside it if it is not.
+
+    Raises: ConfigError if it is not to be replaced, or is one of the inputs.
+    """
+    if not job.is_overwriting and job.is_left_over():
+        shutil.rmtree(job.folder, ignore_errors=True)
+    job.check_output()
+
+
 @contextmanager
 def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]:
     """Hold this process's place in the folder of the parts inside the block, and remove the folder when the output is complete.
@@ -33,10 +43,6 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
     Raises: ConfigError if the output exists and is not to be replaced, the parts belong to another job or the first process does not start;
     LockHeldError if another process has this place.
     """
-    if job.process == 0 and job.output.exists():
-        if job.shard is None and read_manifest(job.folder / FINISHED) == {"output": describe_version(job.output)}:
-            shutil.rmtree(job.folder, ignore_errors=True)  # of a process that was killed when it had named its output
-        job.make_room()
     if (num_bytes := max(len(os.fsencode(path.name)) for path in (job.quarantine, job.folder))) > MAX_NAME_BYTES:
         spare = num_bytes - len(os.fsencode(job.output.name))
         most = MAX_NAME_BYTES - spare
@@ -55,7 +61,7 @@ def enter_folder(job: ScoringJob, description: dict[str, Any]) -> Iterator[bool]
             yield is_open
     finally:
         # A late process may have created the folder again after the first had removed it; then there is no manifest.
-        if job.shard is None and job.output.exists() and (job.process == 0 or not (job.folder / MANIFEST).is_file()):
+        if job.shard is None and job.is_finished() and (job.process == 0 or not (job.folder / MANIFEST).is_file()):
             shutil.rmtree(job.folder, ignore_errors=True)
 
 
@@ -65,8 +71,8 @@ def wait_for_manifest(job: ScoringJob, description: dict[str, Any]) -> bool:
     Raises: ConfigError if it does neither within `MAX_START_SECONDS`.
     """
     deadline = time.monotonic() + MAX_START_SECONDS
-    while read_manifest(job.folder / MANIFEST) != description:
-        if job.output.exists():
+    while read_manifest(job.folder / MANIFEST) != description or job.is_left_over():
+        if job.is_finished():
             return False
         if time.monotonic() > deadline:
             raise ConfigError(

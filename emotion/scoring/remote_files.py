@@ -130,6 +130,17 @@ class Folder:
         """Write values as JSON; nan and infinity become null."""
         self.write(name, json.dumps(replace_nan(values), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
+    def move(self, name: str, target: "Folder") -> None:
+        """Move a file to another folder of this filesystem, under the same name.
+
+        Raises: StorageError if it cannot be moved.
+        """
+        try:
+            self.filesystem.create_dir(f"{target.path}/{name}".rpartition("/")[0], recursive=True)
+            self.filesystem.move(f"{self.path}/{name}", f"{target.path}/{name}")
+        except OSError as error:
+            raise StorageError(f"{target.name}/{name}: cannot be written ({describe_error(error)})") from None
+
     def delete(self, name: str) -> None:
         """Delete a file or folder, if it exists."""
         from pyarrow.fs import FileType

@@ -7,6 +7,7 @@ bytes.
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from emotion.scoring.joining import begin_shard, finish_shard
 from emotion.scoring.manifest import ScoringJob, describe_job
 from emotion.scoring.output import write_output
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, find_part, read_marker, write_durably, write_marker
-from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder
+from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, check_output, enter_folder
 from emotion.scoring.shards import RowDigest
 from emotion.scoring.texts import predict_texts, select_texts
 from emotion.text import is_quiet
@@ -58,17 +59,20 @@ def score_files(
     """
     is_main, description, rows = job.process == 0, describe_job(predictor, rule, job), RowDigest()
     is_typed = check_format(job.output) == ".parquet"
-    if job.output.exists() and not is_main:
+    if job.is_finished() and not is_main:
         return None  # the first process had nobody to wait for
+    if is_main or job.is_overwriting:
+        check_output(job)
     gold_labels = find_gold_labels(predictor, job)
-    with open_source(job.inputs, job.columns, gold_labels, is_typed) as source, enter_folder(job, description) as is_open:
-        if not is_open:
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(job.inputs, job.columns, gold_labels, is_typed))
+        scorer, num_notes = PartScorer(predictor, rule, job, source), len(source.notes)  # checks the columns before anything is replaced
+        if not stack.enter_context(enter_folder(job, description)):
             return None
         if is_main:
             gold = f"; {source.gold.reader.layout.describe_labels()}, scored against them" if source.gold else ""
             for message in (f"text from column {source.text_column!r}{gold}", *source.notes, *source.gold_notes):
                 log(f"data: {message}")
-        scorer, num_notes = PartScorer(predictor, rule, job, source), len(source.notes)
         if job.shard:
             begin_shard(job)
             source = replace(source, entries=rows.follow(source.entries))
@@ -177,7 +181,7 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
             paths.append(path)
             has_marker = find_marker(path).is_file()
             is_done = has_marker and (not is_own(number) or read_marker(path) is not None)
-            if not is_done and not is_main and job.output.exists():
+            if not is_done and not is_main and job.is_finished():
                 break  # the first process had all parts, and has removed them
             if not is_done and is_own(number):
                 if has_marker:
@@ -185,7 +189,7 @@ def score_parts(scorer: PartScorer, source: Source, log: Callable[[str], Any], i
                 try:
                     scorer.write(path, part)
                 except (OSError, StorageError):
-                    if not is_main and job.output.exists():
+                    if not is_main and job.is_finished():
                         break  # the folder was removed meanwhile
                     raise
             fraction = source.measure()

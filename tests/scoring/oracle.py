@@ -58,7 +58,7 @@ class StopError(Exception):
     pass
 
 
-def start_and_fail(path, output, num_parts=0):
+def start_and_fail(path, output, num_parts=0, **options):
     """Score `num_parts` parts of 10 rows, and fail in the next one."""
     oracle = Oracle()
 
@@ -69,7 +69,7 @@ def start_and_fail(path, output, num_parts=0):
 
     oracle.predict = predict
     with pytest.raises(StopError):
-        score(path, output=output, predictor=oracle, part_rows=10)
+        score(path, output=output, predictor=oracle, part_rows=10, **options)
 
 
 def make_texts(path, num_rows=95):

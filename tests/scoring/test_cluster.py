@@ -192,6 +192,63 @@ def test_another_job_is_refused_and_an_output_is_replaced_if_asked_for(tiny_run,
         score(tiny_run, inputs, output=output, part_rows=20)
 
 
+def test_an_output_stays_until_the_new_one_is_complete(tiny_run, inputs, workers, tmp_path, monkeypatch):
+    """Whatever the mistake or the interruption; the same command goes on, and another one replaces its parts."""
+    output, options = tmp_path / "out", {"output": tmp_path / "out", "is_overwriting": True}
+    score(tiny_run, inputs / "a.parquet", output=output, part_rows=3)
+    earlier = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "_job.lock"}
+    expected, _ = score_alone(tiny_run, [inputs / "b.parquet"], tmp_path / "one.parquet")
+    pd.read_parquet(inputs / "b.parquet", columns=["id", "text"]).to_csv(inputs / "b.csv", index=False)
+    write_other_columns(inputs)
+    with pytest.raises(DataError, match="all files must have the same"):
+        score(tiny_run, inputs / "*.parquet", **options)
+    workers.numbers, workers.max_parts = [], 2
+    for name, part_rows in (("b.csv", 10), ("b.parquet", 11), ("b.parquet", 10)):
+        workers.numbers = []
+        with pytest.raises(KeyboardInterrupt):
+            score(tiny_run, inputs / name, part_rows=part_rows, **options)
+        assert workers.numbers == [0, 1]
+    assert {path: path.read_bytes() for path in earlier} == earlier
+    workers.max_parts, moved = None, []
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.Folder, "move", lambda folder, name, target: moved.append(name) or (MOVE(folder, name, target), stop(moved)))
+        with pytest.raises(KeyboardInterrupt):
+            score(tiny_run, inputs / "b.parquet", part_rows=10, **options)
+    with pytest.raises(ConfigError, match="out: exists already and is not of such a job"):
+        score(tiny_run, inputs / "b.parquet", output=output, part_rows=10)
+    score(tiny_run, inputs / "b.parquet", part_rows=10, **options)
+    assert workers.numbers[:6] == list(range(6)) and len(workers.numbers) == 6 + 3  # three parts had been moved
+    assert_same(output, expected)
+    assert {path.name for path in output.iterdir() if not path.name.startswith("part-")} == {
+        *("_manifest.json", "_parts", "_quarantine.tsv", "_job.lock")
+    }
+    assert score(tiny_run, inputs / "b.parquet", output=output, part_rows=10).num_rows == 53 and len(workers.numbers) == 9
+
+
+MOVE = cluster.Folder.move
+
+
+def stop(moved):
+    if len(moved) == 3:
+        raise KeyboardInterrupt
+
+
+def test_a_new_output_that_was_interrupted_is_resumed_with_overwrite_too(tiny_run, inputs, workers, tmp_path):
+    options = {"output": tmp_path / "out", "part_rows": 10, "is_overwriting": True}
+    workers.max_parts = 2
+    with pytest.raises(KeyboardInterrupt):
+        score(tiny_run, inputs / "a.parquet", **options)
+    workers.max_parts = None
+    score(tiny_run, inputs / "a.parquet", **options)
+    assert workers.numbers == [0, 1, 2, 3] and not (tmp_path / "out" / "_new").exists()
+    score(tiny_run, inputs / "a.parquet", **options)
+    assert workers.numbers[4:] == [0, 1, 2, 3]  # a complete one is replaced
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("")
+    with pytest.raises(ConfigError, match="mine: exists already and is not of such a job; choose another name"):
+        score(tiny_run, inputs / "a.parquet", **options | {"output": tmp_path / "mine"})
+
+
 def test_names_of_inputs(inputs, tmp_path):
     a, b = str(inputs / "a.parquet"), str(inputs / "b.parquet")
     for name in (inputs, inputs / "*.parquet", f"file://{inputs}", f"file://{inputs}/*.parquet"):

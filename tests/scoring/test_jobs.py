@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from emotion.config import DataConfig
-from emotion.errors import ConfigError
+from emotion.errors import ConfigError, DataError
 from emotion.scoring.manifest import ScoringJob, describe_job, write_manifest
 from emotion.scoring.parts import Tally, read_marker, write_marker
 from tests.scoring.oracle import Oracle, make_texts, read_output, score, start_and_fail
@@ -55,6 +55,42 @@ def test_an_output_is_replaced_if_asked_for_and_never_where_it_is_an_input(tmp_p
     with pytest.raises(ConfigError, match=r"out\.csv: is one of the inputs; choose another name"):
         score(output, output=output, is_overwriting=True)
     assert len(read_output(output)) == 6
+
+
+def test_an_output_stays_until_the_new_one_is_complete(tmp_path):
+    """Whatever the mistake or the interruption; the same command goes on, and another one replaces its parts."""
+    make_texts(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("other,columns\n1,2\n")
+    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
+    earlier = [tmp_path / f"out.csv{ending}" for ending in ("", ".metrics.json", ".quarantine.tsv")]
+    for path in earlier:
+        path.write_text("earlier")
+    options = {"output": tmp_path / "out.csv", "part_rows": 10, "is_overwriting": True}
+    with pytest.raises(DataError, match="all files must have the same"):
+        score(tmp_path / "a.csv", tmp_path / "b.csv", **options)
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3, is_overwriting=True)
+    with pytest.raises(ConfigError, match="99"):
+        score(tmp_path / "a.csv", probabilities="99", **options)
+    assert [path.read_text() for path in earlier] == ["earlier"] * 3
+    oracle = Oracle()
+    score(tmp_path / "a.csv", predictor=oracle, **options)
+    assert len(oracle.texts) == 95 - 30 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("a.csv", "b.csv", "one.csv", "one.csv.quarantine.tsv", "out.csv", "out.csv.quarantine.tsv")
+    }
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_parts_of_another_job_are_replaced_if_asked_for(is_damaged, tmp_path):
+    make_texts(tmp_path / "a.csv")
+    score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=20)
+    start_and_fail(tmp_path / "a.csv", tmp_path / "out.csv", num_parts=3)
+    if is_damaged:
+        (tmp_path / ".out.csv.parts" / "manifest.json").write_text("{")
+    oracle = Oracle()
+    score(tmp_path / "a.csv", output=tmp_path / "out.csv", predictor=oracle, part_rows=20, is_overwriting=True)
+    assert len(oracle.texts) == 95 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert not (tmp_path / ".out.csv.parts").exists()
 
 
 def test_a_folder_of_an_earlier_version_is_resumed(tmp_path):

@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from emotion.errors import ConfigError, StorageError
 from emotion.locks import hold_lock
 from emotion.scoring import processes
 from emotion.scoring.manifest import ScoringJob
-from emotion.scoring.scoring import score_parts
+from emotion.scoring.scoring import score_files, score_parts
 from tests.scoring.oracle import Oracle, make_texts, score, start_and_fail
 
 
@@ -37,9 +38,12 @@ def score_by_several(path, output, num_processes, predictors, **options):
     assert not any(thread.is_alive() for thread in threads)
 
 
+@pytest.mark.parametrize("is_overwriting", [False, True])
 @pytest.mark.parametrize("num_processes", [2, 4])
-def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes):
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes, is_overwriting):
     make_texts(tmp_path / "a.csv")
+    if is_overwriting:
+        (tmp_path / "out.csv").write_text("earlier")
     score(tmp_path / "a.csv", output=tmp_path / "one.csv", part_rows=10)
     everyone = threading.Barrier(num_processes)
 
@@ -50,8 +54,9 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, num_processes):
             return super().predict(texts)
 
     oracles = [SteadyOracle() for _ in range(num_processes)]
-    score_by_several(tmp_path / "a.csv", tmp_path / "out.csv", num_processes, oracles, part_rows=10)
+    score_by_several(tmp_path / "a.csv", tmp_path / "out.csv", num_processes, oracles, part_rows=10, is_overwriting=is_overwriting)
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert not (tmp_path / ".out.csv.parts").exists()
     assert sum(len(oracle.texts) for oracle in oracles) == 95 and all(oracle.texts for oracle in oracles)
 
 
@@ -145,6 +150,44 @@ def test_a_process_that_starts_after_the_end_has_nothing_to_do(tmp_path):
     thread.start()
     thread.join(60)
     assert not thread.is_alive() and {path.name for path in tmp_path.iterdir()} == {"a.csv", "out.csv", "out.csv.quarantine.tsv"}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_process_that_is_late_knows_the_new_output_from_the_old(tmp_path, monkeypatch, is_there):
+    make_texts(tmp_path / "a.csv", 5)
+    output = tmp_path / "out.csv"
+    if is_there:
+        output.write_text("earlier")
+    job = ScoringJob((tmp_path / "a.csv",), output, DataConfig(), process=1, num_processes=2, is_overwriting=True)
+    assert not job.is_finished()
+    score(tmp_path / "a.csv", output=output, num_processes=2, is_overwriting=True)
+    late = Oracle()
+    assert replace(job, model=None).is_finished()
+    assert score_files(late, late.rule, job) is None and not late.texts and not job.folder.exists()
+    monkeypatch.setattr(processes, "MAX_START_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match="has waited"):  # the next job is not this one
+        score(tmp_path / "a.csv", output=output, process=1, num_processes=2, is_overwriting=True)
+
+
+def test_parts_beside_their_complete_output_are_scored_again_by_all(tmp_path, monkeypatch):
+    """A kill came between the name of the output and the removal of the parts; the second process starts first."""
+    make_texts(tmp_path / "a.csv")
+    options = {"output": tmp_path / "out.csv", "part_rows": 20, "num_processes": 2, "is_overwriting": True}
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        score(tmp_path / "a.csv", **options)
+    oracles = [Oracle(), Oracle()]
+    second = threading.Thread(
+        target=score, args=[tmp_path / "a.csv"], kwargs=options | {"predictor": oracles[1], "process": 1}, daemon=True
+    )
+    second.start()
+    second.join(0.5)
+    assert second.is_alive() and not oracles[1].texts
+    oracles[0].predict = lambda texts: (time.sleep(0.5), Oracle.predict(oracles[0], texts))[1]
+    score(tmp_path / "a.csv", predictor=oracles[0], **options)
+    second.join(60)
+    assert [len(oracle.texts) for oracle in oracles] == [20 + 20 + 15, 40] and not second.is_alive()
+    assert not (tmp_path / ".out.csv.parts").exists()
 
 
 def test_a_process_that_falls_behind_does_not_write_removed_parts_again(tmp_path):

@@ -249,6 +249,20 @@ def test_the_script_prints_the_next_command(tmp_path, monkeypatch, capsys):
     }
 
 
+def test_the_script_replaces_an_output_by_its_shards(tmp_path, monkeypatch):
+    """If the shards are whole; the earlier output is kept if they are not."""
+    make_texts(tmp_path / "a.csv", 25)
+    output, part = tmp_path / "out.csv", tmp_path / "out.csv.shard-1-of-2" / "part-000000"
+    output.write_text("earlier")
+    score_shards(tmp_path / "a.csv", output, 2, is_overwriting=True)
+    content = part.read_bytes()
+    part.write_bytes(content[:-1])
+    assert run_evaluate(monkeypatch, "--join", output, "--overwrite") == 2 and output.read_text() == "earlier"
+    part.write_bytes(content)
+    assert run_evaluate(monkeypatch, "--join", output, "--overwrite") == 0
+    assert output.read_text().startswith("text,id,predicted_labels\n") and not list(tmp_path.glob("*.shard-*"))
+
+
 REFUSED = {
     "--input a.csv --output out.csv --shard 9/8": "--shard 9/8: must be I/N with I from 1 to N, such as 2/8",
     "--input a.csv --output out.csv --shard 0/8": "--shard 0/8: must be I/N with I from 1 to N, such as 2/8",
