@@ -24,7 +24,7 @@ from emotion.scoring import cluster
 from emotion.scoring.batch import BatchOptions
 from emotion.scoring.cluster_worker import PartWorker, raise_error
 from emotion.scoring.manifest import ScoringJob
-from emotion.scoring.remote_files import find_inputs
+from emotion.scoring.remote_files import Folder, find_inputs
 from emotion.scoring.scoring import score_files
 from tests.conftest import ROOT, SAMPLE, find_free_port
 from tests.test_docs import list_blocks
@@ -211,7 +211,7 @@ def test_an_output_stays_until_the_new_one_is_complete(tiny_run, inputs, workers
     assert {path: path.read_bytes() for path in earlier} == earlier
     workers.max_parts, moved = None, []
     with monkeypatch.context() as patch:
-        patch.setattr(cluster.Folder, "move", lambda folder, name, target: moved.append(name) or (MOVE(folder, name, target), stop(moved)))
+        patch.setattr(Folder, "move", lambda folder, name, target: moved.append(name) or (MOVE(folder, name, target), stop(moved)))
         with pytest.raises(KeyboardInterrupt):
             score(tiny_run, inputs / "b.parquet", part_rows=10, **options)
     with pytest.raises(ConfigError, match="out: exists already and is not of such a job"):
@@ -225,7 +225,7 @@ def test_an_output_stays_until_the_new_one_is_complete(tiny_run, inputs, workers
     assert score(tiny_run, inputs / "b.parquet", output=output, part_rows=10).num_rows == 53 and len(workers.numbers) == 9
 
 
-MOVE = cluster.Folder.move
+MOVE = Folder.move
 
 
 def stop(moved):
