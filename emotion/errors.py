@@ -77,6 +77,9 @@ def _describe_end(error: BaseException, is_interrupted: bool) -> tuple[list[str]
     if isinstance(error, EmotionError):
         first, *others = map(str, error.args)
         return [f"error: {first}", *others], 2
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("emotion"):
+        package, remedy = error.name.partition(".")[0], "activate the environment (source .venv/bin/activate), or run `make install`"
+        return [f"error: the package {package} is not installed for {sys.executable}: {remedy}"], 2
     if isinstance(error, BrokenPipeError):  # the reader of the output, such as `head`, closed the pipe
         return [], 0
     if isinstance(error, OSError) and error.strerror:

@@ -62,6 +62,7 @@ ERRORS = {
     "closed stdin": ("sys.stdin.buffer.read()", "<&-", "stdin or stdout: cannot be used (Bad file descriptor); redirect it"),
     "a file": ("open('/')", "", "/: cannot be used (Is a directory); give another path"),
     "a name": ("os.stat('x' * 300)", "", "xxx: cannot be used (File name too long); give another path"),
+    "no package": ("import no_such.package", "", f"the package no_such is not installed for {sys.executable}: activate the environment"),
     "not UTF-8": (r"'caf\udce9'.encode()", "", r"'caf\udce9': is not valid UTF-8; rename the file"),
     "controls": (r"raise DataError('a\n\x1b[2J: no')", "", r"a\n\x1b[2J: no"),
 }
