@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from emotion.analysis.prevalence.grouping import Grouping
     from emotion.analysis.prevalence.levels import Levels
     from emotion.config import DataConfig
-    from emotion.scoring.manifest import ScoringJob
 
 
 def main() -> int:
@@ -94,39 +93,12 @@ def score_first(
         return paths
     if any(scored):
         raise DataError(f"{paths[scored.index(False)]}: is not scored, but {paths[scored.index(True)]} is; give files of one sort")
+    from emotion.scoring.commands import score_or_reuse
     from emotion.scoring.manifest import ScoringJob
 
     job = ScoringJob(paths, Path(arguments.output) / "scored.parquet", config, "all", model=model)
-    score(job, arguments.backbone)
+    score_or_reuse(job, arguments.backbone)
     return (job.output,)
-
-
-def score(job: "ScoringJob", backbone: str | None) -> None:
-    """Score the files of a job, unless its output exists already; `scored.json` beside it says of which job it is.
-
-    Raises: ConfigError if it is the output of another job.
-    """
-    from emotion.files import write_json
-    from emotion.inference.loading import load_predictor
-    from emotion.scoring.manifest import describe_job, describe_version, read_manifest
-    from emotion.scoring.output import format_tally
-    from emotion.scoring.scoring import score_files
-
-    assert job.model is not None
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    manifest, started = job.output.with_suffix(".json"), time.perf_counter()
-    predictor = load_predictor(job.model, "auto", backbone=backbone)
-    description = describe_job(predictor, predictor.rule, job)
-    if job.output.exists():
-        if read_manifest(manifest) != description | {"output": describe_version(job.output)}:
-            raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
-        print_message(f"{job.output}: is reused; it holds these files, scored by this model with these settings")
-        return
-    tally = score_files(predictor, predictor.rule, job, print_message)
-    assert tally is not None  # only a second process gets None
-    for line in format_tally(tally, job, time.perf_counter() - started):
-        print_message(line)
-    write_json(manifest, description | {"output": describe_version(job.output)})
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -16,7 +16,7 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
 from emotion.paths import expand_path
-from emotion.text import is_writable_text, read_digits
+from emotion.text import is_writable_text
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -127,10 +127,11 @@ class Model:
         """
         from emotion.data.reading.streams import expand_patterns
         from emotion.scoring.manifest import ScoringJob
+        from emotion.scoring.options import is_probabilities
         from emotion.scoring.scoring import score_files
 
         rule = self._build_rule(threshold, empty_set)
-        if probabilities not in ("none", "all") and not read_digits(str(probabilities)):
+        if not is_probabilities(probabilities):
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
         columns = DataConfig(text_column=text_column, label_column=label_column)

@@ -60,8 +60,8 @@ def estimate_footprint(
     location = config.backbone if is_known else locate_backbone(config)
     shape_only = ModelConfig(config.backbone, config.revision, random_weights=is_known)
     architecture = load_architecture(location, shape_only, label_set, pad_token_id=0)
-    if config.emoji_tokens and not is_known:
-        architecture.vocab_size += len(find_missing_emoji(load_backbone_tokenizer(config, location)))
+    if config.emoji_tokens and not is_known and (missing := find_missing_emoji(load_backbone_tokenizer(config, location))):
+        architecture.vocab_size += len(missing)
     model = init_empty_model(architecture)
     model.tie_weights()  # T5 has one embedding, not three
     head_modules = list_head_modules(model)

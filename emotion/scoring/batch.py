@@ -19,9 +19,9 @@ from emotion.inference.sidecar import find_model_folder, fingerprint_weights, re
 from emotion.labels import LabelSet
 from emotion.paths import expand_path
 from emotion.scoring.formats import DIGITS, build_schema, format_scores, name_columns
+from emotion.scoring.options import is_probabilities
 from emotion.scoring.parts import Tally
 from emotion.scoring.texts import find_fault, predict_texts
-from emotion.text import read_digits
 
 if TYPE_CHECKING:
     from emotion.inference.predictor import Predictor
@@ -55,8 +55,7 @@ class BatchOptions:
     """Parents of a taxonomy, which are predicted in place of the labels of the model."""
 
     def __post_init__(self) -> None:
-        number = str(self.probabilities)
-        if number not in ("none", "all") and not read_digits(number):
+        if not is_probabilities(self.probabilities):
             raise ConfigError(f"probabilities={self.probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"threshold={self.threshold}: must be in (0, 1)")

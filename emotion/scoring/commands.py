@@ -1,4 +1,4 @@
-"""What `evaluate.py` does with files of any size: score them, alone, as one of several or on a cluster, and join shards.
+"""What scripts do with files of any size: score them, alone, as one of several or on a cluster, join shards, reuse what is scored.
 
 The model is loaded and packages are imported where they are needed, after the options were checked.
 """
@@ -19,6 +19,7 @@ from emotion.text import print_message
 if TYPE_CHECKING:
     from emotion.evaluation.parents import ParentModel
     from emotion.labels import LabelSet
+    from emotion.scoring.manifest import ScoringJob
 
 
 def score(arguments: argparse.Namespace, model: str, process: int, num_processes: int) -> int:
@@ -92,6 +93,34 @@ def score_on_ray(arguments: argparse.Namespace, model: str) -> int:
     for line in format_summary(tally, job, time.perf_counter() - started):
         print_message(line)
     return 0 if tally.num_scored else 1
+
+
+def score_or_reuse(job: "ScoringJob", backbone: str | None) -> None:
+    """Score the files of a job, unless its output exists already; `scored.json` beside it says of which job it is.
+
+    Raises: ConfigError if it is the output of another job.
+    """
+    from emotion.files import write_json
+    from emotion.inference.loading import load_predictor
+    from emotion.scoring.manifest import describe_job, describe_version, read_manifest
+    from emotion.scoring.output import format_tally
+    from emotion.scoring.scoring import score_files
+
+    assert job.model is not None
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    manifest, started = job.output.with_suffix(".json"), time.perf_counter()
+    predictor = load_predictor(job.model, "auto", backbone=backbone)
+    description = describe_job(predictor, predictor.rule, job)
+    if job.output.exists():
+        if read_manifest(manifest) != description | {"output": describe_version(job.output)}:
+            raise ConfigError(f"{job.output}: exists already; give it as --input, or remove it to score the files again")
+        print_message(f"{job.output}: is reused; it holds these files, scored by this model with these settings")
+        return
+    tally = score_files(predictor, predictor.rule, job, print_message)
+    assert tally is not None  # only a second process gets None
+    for line in format_tally(tally, job, time.perf_counter() - started):
+        print_message(line)
+    write_json(manifest, description | {"output": describe_version(job.output)})
 
 
 def fit_parents_of(taxonomy: str | None, folder: str, label_set: "LabelSet", is_quiet: bool = False) -> "ParentModel | None":

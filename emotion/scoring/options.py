@@ -44,7 +44,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--output {arguments.output}: --behaviour writes a report; give a folder")
     if is_file and not arguments.input:
         raise ConfigError(f"--output {arguments.output}: give the files to score with --input")
-    if probabilities not in ("none", "all") and not read_digits(probabilities):
+    if not is_probabilities(probabilities):
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
@@ -138,6 +138,11 @@ def is_scored_file(output: str | None) -> bool:
     if is_file:
         check_format(path)
     return is_file
+
+
+def is_probabilities(value: object) -> bool:
+    """Return whether a value says which probabilities to write: `none`, `all` or a number of labels, at least 1."""
+    return str(value) in ("none", "all") or bool(read_digits(str(value)))
 
 
 def refuse_moved_options(words: list[str]) -> None:

@@ -23,14 +23,10 @@ MAX_SILENT_SECONDS = 3600
 """A running process that completes no part for this long is no longer waited for."""
 
 
-def check_output(job: ScoringJob) -> None:
-    """Check that an output that exists is to be replaced, and remove the parts that a killed process has left beside it if it is not.
-
-    Raises: ConfigError if it is not to be replaced, or is one of the inputs.
-    """
+def remove_left_over(job: ScoringJob) -> None:
+    """Remove the parts that a killed process has left beside a complete output, if that is not to be replaced."""
     if not job.is_overwriting and job.is_left_over():
         shutil.rmtree(job.folder, ignore_errors=True)
-    job.check_output()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from emotion.scoring.joining import begin_shard, finish_shard
 from emotion.scoring.manifest import ScoringJob, describe_job
 from emotion.scoring.output import write_output
 from emotion.scoring.parts import Part, Tally, cut_parts, find_bad_rows, find_marker, find_part, read_marker, write_durably, write_marker
-from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, check_output, enter_folder
+from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder, remove_left_over
 from emotion.scoring.shards import RowDigest
 from emotion.scoring.texts import predict_texts, select_texts
 from emotion.text import is_quiet
@@ -62,7 +62,8 @@ def score_files(
     if job.is_finished() and not is_main:
         return None  # the first process had nobody to wait for
     if is_main or job.is_overwriting:
-        check_output(job)
+        remove_left_over(job)
+        job.check_output()
     gold_labels = find_gold_labels(predictor, job)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(job.inputs, job.columns, gold_labels, is_typed))

@@ -173,7 +173,7 @@ class RunFolder:
         from emotion.data.reading.finding import anchor_sources
 
         try:
-            folder = Path(json.loads((self.environment).read_text(encoding="utf-8"))["working_directory"])
+            folder = Path(json.loads(self.environment.read_text(encoding="utf-8"))["working_directory"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an earlier version, or damaged
             return config
         return config if folder == Path.cwd() else replace(config, data=anchor_sources(config.data, folder, given))

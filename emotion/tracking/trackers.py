@@ -122,7 +122,7 @@ def start_tracking(config: Config, run: RunFolder) -> Tracking:
     try:
         if backend == "tensorboard":
             return _start_tensorboard(config, run)
-        return _start_wandb(config, run, json.loads((run.path / "environment.json").read_text(encoding="utf-8")))
+        return _start_wandb(config, run, json.loads(run.environment.read_text(encoding="utf-8")))
     except Exception as error:
         print_message(f"tracking: {backend} cannot be started ({_shorten(error)}); the run continues without it", sys.stderr)
         return Tracking()

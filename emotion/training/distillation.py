@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from emotion.checks import check_values, is_number, read_object
 from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, load_config
 from emotion.data.reading import Dataset, Examples
-from emotion.data.remembered import RememberedRows
+from emotion.data.remembered import RowKeys
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.errors import ConfigError, ModelError
 from emotion.inference.predictor import Predictor
@@ -107,11 +107,11 @@ def check_own_teachers(folder: RunFolder, dataset: Dataset) -> None:
 
     Raises: ConfigError for one whose training rows have changed since: labels, corrections or texts.
     """
-    keys = RememberedRows.compute(dataset).splits["train"]
-    for teacher in map(RunFolder, sorted(path for path in folder.teachers.glob("*") if path.is_dir())):
-        rows = read_rows(teacher)
-        if rows is not None and not keys.equals(rows.splits["train"]):
-            raise ConfigError(f"{teacher.path}: was trained on other rows than the data has now; restore the data, or remove this folder")
+    remembered = {path: read_rows(RunFolder(path)) for path in sorted(folder.teachers.glob("*")) if path.is_dir()}
+    keys = RowKeys.compute(dataset["train"], dataset.label_set) if any(remembered.values()) else None
+    for path, rows in remembered.items():
+        if keys is not None and rows is not None and not keys.equals(rows.splits["train"]):
+            raise ConfigError(f"{path}: was trained on other rows than the data has now; restore the data, or remove this folder")
 
 
 def build_targets(

@@ -10,6 +10,7 @@ from emotion.config import LoraConfig, ModelConfig, load_config
 from emotion.errors import ConfigError
 from emotion.evaluation.decision import default_rule
 from emotion.export.onnx_export import export_onnx
+from emotion.export.verification import MAX_LOGIT_DIFFERENCE
 from emotion.inference.loading import load_predictor
 from emotion.inference.model_folder import save_model
 from emotion.inference.sidecar import Sidecar
@@ -62,11 +63,10 @@ def test_a_saved_model_reads_emoji_with_every_backend(tiny_bert, tmp_path):
     with torch.no_grad():
         inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
         expected = model.eval()(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).logits.sigmoid().numpy()
-    for answer in answers.values():
-        np.testing.assert_allclose(answer, expected, atol=2e-6)
-    rows = dict(zip(TEXTS, expected, strict=True))
-    np.testing.assert_allclose(rows["👍🏿"], rows["👍🏻"], atol=1e-6)  # no answer depends on the tone of a skin
-    np.testing.assert_allclose(rows["🤷‍♀️ why"], rows["🤷‍♂️ why"], atol=1e-6)
+    for answer in answers.values():  # the slope of the sigmoid is at most 1/4
+        np.testing.assert_allclose(answer, expected, atol=MAX_LOGIT_DIFFERENCE["fp32"] / 4)
+    ids = dict(zip(TEXTS, inputs.input_ids.tolist(), strict=True))
+    assert ids["👍🏿"] == ids["👍🏻"] and ids["🤷‍♀️ why"] == ids["🤷‍♂️ why"]  # no answer depends on the tone of a skin
 
 
 def test_emoji_tokens_are_refused_with_adapters():

@@ -172,14 +172,13 @@ def _find_rows(decisions: list[Decision], dataset: Dataset, is_complete: bool) -
 
     The row is in the split that the file names, or in another one where the splits were drawn anew.
     """
-    # audit.py puts an apostrophe before what a spreadsheet would take for a formula.
     parts = dataset.splits | ({UNUSED: dataset.unused} if dataset.unused is not None else {})
     by_id: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for split, examples in parts.items():
         for row, row_id in enumerate(examples.ids):
             by_id[row_id].append((split, row))
     found, problems = [], []
-    for decision in decisions:
+    for decision in decisions:  # audit.py puts an apostrophe before what a spreadsheet would take for a formula
         texts = {normalize_text(decision.text), normalize_text(unescape_formula(decision.text))}
         candidates = [pair for row_id in {decision.id, unescape_formula(decision.id)} for pair in by_id[row_id]]
         equal = [(split, row) for split, row in candidates if normalize_text(parts[split].texts[row]) in texts]
