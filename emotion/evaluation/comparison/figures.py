@@ -17,7 +17,7 @@ WIDTH = 8.6
 """Inches. At the DPI of all figures this is the width of the page's column, so 9-point text keeps its size."""
 LIGHT_ORANGE, LIGHT_BLUE = "#F3C27A", "#8EC5E8"
 MARKERS = "osD^vP*X"
-NAME_SIZE, NAME_GAP = 8, 7
+NAME_SIZE, NAME_GAP, LINE_GAP = 8, 7, 21
 """Size of the name of a point, and its distance from the point, in typographic points."""
 COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
 
@@ -121,7 +121,10 @@ def plot_pareto_front(models: list[ModelScores], costs: list[float], cost_label:
 
 
 def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str]) -> None:
-    """Write the name of each point beside it: on the side where there is room, and apart from names that are written already."""
+    """Write the name of each point beside it: on the side where there is room, and apart from names that are written already.
+
+    A line connects a point and a name that had to move up or to the left.
+    """
     scale = 72 / axes.figure.dpi
     points = scale * axes.transData.transform(np.column_stack([x, y]))
     right = scale * axes.transAxes.transform((1, 1))[0]
@@ -129,13 +132,18 @@ def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str])
     for index in np.argsort(points[:, 1], kind="stable"):
         across, height = points[index] + (0, NAME_GAP)  # above the line of the front
         width = 0.65 * NAME_SIZE * len(names[index])
-        is_right = across + NAME_GAP + width < right
+        is_right = across + LINE_GAP + width < right
         start = across + NAME_GAP if is_right else across - NAME_GAP - width
         while any(start < end and begin < start + width and abs(height - other) < 1.4 * NAME_SIZE for begin, end, other in taken):
             height += 1.0
         taken.append((start, start + width, height))
-        offset = NAME_GAP if is_right else -NAME_GAP, height - points[index, 1]
+        is_moved = not is_right or height > points[index, 1] + 2 * NAME_GAP
+        gap = LINE_GAP if is_moved else NAME_GAP
+        offset = gap if is_right else -gap, height - points[index, 1]
         style: dict[str, Any] = {"ha": "left" if is_right else "right", "va": "center", "fontsize": NAME_SIZE}
+        if is_moved:
+            end = (0, 0.5) if is_right else (1, 0.5)
+            style["arrowprops"] = {"arrowstyle": "-", "linewidth": 0.8, "relpos": end, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(names[index], (x[index], y[index]), offset, textcoords="offset points", **style)
 
 
