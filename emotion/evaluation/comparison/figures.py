@@ -143,7 +143,8 @@ def _name_points(axes: "Axes", x: list[float], y: list[float], names: list[str])
         style: dict[str, Any] = {"ha": "left" if is_right else "right", "va": "center", "fontsize": NAME_SIZE}
         if is_moved:
             end = (0, 0.5) if is_right else (1, 0.5)
-            style["arrowprops"] = {"arrowstyle": "-", "linewidth": 0.8, "relpos": end, "shrinkA": 0, "shrinkB": 0}
+            color = axes.xaxis.label.get_color()  # that of text, on a light and on a dark page
+            style["arrowprops"] = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "relpos": end, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(names[index], (x[index], y[index]), offset, textcoords="offset points", **style)
 
 
