@@ -10,7 +10,7 @@ pytest.importorskip("cleanlab", reason="needs requirements-audit.txt")
 from cleanlab.count import compute_confident_joint
 
 from emotion.analysis.audit.noise import estimate_noise
-from emotion.analysis.audit.ranking import LabelIssues, check_installed, find_issues
+from emotion.analysis.audit.ranking import LabelIssues, check_installed, compute_relative_confidence, find_issues
 from emotion.errors import ConfigError
 
 GENERATOR = np.random.default_rng(0)
@@ -37,19 +37,26 @@ def test_planted_errors_are_flagged_and_come_first():
     assert issues.is_wrong is issues.is_wrong and issues.is_missing is issues.is_missing  # per row they would cost quadratic time
 
 
-def test_rows_come_in_turn_by_the_two_scores():
-    is_flagged = np.array([[True], [False], [True], [True], [True]])
-    quality, adjusted = np.array([0.4, 0.0, 0.1, 0.2, 0.3]), np.array([0.1, 0.0, 0.4, 0.3, 0.2])
-    issues = LabelIssues(np.zeros_like(is_flagged), is_flagged, quality, adjusted)
-    assert issues.order.tolist() == [2, 0, 3, 4]  # 2 by quality, 0 by the adjusted one, 3, 4; the row that is not flagged is left out
+def test_rows_are_ordered_by_their_most_doubtful_flagged_label():
+    is_flagged = np.array([[True], [False], [True], [True]])
+    issues = LabelIssues(np.zeros_like(is_flagged), is_flagged, np.array([0.4, 0.0, 0.1, 0.1]))
+    assert issues.order.tolist() == [2, 3, 0]
 
 
-def test_the_adjusted_score_finds_a_missing_label_of_a_model_that_is_sure_of_few():
-    labels, _, missing = plant()
-    unsure = PROBABILITIES * np.array([0.3, 1, 1, 1])  # of the first label, the model is never sure
-    issues = find_issues(labels, unsure)
-    ranks = [np.argsort(np.argsort(quality))[missing].mean() for quality in (issues.quality, issues.adjusted_quality)]
-    assert ranks[1] < ranks[0]
+def test_confidence_is_relative_to_the_label_in_the_judged_rows():
+    labels = np.array([[True, False], [False, False], [False, True]])
+    probabilities = np.array([[0.1, 0.8], [0.3, 0.2], [0.9, 0.5]], dtype=np.float32)
+    confidence = compute_relative_confidence(labels, probabilities, np.array([[True, True], [True, True], [False, True]]))
+    expected = [[0.1 / 0.2, 0.2 / 0.5], [0.7 / 0.8, 0.8 / 0.5], [0.1 / 0.8, 0.5 / 0.5]]  # means of the judged: 0.2 and 0.5
+    assert confidence == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_wrong_and_missing_labels_come_first_also_if_the_model_is_never_sure(scale):
+    labels, wrong, missing = plant()
+    first = find_issues(labels, PROBABILITIES * np.array([scale, 1, 1, 1])).order[:20]
+    assert set(wrong) <= set(first)
+    assert set(missing) <= set(first) or scale < 0.5  # cleanlab flags no missing label that is less probable than 0.5
 
 
 def test_a_label_that_nobody_judged_is_not_flagged_and_changes_no_other():

@@ -30,7 +30,7 @@ NOISE[3] = LabelNoise(0, NAN, (NAN, NAN), NAN, (NAN, NAN), NAN)
 
 def make_audit(names=LABELS):
     rows = ScoredRows([f"id <{row}>" for row in range(20)], names, GOLD, GENERATOR.random(GOLD.shape), None, TEXTS)
-    issues = LabelIssues(GOLD, IS_FLAGGED, np.linspace(1, 0, 20), np.linspace(1, 0, 20))
+    issues = LabelIssues(GOLD, IS_FLAGGED, np.linspace(1, 0, 20))
     return Audit(rows, ["train"] * 15 + ["validation"] * 5, issues, NOISE, "<run>", 4)
 
 
@@ -68,7 +68,7 @@ def test_cells_name_what_looks_wrong_and_what_looks_missing(tmp_path):
     labels, is_flagged = np.array([[True, True, False]]), np.array([[False, True, True]])
     rows = ScoredRows(["7"], names, labels, np.array([[0.9, 0.0213, 0.8]]), None, ["a, text"])
     quality = np.array([0.0312])
-    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, is_flagged, quality, quality), NOISE[:3], "run", 4), True)
+    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, is_flagged, quality), NOISE[:3], "run", 4), True)
     header, line = (tmp_path / "audit.csv").read_text().splitlines()
     assert header == "id,split,text,labels,looks_missing,looks_wrong,probabilities,quality,decision"
     assert line == '7,train,"a, text",joy|fear,anger,fear,fear 0.021|anger 0.800,0.0312,'
@@ -90,7 +90,7 @@ def test_a_file_without_rows_has_no_decisions(tmp_path):
 def test_no_cell_is_a_formula_in_a_spreadsheet(tmp_path):
     names, labels = LabelSet(("=joy", "fear")), np.array([[True, False]])
     rows = ScoredRows(["-7"], names, labels, np.array([[0.1, 0.2]]), None, ['=HYPERLINK("http://a.b","free")'])
-    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, labels, np.zeros(1), np.zeros(1)), NOISE[:2], "run", 4), True)
+    write_audit(tmp_path, Audit(rows, ["train"], LabelIssues(labels, labels, np.zeros(1)), NOISE[:2], "run", 4), True)
     (row,) = fill_in(tmp_path / "audit.csv", lambda _, row: row["labels"])
     expected = ["'-7", "train", '\'=HYPERLINK("http://a.b","free")', "'=joy", "", "'=joy", "'=joy 0.100", "0.0000", "'=joy"]
     assert list(row.values()) == expected
@@ -112,7 +112,7 @@ def test_the_page_shows_texts_and_labels_as_they_are():
 
 
 def test_a_page_of_rows_without_doubt_says_so():
-    audit = replace(make_audit(), issues=LabelIssues(GOLD, np.zeros_like(GOLD), np.ones(20), np.ones(20)))
+    audit = replace(make_audit(), issues=LabelIssues(GOLD, np.zeros_like(GOLD), np.ones(20)))
     assert "No label looks wrong." in format_page(audit, True) and summarize(audit)[0].startswith(
         "0 of 20 rows have labels that look wrong"
     )

@@ -19,9 +19,7 @@ class LabelIssues:
     is_flagged: np.ndarray
     """Whether a label looks wrong where it is given, or missing where it is not, bool (n, L)."""
     quality: np.ndarray
-    """Quality score of each row's labels, float (n,) in [0, 1]; the lower, the more doubtful."""
-    adjusted_quality: np.ndarray
-    """The same from probabilities relative to each label's mean. A model is sure of few labels, so only this score shows missing ones."""
+    """Score of each row's most doubtful flagged label, float (n,) in [0, 1]; the lower, the more doubtful. 1 where none is flagged."""
 
     @cached_property  # the outputs ask once a row
     def is_wrong(self) -> np.ndarray:
@@ -33,11 +31,9 @@ class LabelIssues:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The rows with a label that looks wrong or missing, int (m,): in turn the most doubtful one left by either quality score."""
+        """The rows with a label that looks wrong or missing, int (m,), the most doubtful one first."""
         rows = np.flatnonzero(self.is_flagged.any(axis=1))
-        orders = [rows[np.argsort(quality[rows], kind="stable")] for quality in (self.quality, self.adjusted_quality)]
-        turns = np.stack(orders, axis=1).ravel()
-        return turns[np.sort(np.unique(turns, return_index=True)[1])]
+        return rows[np.argsort(self.quality[rows], kind="stable")]
 
 
 def check_installed() -> None:
@@ -52,8 +48,7 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.nda
     A label that is given in no row, or in all rows, is never flagged: there is nothing to compare.
 
     Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (flags, one label against the
-    rest); Thyagarajan, Snorrason, Northcutt and Mueller 2022, "Identifying Incorrect Annotations in Multi-Label Classification Data" (row
-    scores: exponential moving average of the labels' self-confidence).
+    rest).
     """
     from cleanlab.multilabel_classification import filter as cleanlab_filter
 
@@ -66,21 +61,22 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.nda
             columns = list_columns(labels[:, is_mixed])
             # One process: the work takes seconds, and a child process would import everything again.
             is_flagged[:, is_mixed] = cleanlab_filter.find_multilabel_issues_per_class(columns, filled[:, is_mixed], n_jobs=1)
-        scores = [score_quality(labels, filled, is_adjusted) for is_adjusted in (False, True)]
     if is_judged is not None:
         is_flagged &= is_judged
-    return LabelIssues(labels, is_flagged, *scores)
+    confidence = compute_relative_confidence(labels, probabilities, is_judged)
+    return LabelIssues(labels, is_flagged, np.where(is_flagged, confidence, 1.0).min(axis=1).clip(max=1.0))
 
 
-def score_quality(labels: np.ndarray, probabilities: np.ndarray, is_adjusted: bool) -> np.ndarray:
-    """Return cleanlab's quality score of each row, float64 (n,) in [0, 1], from probabilities, float64 (n, L).
+def compute_relative_confidence(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
+    """Return the probability of each label being as it is given (or not given), divided by the mean of that over the judged rows.
 
-    If `is_adjusted`, they are taken relative to each label's mean.
+    Float64 (n, L), at least 0; below 1 where the text speaks against what is given. Without the division rare labels would come first among
+    the given ones, and frequent ones among those that are not given.
     """
-    from cleanlab.multilabel_classification import get_label_quality_scores
-
-    scores = get_label_quality_scores(list_columns(labels), probabilities, adjust_pred_probs=is_adjusted)
-    return np.asarray(scores, dtype=np.float64)
+    judged = np.ones_like(labels) if is_judged is None else is_judged
+    means = (probabilities * judged).sum(axis=0, dtype=np.float64) / np.maximum(judged.sum(axis=0), 1)
+    confidence, expected = np.where(labels, probabilities, 1.0 - probabilities), np.where(labels, means, 1.0 - means)
+    return confidence / expected.clip(min=1e-12)
 
 
 def list_columns(labels: np.ndarray) -> list[list[int]]:
