@@ -172,19 +172,18 @@ class LengthBucketSampler:
 
 
 def split_batch(batch: np.ndarray, num_micro_batches: int, process: int = 0, num_processes: int = 1) -> list[np.ndarray]:
-    """Return the micro-batches of one process, longest texts first.
+    """Return the micro-batches of one process, longest texts first: `num_micro_batches`, or fewer where the batch has fewer rows.
 
     Every process gets the same number of micro-batches, and their sizes differ by at most one. DDP exchanges gradients in the last
     micro-batch; an out-of-memory error occurs in the first one, before that.
 
-    Raises: DataError if the batch has fewer rows than micro-batches.
+    Raises: DataError if the batch has fewer rows than there are processes.
     """
-    if len(batch) < num_micro_batches * num_processes:
+    if len(batch) < num_processes:
         raise DataError(
-            f"a batch of {len(batch)} rows cannot be split into {num_micro_batches} micro-batches on each of {num_processes} processes: "
-            "use more training rows or lower training.gradient_accumulation_steps"
+            f"a batch of {len(batch)} rows cannot be split across {num_processes} processes: use more training rows or fewer processes"
         )
-    return np.array_split(batch[process::num_processes], num_micro_batches)[::-1]
+    return np.array_split(batch[process::num_processes], min(num_micro_batches, len(batch) // num_processes))[::-1]
 
 
 def batch_by_length(tokenized: TokenizedTexts, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:

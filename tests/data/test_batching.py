@@ -52,9 +52,20 @@ def test_batch_is_split_across_processes_without_losing_rows(num_processes):
     assert all(longer.min() > shorter.max() for longer, shorter in parts)  # the rows of a batch are sorted by length
 
 
-def test_batch_with_fewer_rows_than_micro_batches_raises():
-    with pytest.raises(DataError, match="gradient_accumulation_steps"):
-        split_batch(np.arange(3), 4)
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+def test_batch_with_fewer_rows_than_micro_batches_has_one_for_each_row(num_processes):
+    """An epoch has batches of 31 rows, and of 30, where 32 micro-batches of one row are asked for."""
+    batch = np.arange(31)
+    parts = [split_batch(batch, 32, process, num_processes) for process in range(num_processes)]
+    assert {len(micro_batches) for micro_batches in parts} == {31 // num_processes}
+    assert all(0 < len(rows) <= 2 for micro_batches in parts for rows in micro_batches)
+    assert sorted(np.concatenate([rows for micro_batches in parts for rows in micro_batches])) == batch.tolist()
+
+
+def test_batch_with_fewer_rows_than_processes_raises():
+    message = "a batch of 3 rows cannot be split across 4 processes: use more training rows or fewer processes"
+    with pytest.raises(DataError, match=f"^{message}$"):
+        split_batch(np.arange(3), 1, process=3, num_processes=4)
 
 
 def make_tokens(num_rows=25):
