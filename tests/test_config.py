@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,29 @@ def test_automatic_epochs_read_a_number_of_rows(num_rows, num_epochs):
 def test_other_epochs_are_refused(value, expected):
     with pytest.raises(ConfigError, match=rf"training\.epochs=.*{value}.*: {expected}"):
         load_config(None, [f"training.epochs={value}"])
+
+
+@pytest.mark.parametrize("names", ["[joy, no]", "[null, joy]", "[joy, [anger]]", "[2026-11-26]"])
+def test_a_name_that_yaml_reads_as_something_else_is_refused(tmp_path, names):
+    """`no` would be the label `False`."""
+    (tmp_path / "config.yaml").write_text(f"data:\n  label_names: {names}\n")
+    for arguments in ((tmp_path / "config.yaml",), (None, [f"data.label_names={names}"])):
+        with pytest.raises(ConfigError, match=r"data\.label_names=\[.*\]: must be .*list of names, with quotes around those that YAML"):
+            load_config(*arguments)
+    (tmp_path / "config.yaml").write_text("data:\n  label_names: [joy, 'no', 2, 0.5]\n")
+    assert load_config(tmp_path / "config.yaml").data.label_names == ("joy", "no", "2", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["text_column=a", "label_column=a"], "data.text_column and data.label_column both name the column 'a'; leave one of them out"),
+        (["text_column=a", "label_columns=b,a"], "data.text_column and data.label_columns both name the column 'a'; leave one of them out"),
+        (["label_column=a", "rater_column=a"], "data.label_column and data.rater_column both name the column 'a'; leave one of them out"),
+    ],
+)
+def test_a_column_that_is_named_for_two_things_is_refused(settings, problem):
+    """A model would learn the labels from the labels."""
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        load_config(None, [f"data.{setting}" for setting in settings])
+    assert load_config(None, ["data.text_column=a", "data.label_column=b", "data.id_column=a"]).data.text_column == "a"

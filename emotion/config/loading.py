@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import sys
 import textwrap
 import types
@@ -44,7 +45,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     if not problems:
         problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
         if not is_of_run:
-            problems += _check_backbone(config)
+            problems += [*_check_backbone(config), *_check_columns(config)]
             problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
             problems += find_ineffective(config, overrides)
     if problems:
@@ -216,6 +217,8 @@ def _convert(value: Any, hint: Any) -> Any:
         return text
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
+        if not all(type(item) in (str, int, float) for item in items):  # in YAML, no is False and null is None
+            raise TypeError(value)
         return tuple(str(item).strip() for item in items)
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return float(value)
@@ -231,7 +234,7 @@ def _describe_type(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(map(str, arguments))
     if typing.get_origin(hint) is tuple:
-        return "a list of names"
+        return 'a list of names, with quotes around those that YAML reads as something else, such as "no"'
     if arguments:
         return " or ".join("null" if argument is type(None) else _describe_type(argument) for argument in arguments)
     return {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[hint]
@@ -288,6 +291,19 @@ def _check_backbone(config: Config) -> list[str]:
     name = config.model.backbone
     fault = None if name == BASELINE or name.startswith("bundled:") else find_model_fault(name)
     return [] if fault is None else [f"model.backbone={name!r}: {fault}"]
+
+
+def _check_columns(config: Config) -> list[str]:
+    """Return a problem for each column that is named for two things: a model would learn the labels from the labels."""
+    data = config.data
+    roles = {"text_column": [data.text_column], "label_column": [data.label_column]}
+    roles |= {"label_columns": [*(data.label_columns or ())], "rater_column": [data.rater_column]}
+    return [
+        f"data.{one} and data.{other} both name the column {column!r}; leave one of them out"
+        for one, other in itertools.combinations(roles, 2)
+        for column in roles[one]
+        if column is not None and column in roles[other]
+    ]
 
 
 def _check_bounds(config: Config) -> list[str]:

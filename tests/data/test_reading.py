@@ -152,6 +152,34 @@ def test_config_names_columns_that_are_not_recognized(tmp_path):
         read_train(path, "data.text_column=body", "data.label_column=what y")
 
 
+LONG = "2f0c7a5d9e8b4f31a6c2d7e0b9f81634"
+
+
+@pytest.mark.parametrize(
+    ("header", "others", "settings"),
+    [
+        ("id,sms,label", (f"{LONG}-{{}}", "joy"), []),
+        ("label,sms", ("joy and a long name of it",), []),
+        ("worker_id,sms,label", (f"{LONG}-{{}}", "joy"), []),
+        ("key,sms,label", (f"{LONG}-{{}}", "joy"), ["data.id_column=key"]),
+        ("what,sms", ("joy and a long name of it",), ["data.label_column=what"]),
+        ("text,sms", ("joy and a long name of it",), ["data.label_column=text"]),
+    ],
+)
+def test_long_ids_labels_and_raters_are_not_the_text(tmp_path, header, others, settings):
+    """Texts are the longest strings, but a column that is known to be something else is not the text."""
+    names = header.split(",")
+    cells = [[*(other.format(row) for other in others[:1]), f"so {row}", *others[1:]] for row in range(4)]
+    cells = [[cell.replace("joy", ("joy", "anger")[row % 2]) for cell in cells[row]] for row in range(4)]
+    path = write_csv(tmp_path / "train.csv", [",".join(row) + "\n" for row in cells], header=",".join(names) + "\n")
+    assert read_train(path, *settings).texts == [f"so {row}" for row in range(4)]
+
+
+def test_a_column_named_like_an_id_is_the_text_where_there_is_no_other(tmp_path):
+    path = write_csv(tmp_path / "train.csv", ["so it is,joy\n", "no it is not,anger\n"], header="index,labels\n")
+    assert read_train(path).texts == ["so it is", "no it is not"]
+
+
 BAD = {
     "3 columns, expected 2": b"text,labels\none,joy\na,b,joy\ntwo,anger\n",
     "1 columns, expected 2": b"text,labels\none,joy\nalone\ntwo,anger\n",

@@ -19,7 +19,7 @@ from emotion.data.reading.label_columns import (
 from emotion.data.reading.label_formats import DETECTION_ROWS, detect_format
 from emotion.data.reading.label_values import CellFormat, RowLabels, find_choices, parse_cell, read_flag, read_fraction
 from emotion.data.reading.nested import suggest_text_path
-from emotion.data.reading.rows import ID_COLUMN_NAMES, TEXT_COLUMN_NAMES
+from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from emotion.data.reading.soft_labels import HALF
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
@@ -143,7 +143,7 @@ def find_text_column(table: Table, config: DataConfig) -> str:
     Raises: DataError if the named column is missing or none is detected.
     """
     _check_column(table, "text_column", config.text_column)
-    return config.text_column or _detect_text_column(table)
+    return config.text_column or _detect_text_column(table, config)
 
 
 def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tuple[str, ...] | None) -> tuple[LabelSet, list[str]]:
@@ -219,16 +219,22 @@ def _head(table: Table, column: str) -> list[Any]:
     return table.values(column)[:DETECTION_ROWS]
 
 
-def _detect_text_column(table: Table) -> str:
-    """Return the column with a known name for texts, otherwise the one with the longest strings on average."""
-    if (known := _find_by_name(table.columns, TEXT_COLUMN_NAMES)) is not None:
+def _detect_text_column(table: Table, config: DataConfig) -> str:
+    """Return the column with a known name for texts, otherwise the one with the longest strings on average.
+
+    A column that the config names for something else is none; one with a known name for ids, labels or raters only if it is the only one.
+    """
+    free = [column for column in table.columns if column not in config.named_columns]
+    if (known := _find_by_name(free, TEXT_COLUMN_NAMES)) is not None:
         return known
-    lengths = {column: _mean_length(_head(table, column)) for column in table.columns}
-    best = max(lengths, key=lambda column: lengths[column], default=None)
-    if best is None or lengths[best] == 0:
-        hint = suggest_text_path(table.columns, table.rows)
-        raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column{hint}")
-    return best
+    other_names = {*ID_COLUMN_NAMES, *LABEL_COLUMN_NAMES, str(find_rater_column(free)).lower()}
+    for columns in ([column for column in free if column.lower() not in other_names], free):
+        lengths = {column: _mean_length(_head(table, column)) for column in columns}
+        best = max(lengths, key=lambda column: lengths[column], default=None)
+        if best is not None and lengths[best] > 0:
+            return best
+    hint = suggest_text_path(table.columns, table.rows)
+    raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column{hint}")
 
 
 def _find_by_name(columns: list[str], names: tuple[str, ...]) -> str | None:
