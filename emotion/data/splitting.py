@@ -1,5 +1,7 @@
 """Seeded splits, stratified over multi-hot labels, in which rows with the same text stay on the same side."""
 
+import math
+
 import numpy as np
 
 from emotion.errors import DataError
@@ -10,10 +12,13 @@ def normalize_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def split_rows(texts: list[str], labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    texts: list[str], labels: np.ndarray, fraction: float, seed: int, remedy: str = "give the split as a file"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return sorted row indices (kept, taken), where `taken` is about `fraction` of the rows.
 
-    The unit of the split is the distinct text; its labels are the union over its rows. `labels` is bool (n, L).
+    The unit of the split is the distinct text; its labels are the union over its rows. `labels` is bool (n, L). `remedy` is part of an
+    error message.
 
     Raises: DataError if there are too few distinct texts for two sides, or too few of each label.
     Source: Sechidis et al. 2011, "On the Stratification of Multi-Label Data" (iterative stratification).
@@ -22,8 +27,8 @@ def split_rows(texts: list[str], labels: np.ndarray, fraction: float, seed: int)
 
     members, used_labels = _group_texts(texts, labels)
     num_texts = len(used_labels)
-    if num_texts < 2 or round(fraction * num_texts) < 1:
-        raise DataError(f"{num_texts} distinct texts are too few to split off a fraction of {fraction:.3g}; give the split as a file")
+    if num_texts < 2 or round(fraction * num_texts) < 1 or math.ceil(fraction * num_texts) == num_texts:
+        raise DataError(f"{num_texts:,} distinct texts are too few to split off a fraction of {fraction:.3g}; {remedy}")
     if used_labels.shape[1] == 1:  # all rows have the same label: nothing to stratify
         taken_groups = np.random.default_rng(seed).permutation(num_texts)[: round(fraction * num_texts)]
     else:
@@ -33,7 +38,7 @@ def split_rows(texts: list[str], labels: np.ndarray, fraction: float, seed: int)
         raise DataError(
             f"{num_texts:,} distinct texts with {used_labels.shape[1]:,} different labels (the median label is in "
             f"{np.median(used_labels.sum(axis=0)):.0f}) are too few to split off a fraction of {fraction:.3g}, which needs "
-            f"{1 / fraction:.0f} texts of a label; give the split as a file, or merge rare labels"
+            f"{1 / fraction:.0f} texts of a label; {remedy}, or merge rare labels"
         )
     is_taken = np.isin(members, taken_groups)
     return np.flatnonzero(~is_taken), np.flatnonzero(is_taken)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emotion.checks import read_object
 from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, TrackingConfig
 from emotion.data.reading import Dataset, Examples
 from emotion.data.splitting import split_folds, split_rows
@@ -71,7 +72,8 @@ def make_fold(rows: Examples, held_out: Examples, label_set: LabelSet, config: C
 
     It has the settings of `config`, but no teachers, which have seen the rows, and no tracker.
     """
-    kept, taken = split_rows(rows.texts, rows.labels, config.data.validation_fraction, config.data.split_seed)
+    remedy = "give more rows, or raise data.validation_fraction"
+    kept, taken = split_rows(rows.texts, rows.labels, config.data.validation_fraction, config.data.split_seed, remedy)
     dataset = Dataset({"train": rows.take(kept), "validation": rows.take(taken), "test": held_out}, label_set)
     return Fold(RunFolder(folder), _make_config(config, folder), dataset)
 
@@ -84,16 +86,13 @@ def _make_config(config: Config, folder: Path) -> Config:
 def check_same_folds(folder: Path, rows: Examples, config: Config, num_folds: int) -> None:
     """Check that the folds in a folder are those of the same rows and settings, or write down what they are if there are none yet.
 
-    Raises: ConfigError that names each change.
+    Raises: ConfigError that names each change; ModelError if what is written down is damaged.
     """
     path = folder / MANIFEST
     now = fingerprint_run(_make_config(config, folder), {"training and validation": rows}) | {"--folds": num_folds}
     now = json.loads(json.dumps(now))
     if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ConfigError(f"{path}: is damaged; remove {folder} to begin again, or choose another --output") from None
+        before = read_object(path, f"remove {folder} to begin again, or choose another --output")
         if changes := describe_changes(before, now):
             raise ConfigError(f"{folder}: its folds were begun with others: {'; '.join(changes)}; choose another --output, or remove it")
     else:

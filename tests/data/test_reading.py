@@ -348,3 +348,20 @@ def test_a_split_that_was_drawn_without_any_label_is_refused(tmp_path):
     (tmp_path / "few.csv").write_text(rows)
     with pytest.raises(DataError, match=r"(train|validation): none of its \d+ rows has a label, which training needs"):
         read_dataset(DataConfig(source=str(tmp_path / "few.csv")))
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.9999])
+def test_a_fraction_of_the_training_rows_that_leaves_a_side_empty_is_named(tmp_path, fraction):
+    rows = [f"text {row},{('joy', 'anger')[row % 2]}\n" for row in range(60)]
+    path = write_csv(tmp_path / "train.csv", rows, header="text,labels\n")
+    message = rf"too few to split off a fraction of [\d.e-]+; take another data\.train_fraction than {fraction}, or 1 for all rows$"
+    with pytest.raises(DataError, match=message):
+        read_train(path, f"data.train_fraction={fraction}")
+
+
+def test_a_fraction_of_the_training_rows_without_any_label_is_refused(tmp_path):
+    rows = [f"text {row},{int(row == 3)},0\n" for row in range(60)]
+    train = write_csv(tmp_path / "train.csv", rows, header="text,anger,joy\n")
+    validation = write_csv(tmp_path / "validation.csv", rows[:9], header="text,anger,joy\n")
+    with pytest.raises(DataError, match=r"^train: none of its \d+ rows has a label, which training needs"):
+        read(f"data.train={train}", f"data.validation={validation}", "data.train_fraction=0.2")

@@ -46,6 +46,14 @@ def test_too_few_distinct_texts_raise():
         split_rows(["a", "A"], np.ones((2, 2), dtype=bool), 0.5, seed=0)
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_a_side_that_would_have_no_text_raises_with_what_to_do(fraction):
+    texts, labels = make_rows(160)
+    message = f"160 distinct texts are too few to split off a fraction of {fraction}; give more rows"
+    with pytest.raises(DataError, match=f"^{message}$"):
+        split_rows(texts, labels, fraction, seed=0, remedy="give more rows")
+
+
 @pytest.mark.parametrize("labels", [np.zeros((50, 3), bool), np.ones((50, 1), bool), np.ones((50, 3), bool)])
 def test_rows_that_all_have_the_same_labels_are_split(labels):
     kept, taken = split_rows([f"text {i}" for i in range(50)], labels, 0.1, seed=0)

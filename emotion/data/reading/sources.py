@@ -67,15 +67,14 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
             apply_corrections(dataset, config, find_split)
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
-    _check_splits_have_labels(dataset)
     if config.train_fraction < 1:
-        rows = dataset["train"]
-        kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed)
+        rows, remedy = dataset["train"], f"take another data.train_fraction than {config.train_fraction}, or 1 for all rows"
+        kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed, remedy)
         dataset.splits["train"], dataset.unused = rows.take(kept), rows.take(left_out)
         dataset.messages.append(f"train: {len(kept):,} rows kept (data.train_fraction={config.train_fraction})")
     if config.corrections is not None:  # last, so that the decisions do not change which rows are in a split
         apply_corrections(dataset, config)
-        _check_splits_have_labels(dataset)
+    _check_splits_have_labels(dataset)
     dataset.messages += [*_describe_rows(dataset.splits), *_describe_shared_texts(dataset.splits), *_describe_rare_labels(dataset)]
     return dataset
 
