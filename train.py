@@ -110,7 +110,7 @@ def train(run: "Run") -> None:
         if run.should_stop():  # interrupted, or no better validation for `training.patience` validations
             break
 
-    if run.best is None:  # interrupted before the first validation: leave a usable model
+    if run.best is None:  # interrupted before the first validation, or none was left: leave a usable model
         validate_and_keep_best(run, tokenizer, validation_tokens, validation_rows)
     run.finish()
 

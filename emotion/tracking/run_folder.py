@@ -156,6 +156,20 @@ class RunFolder:
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
         write_json(self.environment, _describe_environment(command))
 
+    def resume(self, config: Config) -> None:
+        """Write the settings that the run goes on with, and the folder in which relative paths among them are found."""
+        self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
+        if environment := self._read_environment():
+            write_json(self.environment, environment | {"working_directory": str(Path.cwd())})
+
+    def _read_environment(self) -> dict[str, Any]:
+        """Return the content of environment.json; nothing if it is damaged, or the run is of an earlier version."""
+        try:
+            values = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
     def write_config(self, config: Config) -> None:
         """Write the run's config."""
         with atomic_write(self.config) as partial:
@@ -173,8 +187,8 @@ class RunFolder:
         from emotion.data.reading.finding import anchor_sources
 
         try:
-            folder = Path(json.loads(self.environment.read_text(encoding="utf-8"))["working_directory"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an earlier version, or damaged
+            folder = Path(self._read_environment()["working_directory"])
+        except (KeyError, TypeError):  # of an earlier version, or damaged
             return config
         return config if folder == Path.cwd() else replace(config, data=anchor_sources(config.data, folder, given))
 

@@ -31,20 +31,26 @@ FREE_KEYS = (
 )
 """Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
 
+VALIDATION_KEYS = ("rows of validation", "data.max_length", "data.long_texts", "data.stride", "decision.")
+"""Beginnings of the keys of a fingerprint that decide how a checkpoint is validated."""
+
 
 def fingerprint_run(config: Config, splits: dict[str, Examples]) -> dict[str, Any]:
     """Return what a resumed run must have in common with the one before: its settings, the layout of batches, and a SHA-256 of the rows of
     each split."""
-    digests = {}
-    for split, rows in splits.items():
-        digest = hashlib.sha256(json.dumps([rows.ids, rows.texts]).encode("utf-8"))
-        digest.update(np.packbits(rows.labels).tobytes())
-        if rows.is_judged is not None:
-            digest.update(np.packbits(rows.is_judged).tobytes())
-        if rows.fractions is not None:
-            digest.update(rows.fractions.tobytes())
-        digests[f"rows of {split}"] = digest.hexdigest()[:16]
+    digests = {f"rows of {split}": fingerprint_rows(rows) for split, rows in splits.items()}
     return {**fingerprint_settings(config), "batches of a bucket": BUCKET_BATCHES, **digests}
+
+
+def fingerprint_rows(rows: Examples) -> str:
+    """Return a digest of the ids, texts and labels of rows."""
+    digest = hashlib.sha256(json.dumps([rows.ids, rows.texts]).encode("utf-8"))
+    digest.update(np.packbits(rows.labels).tobytes())
+    if rows.is_judged is not None:
+        digest.update(np.packbits(rows.is_judged).tobytes())
+    if rows.fractions is not None:
+        digest.update(rows.fractions.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fingerprint_settings(config: Config) -> dict[str, Any]:
@@ -60,17 +66,27 @@ def fingerprint_settings(config: Config) -> dict[str, Any]:
 def check_unchanged(run: Path, before: dict[str, Any], after: dict[str, Any], is_forced: bool, accelerator: Accelerator) -> None:
     """Compare the fingerprint of a run with the one it had; where it has changed, print the changes if that is forced.
 
-    A setting that the version of `before` did not have counts as its default.
-
     Raises: ConfigError naming each change, unless forced.
     """
-    defaults = {key: value for key, value in fingerprint_settings(Config()).items() if key in after}
-    if changes := describe_changes(defaults | before, after):
+    if changes := describe_changes(before, after):
         if not is_forced:
             raise ConfigError(f"{run}: cannot resume: these settings changed: {'; '.join(changes)}: give the old ones, or --resume-anyway")
         print_on_main(accelerator, f"resuming although these settings changed: {'; '.join(changes)}")
 
 
+def is_validated_alike(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Return whether runs with these two fingerprints validate a checkpoint in the same way, on the same rows."""
+    return not any(key.startswith(VALIDATION_KEYS) for key in _find_changes(before, after))
+
+
 def describe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return `key: before -> after` for each difference between two fingerprints."""
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
+    """Return `key: before -> after` for each difference between two fingerprints.
+
+    A setting that the version of `before` did not have counts as its default.
+    """
+    return [f"{key}: {old} -> {new}" for key, (old, new) in _find_changes(before, after).items()]
+
+
+def _find_changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    before = {key: value for key, value in fingerprint_settings(Config()).items() if key in after} | before
+    return {key: (before.get(key), after.get(key)) for key in {**before, **after} if before.get(key) != after.get(key)}

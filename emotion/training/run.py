@@ -38,7 +38,7 @@ from emotion.tracking.run_rows import write_rows
 from emotion.tracking.trackers import Tracking, start_tracking
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
 from emotion.training.distillation import build_targets, check_own_teachers, check_teachers, sum_teacher_seconds
-from emotion.training.fingerprint import fingerprint_run
+from emotion.training.fingerprint import fingerprint_run, is_validated_alike
 from emotion.training.interruption import Interruption
 from emotion.training.results import print_results, write_validation_report
 from emotion.training.state import (
@@ -104,7 +104,7 @@ class Run(AbstractContextManager["Run"]):
                 self.say(f"train: {training.epochs} epochs for {len(self.dataset['train']):,} rows (training.epochs=auto)")
         self._scripts = measure_scripts(self.dataset["train"].texts)
         teachers = self.config.distillation.teachers or ()
-        for message in check_teachers(teachers, self.dataset["validation"].ids, self.dataset.label_set):
+        for message in check_teachers(teachers, self.dataset["validation"], self.dataset.label_set):
             self.say(message)
         if not self._is_forced:
             check_own_teachers(self.folder, self.dataset)
@@ -150,6 +150,7 @@ class Run(AbstractContextManager["Run"]):
             if self._state is None:
                 self.begin_folder()
             else:
+                self.folder.resume(self.config)
                 write_rows(self.folder, self.dataset, is_resumed=True)
         self.accelerator.wait_for_everyone()
 
@@ -205,7 +206,10 @@ class Run(AbstractContextManager["Run"]):
             progress = self._state.progress
             self._state.restore(self.model, self.optimizer, scheduler, self.accelerator)
             self._num_done, self._num_worse, self._backoff.num_halvings = progress.step, progress.num_worse, progress.num_halvings
-            if self._state.best_logits is not None:
+            if self._state.best_logits is not None and not is_validated_alike(progress.fingerprint, self._fingerprint):
+                self._num_worse = 0
+                self.say("the best model so far was validated in another way: the best one from here on takes its place")
+            elif self._state.best_logits is not None:
                 rows = self.dataset["validation"]
                 self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged, self._starts)
         return self.model, self.optimizer, scheduler

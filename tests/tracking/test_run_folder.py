@@ -93,6 +93,22 @@ def test_the_command_is_recorded_without_its_secrets(run, monkeypatch):
     assert len(files) == 2 and not any(b"hunter22" in path.read_bytes() for path in files)
 
 
+def test_a_resumed_run_has_the_settings_and_the_folder_of_the_last_command(run, tmp_path, monkeypatch):
+    run.begin(load_config(None), ["train.py"])
+    before = json.loads((run.path / "environment.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    run.resume(load_config(None, ["data.source=data", "run.quote_texts=false"]))
+    assert json.loads((run.path / "environment.json").read_text()) == before | {"working_directory": str(tmp_path)}
+    config = run.read_config()
+    assert (config.data.source, config.run.quote_texts, config.run.name) == ("data", False, run.path.name)
+    monkeypatch.chdir("/")
+    assert run.resolve_data(config).data.source == str(tmp_path / "data")
+    (run.path / "environment.json").write_text("[]")  # damaged: what is lost is not made up
+    run.resume(config)
+    assert (run.path / "environment.json").read_text() == "[]"
+
+
 def test_a_command_that_is_not_utf8_is_recorded(run):
     run.begin(load_config(None), ["train.py", "--config", "caf\udce9.yaml"])
     assert json.loads((run.path / "environment.json").read_text())["command"][-1] == "caf\udce9.yaml"
