@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from emotion.checks import check_values, is_number, read_object
 from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, load_config
 from emotion.data.reading import Dataset, Examples
-from emotion.data.remembered import RowKeys
+from emotion.data.remembered import RowKeys, hash_texts
 from emotion.distributed.collectives import all_reduce_sum, ask_main
 from emotion.errors import ConfigError, ModelError
 from emotion.inference.predictor import Predictor
@@ -20,6 +20,7 @@ from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder, find_run_of_model
 from emotion.tracking.run_rows import read_rows
+from emotion.training.fingerprint import fingerprint_rows
 from emotion.training.state import TrainState
 
 SEED_STRIDE = 1_000
@@ -61,6 +62,11 @@ def _list_teacher_bases(config: Config) -> list[Config]:
             raise ConfigError(f"distillation.teacher_configs: {error}") from None
         if base.model.backbone == BASELINE:
             raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
+        if base.training.precision not in ("auto", config.training.precision):
+            raise ConfigError(
+                f"distillation.teacher_configs: {path} has training.precision={base.training.precision}, the run "
+                f"{config.training.precision}: a run trains all its models in one precision; set training.precision={base.training.precision}"
+            )
         bases.append(base)
     return bases or [config]
 
@@ -74,7 +80,7 @@ def sum_teacher_seconds(folder: RunFolder) -> float:
     return float(sum(value["total_seconds"] for value in values))
 
 
-def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_set: LabelSet) -> list[str]:
+def check_teachers(teachers: tuple[str, ...], validation: Examples, label_set: LabelSet) -> list[str]:
     """Check that every teacher knows the labels and was validated on the same rows; return a message on each whose rows are not known.
 
     Raises: ConfigError for one that does not, or is not a model of this project. One that was validated on other rows may have been trained
@@ -94,12 +100,20 @@ def check_teachers(teachers: tuple[str, ...], validation_ids: list[str], label_s
         run = find_run_of_model(teacher)
         if run is None:
             messages.append(f"teacher {teacher}: is not in a run folder; make sure that it was not trained on validation or test rows")
-        elif run.read_probabilities("validation", validation_ids, label_set) is None:
+        elif not _was_validated_on(run, validation, label_set):
             raise ConfigError(
                 f"distillation.teachers: {teacher} was validated on other rows, so it may have been trained on those that judge this run; "
                 "train it with the same data settings"
             )
     return messages
+
+
+def _was_validated_on(run: RunFolder, rows: Examples, label_set: LabelSet) -> bool:
+    """Return whether a run was validated on these rows. Ids can be line numbers: where the run remembers its texts, they must be the same."""
+    remembered = read_rows(run)
+    if remembered is not None and not np.array_equal(remembered.splits["validation"].texts, hash_texts(rows.texts)):
+        return False
+    return run.read_probabilities("validation", rows.ids, label_set) is not None
 
 
 def check_own_teachers(folder: RunFolder, dataset: Dataset) -> None:
@@ -122,12 +136,13 @@ def build_targets(
 
     Without teachers, a label that was not annotated has the target nan.
 
-    Those are kept in the run folder: a run that is resumed with the same teachers reads them.
+    Those are kept in the run folder: a run that is resumed with the same teachers and rows reads them.
     """
     if not settings.teachers:
         return rows.targets if rows.is_judged is None else np.where(rows.is_judged, rows.targets, np.float32("nan"))
     soft_labels = None
-    if state is not None and state.progress.fingerprint.get("distillation.teachers") == list(settings.teachers):
+    known = {} if state is None else state.progress.fingerprint
+    if known.get("distillation.teachers") == list(settings.teachers) and known.get("rows of train") == fingerprint_rows(rows):
         soft_labels = ask_main(accelerator, lambda: folder.read_probabilities(SOFT_LABELS, rows.ids, label_set))
     if soft_labels is None:
         process, num_processes = accelerator.process_index, accelerator.num_processes

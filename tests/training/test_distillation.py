@@ -1,6 +1,7 @@
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,20 @@ import pytest
 from emotion.config import DistillationConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.data.remembered import RememberedRows
+from emotion.distributed.launch import start_launch
 from emotion.errors import ConfigError
 from emotion.inference.predictor import Predictor
 from emotion.labels import LabelSet
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.distillation import check_own_teachers, check_teachers, list_stages, mix_targets, predict_soft_labels
+from emotion.training.distillation import (
+    build_targets,
+    check_own_teachers,
+    check_teachers,
+    list_stages,
+    mix_targets,
+    predict_soft_labels,
+)
+from emotion.training.fingerprint import fingerprint_run
 from emotion.training.stages import count_teachers
 from tests.conftest import ROOT, run_script
 
@@ -47,17 +57,39 @@ def test_targets_mix_gold_and_teachers():
 
 
 def test_a_teacher_that_cannot_be_trusted_is_refused(tiny_run, tmp_path, dataset):
-    ids, label_set = dataset["validation"].ids, dataset.label_set
+    rows, label_set = dataset["validation"], dataset.label_set
     with pytest.raises(ConfigError, match=r"tiny does not know hunger; take models with the labels of this data"):
-        check_teachers((str(tiny_run),), ids, LabelSet((*label_set.names, "hunger")))
+        check_teachers((str(tiny_run),), rows, LabelSet((*label_set.names, "hunger")))
     with pytest.raises(ConfigError, match=r"^distillation.teachers: runs/nowhere: no such folder"):
-        check_teachers(("runs/nowhere",), ids, label_set)
-    assert check_teachers((str(tiny_run), str(tiny_run / "model")), ids, label_set) == []
+        check_teachers(("runs/nowhere",), rows, label_set)
+    assert check_teachers((str(tiny_run), str(tiny_run / "model")), rows, label_set) == []
     shutil.copytree(tiny_run / "model", tmp_path / "model")
-    (message,) = check_teachers((str(tmp_path / "model"),), ids, label_set)
+    (message,) = check_teachers((str(tmp_path / "model"),), rows, label_set)
     assert "not in a run folder" in message
-    with pytest.raises(ConfigError, match=r"distillation.teachers: .*tiny was validated on other rows, so it may have been trained on"):
-        check_teachers((str(tiny_run),), ids[1:], label_set)
+    others = replace(rows, texts=[rows.texts[-1], *rows.texts[:-1]])  # ids can be line numbers: those of another file are the same
+    for other in (rows.take(np.arange(1, len(rows))), others):
+        with pytest.raises(ConfigError, match=r"distillation.teachers: .*tiny was validated on other rows, so it may have been trained on"):
+            check_teachers((str(tiny_run),), other, label_set)
+    copy = shutil.copytree(tiny_run, tmp_path / "tiny")
+    (copy / "rows.parquet").unlink()  # a run of an earlier version is known by its ids
+    assert check_teachers((str(copy),), others, label_set) == []
+
+
+def test_kept_probabilities_of_teachers_are_those_of_the_same_rows_and_teachers(tmp_path, dataset, monkeypatch):
+    """A run that is resumed although its texts have changed asks its teachers again: ids can be line numbers."""
+    rows, label_set, folder = dataset["train"].take(np.arange(9)), dataset.label_set, RunFolder(tmp_path / "own")
+    accelerator = start_launch(load_config(CONFIG)).accelerator
+    before = load_config(CONFIG, ["distillation.teachers=a,b", "distillation.weight=1"])
+    state = SimpleNamespace(progress=SimpleNamespace(fingerprint=fingerprint_run(before, {"train": rows})))
+    folder.write_predictions("teachers", rows.ids, rows.labels, np.full(rows.labels.shape, 0.25), label_set)
+    asked = np.full(rows.labels.shape, 0.75, dtype=np.float32)
+    monkeypatch.setattr("emotion.training.distillation.predict_soft_labels", lambda *_: asked)
+    changed = replace(rows, texts=["another", *rows.texts[1:]])
+    for teachers, now, expected in ((("a", "b"), rows, 0.25), (("a", "b"), changed, 0.75), (("a", "c"), rows, 0.75)):
+        copy = RunFolder(shutil.copytree(folder.path, tmp_path / f"{teachers[1]}-{expected}"))
+        targets = build_targets(replace(before.distillation, teachers=teachers), now, label_set, copy, state, accelerator)
+        np.testing.assert_array_equal(targets, np.full(rows.labels.shape, expected, dtype=np.float32))
+        np.testing.assert_array_equal(copy.read_probabilities("teachers", rows.ids, label_set), targets)
 
 
 def test_a_teacher_of_the_run_that_was_trained_on_other_rows_is_refused(tmp_path, dataset):
@@ -115,11 +147,20 @@ def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
     ("file", "message"),
     [
         ("configs/mpnt.yaml", "distillation.teacher_configs: configs/mpnt.yaml: cannot be read"),
+        (
+            "bf16.yaml",
+            "bf16.yaml has training.precision=bf16, the run auto: a run trains all its models in one precision; set training.precision=bf16",
+        ),
         ("configs/tfidf.yaml", "distillation.teacher_configs: configs/tfidf.yaml is of the baseline (tfidf), which does not teach; name"),
     ],
 )
 def test_a_teacher_config_that_cannot_be_used_is_named(file, message, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if file == "bf16.yaml":
+        file = tmp_path / file
+        file.write_text("training:\n  precision: bf16\n")
+        same = ["distillation.num_teachers=1", f"distillation.teacher_configs={file}", "training.precision=bf16"]
+        assert len(list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, same))) == 2
     config = load_config(CONFIG, ["distillation.num_teachers=1", f"distillation.teacher_configs={file}"])
     with pytest.raises(ConfigError, match=re.escape(message)):
         list_stages(RunFolder(tmp_path / "own"), config)
