@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 AUDITED = ("train", "validation")
 UNUSED_SECTIONS = ("distillation", "tracking", "hub")
-UNUSED_KEYS = ("data.train_fraction", "run.folder", "run.name")
+UNUSED_KEYS = ("data.train_fraction", "data.test_fraction", "run.folder", "run.name")
 """Settings that have no effect on a fold."""
 
 
@@ -52,6 +52,7 @@ def audit(arguments: argparse.Namespace, resume_command: str) -> int:
     from emotion.analysis.audit.ranking import check_installed
     from emotion.analysis.audit.report import check_undecided
     from emotion.data.reading import Examples
+    from emotion.data.reading.labelled_rows import SPLITTING_KEYS  # they are of the folds here
     from emotion.tracking.run_folder import RunFolder
 
     check_installed()
@@ -60,7 +61,7 @@ def audit(arguments: argparse.Namespace, resume_command: str) -> int:
         raise ConfigError(f"--run {arguments.run}: is not a run folder (no config.yaml); `ls runs` lists the runs")
     config = load_config(run.config, arguments.overrides, is_of_run=True)
     check_undecided(output)
-    label_set, splits = read_rows(run, arguments.overrides)
+    label_set, splits = read_rows(run, [word for word in arguments.overrides if word.partition("=")[0].strip() not in SPLITTING_KEYS])
     rows = Examples.join(list(splits.values()))
     probabilities, status = train_folds(rows, label_set, config, arguments.folds, output / "folds", resume_command)
     if probabilities is None:

@@ -5,6 +5,7 @@ import runpy
 import shutil
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ pytest.importorskip("cleanlab", reason="needs requirements-audit.txt")
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
 from emotion.distributed.launch import start_launch
+from emotion.errors import ConfigError, EmotionError
+from emotion.inference.sidecar import read_sidecar
 from emotion.tracking.run_folder import RunFolder
 from emotion.training import folds
-from emotion.training.folds import Fold, FoldRun, list_folds, make_fold, train_fold
+from emotion.training.folds import Fold, FoldRun, check_same_folds, list_folds, make_fold, train_fold
 from tests.conftest import ROOT, make_once
 from tests.runs import assert_same_run
 
@@ -133,6 +136,63 @@ def test_folds_of_other_settings_or_rows_are_refused(audited, tmp_path, monkeypa
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "training.seed: 0 -> 1; --folds: 2 -> 3; choose another --output, or remove it" in error
     assert read_audit(copy).equals(read_audit(audited))
+
+
+@pytest.mark.slow
+def test_settings_of_the_folds_are_taken_and_those_without_effect_refused(audited, monkeypatch, capsys):
+    """The finished folds tell what would be trained."""
+    for setting, message in (
+        ("data.split_seed=1", "its folds were begun with others: data.split_seed: 0 -> 1; choose another"),
+        ("data.validation_fraction=0.2", "its folds were begun with others: data.validation_fraction: 0.1 -> 0.2; choose another"),
+        ("data.test_fraction=0.2", "data.test_fraction=0.2: has no effect here: folds have the rows of the run"),
+        ("training.epochs=2", "training.epochs=2: has no effect; it needs a transformer"),
+    ):
+        assert run_audit(monkeypatch, audited, setting)[0] == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_folds_of_an_earlier_version_are_gone_on_with_and_a_damaged_manifest_is_one_line(small_data, tmp_path):
+    config = load_config(None, [f"data.source={small_data}", *SETTINGS])
+    rows = read_dataset(config.data)["train"]
+    check_same_folds(tmp_path, rows, config, 2)
+    manifest = tmp_path / folds.MANIFEST
+    written = json.loads(manifest.read_text())
+    assert written.pop("model.emoji_tokens") is False
+    manifest.write_text(json.dumps(written))  # of a version that did not have the setting: it counts as its default
+    check_same_folds(tmp_path, rows, config, 2)
+    with pytest.raises(ConfigError, match=r"begun with others: model\.emoji_tokens: False -> True; choose"):
+        check_same_folds(tmp_path, rows, replace(config, model=replace(config.model, emoji_tokens=True)), 2)
+    for content in ("[]", "{", "null"):
+        manifest.write_text(content)
+        with pytest.raises(EmotionError, match=r"folds\.json: .*; remove .* to begin again, or choose another --output$"):
+            check_same_folds(tmp_path, rows, config, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_of_rows", [True, False])
+def test_the_best_model_of_another_validation_is_not_kept(tiny_bert, small_data, tmp_path, is_of_rows):
+    """A run that is resumed by force: with fewer validation rows, or with another decision rule and a rate that learns nothing more."""
+    settings = [f"model.backbone={tiny_bert}", f"data.source={small_data}", "training.per_device_batch_size=128"]
+    config = load_config(None, [*settings, "training.epochs=1", "training.validations_per_epoch=4"])
+    launch, train = start_launch(config), runpy.run_path(str(ROOT / "train.py"))["train"]
+    dataset, folder = read_dataset(config.data), RunFolder(tmp_path / "run")
+    with FoldRun(Fold(folder, config, dataset), launch, "") as run:
+        run._interruption.signal = signal.SIGTERM  # after the first step and validation
+        train(run)
+    assert run.best is not None and list(folder.states.iterdir())
+    if is_of_rows:
+        dataset.splits["validation"] = dataset["validation"].take(np.arange(50))
+    else:
+        decision, training = replace(config.decision, maximize="micro_f1"), replace(config.training, learning_rate=1e-30)
+        config = replace(config, decision=decision, training=training)
+    with FoldRun(Fold(folder, config, dataset), launch, "") as run:
+        run._is_forced = True
+        train(run)
+    stored = folder.read_predictions("validation")
+    assert stored.ids == dataset["validation"].ids
+    np.testing.assert_array_equal(stored.probabilities, run.best.probabilities.astype(np.float32))
+    assert read_sidecar(str(folder.model))[1] == run.best.rule
+    assert folder.read_config().decision == config.decision
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
         if not is_of_run:
             problems += [*_check_backbone(config), *_check_columns(config)]
             problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
-            problems += find_ineffective(config, overrides)
+        problems += find_ineffective(config, overrides)
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
