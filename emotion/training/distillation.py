@@ -65,7 +65,7 @@ def _list_teacher_bases(config: Config) -> list[Config]:
         if base.training.precision not in ("auto", config.training.precision):
             raise ConfigError(
                 f"distillation.teacher_configs: {path} has training.precision={base.training.precision}, the run "
-                f"{config.training.precision}: a run trains all its models in one precision; set training.precision={base.training.precision}"
+                f"{config.training.precision}: a run has one precision for all its models; set training.precision={base.training.precision}"
             )
         bases.append(base)
     return bases or [config]
@@ -109,7 +109,7 @@ def check_teachers(teachers: tuple[str, ...], validation: Examples, label_set: L
 
 
 def _was_validated_on(run: RunFolder, rows: Examples, label_set: LabelSet) -> bool:
-    """Return whether a run was validated on these rows. Ids can be line numbers: where the run remembers its texts, they must be the same."""
+    """Return whether a run was validated on these rows, by their ids and, where the run remembers them, texts: ids can be line numbers."""
     remembered = read_rows(run)
     if remembered is not None and not np.array_equal(remembered.splits["validation"].texts, hash_texts(rows.texts)):
         return False

@@ -149,7 +149,7 @@ def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
         ("configs/mpnt.yaml", "distillation.teacher_configs: configs/mpnt.yaml: cannot be read"),
         (
             "bf16.yaml",
-            "bf16.yaml has training.precision=bf16, the run auto: a run trains all its models in one precision; set training.precision=bf16",
+            "bf16.yaml has training.precision=bf16, the run auto: a run has one precision for all its models; set training.precision=bf16",
         ),
         ("configs/tfidf.yaml", "distillation.teacher_configs: configs/tfidf.yaml is of the baseline (tfidf), which does not teach; name"),
     ],
