@@ -59,9 +59,8 @@ def reach_verdict(
     """
     if find_obstacle(labels) is not None:
         return None
-    columns = labels.any(axis=0)
     judged = np.ones_like(labels) if is_judged is None else is_judged
-    labels, predictions, judged = labels[:, columns], (predictions & judged)[:, columns], judged[:, columns]
+    predictions = predictions & judged
     rules = score_without_texts(labels, judged)
     scores = {"model": score_averages(labels, predictions), **rules, **({"TF-IDF": tfidf_scores} if tfidf_scores else {})}
     intervals = bootstrap_intervals(labels, predictions)
@@ -107,8 +106,8 @@ def score_without_texts(labels: np.ndarray, is_judged: np.ndarray) -> dict[str, 
         "the most frequent set of labels for every text": sets[counts.argmax()],
         f"the {num_best} most frequent labels for every text": np.isin(np.arange(labels.shape[1]), order[:num_best]),
     }
-    frequencies = num_gold / num_judged
-    drawn = {"macro_f1": float(frequencies.mean()), "micro_f1": float(num_gold @ frequencies / num_gold.sum())}
+    frequencies = num_gold / np.maximum(num_judged, 1)
+    drawn = {"macro_f1": float(frequencies[num_gold > 0].mean()), "micro_f1": float(num_gold @ frequencies / num_gold.sum())}
     return {
         **{name: score_averages(labels, answer & is_judged) for name, answer in answers.items()},
         "labels drawn at their frequency": drawn,
@@ -116,9 +115,8 @@ def score_without_texts(labels: np.ndarray, is_judged: np.ndarray) -> dict[str, 
 
 
 def score_averages(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Return macro-F1 and micro-F1 over the labels with a gold row."""
-    columns = labels.any(axis=0)
-    scores = score_rows(labels[:, columns], predictions[:, columns])
+    """Return macro-F1 over the labels with a gold row, and micro-F1 over all labels, as in a report."""
+    scores = score_rows(labels, predictions)
     return {average: float(scores[average]) for average in AVERAGES}
 
 

@@ -140,10 +140,28 @@ def test_labels_that_nobody_judged_do_not_count():
     assert with_all.scores["model"] == with_all.scores["all labels for every text"] and with_all.verdict == USELESS
 
 
-def test_labels_without_a_gold_row_do_not_count_and_without_any_there_is_no_verdict():
+def test_a_label_without_a_gold_row_counts_as_in_a_report_in_micro_f1_and_labels_per_text_only():
     labels, predictions = predict(3.0)
     more = np.column_stack([labels, np.zeros(NUM_ROWS, dtype=bool)]), np.column_stack([predictions, np.ones(NUM_ROWS, dtype=bool)])
-    assert reach_verdict(*more) == reach_verdict(labels, predictions)
+    own, verdict = reach_verdict(labels, predictions), reach_verdict(*more)
+    hits, given, gold = (labels & predictions).sum(), predictions.sum() + NUM_ROWS, labels.sum()
+    assert verdict.scores["model"] == pytest.approx({"macro_f1": own.scores["model"]["macro_f1"], "micro_f1": 2 * hits / (given + gold)})
+    assert verdict.labels_per_text == pytest.approx({"predicted": given / NUM_ROWS, "gold": gold / NUM_ROWS})
+    others = [
+        {name: rule for name, rule in found.scores.items() if name not in ("model", "all labels for every text")}
+        for found in (own, verdict)
+    ]
+    assert (
+        others[0] == others[1]
+        and own.scores["all labels for every text"]["macro_f1"] == verdict.scores["all labels for every text"]["macro_f1"]
+    )
+
+
+def test_a_label_that_nobody_judged_does_not_count():
+    labels, predictions = predict(3.0)
+    more = np.column_stack([labels, np.zeros(NUM_ROWS, dtype=bool)]), np.column_stack([predictions, np.ones(NUM_ROWS, dtype=bool)])
+    is_judged = np.column_stack([np.ones_like(labels), np.zeros(NUM_ROWS, dtype=bool)])
+    assert reach_verdict(*more, is_judged=is_judged) == reach_verdict(labels, predictions)
     assert reach_verdict(np.zeros_like(labels), predictions) is None
 
 
