@@ -49,7 +49,7 @@ study-real: .venv/installed .venv/installed-backbones
 test: lint
 	$(VENV)/python -m pytest
 
-# For the edit loop, under a minute: all but the tests that take seconds each.
+# For the edit loop, a minute or two: all but the tests that take seconds each.
 test-fast: .venv/installed-dev .venv/installed-docs
 	$(VENV)/python -m pytest -m "not slow"
 

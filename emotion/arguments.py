@@ -31,9 +31,14 @@ class ArgumentParser(argparse.ArgumentParser):
         """Raise a ConfigError: the first unknown option if there is one, otherwise what argparse says."""
         for word in self._list_unknown_options():
             near = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            if "." in word and self._takes_settings():
+                raise ConfigError(f"{word}: unknown option; a setting has no dashes: {word.lstrip('-')}=VALUE") from None
             hint = f"did you mean {near[0]}?" if near else f"`python {self.prog} --help` lists all options"
             raise ConfigError(f"{word}: unknown option, {hint}") from None
         raise ConfigError(f"{message} (`python {self.prog} --help` lists all options)") from None
+
+    def _takes_settings(self) -> bool:
+        return any("=" in str(action.metavar) for action in self._get_positional_actions())
 
     def _list_unknown_options(self) -> list[str]:
         """Return the words of the command line that look like options and are none; an option may be cut short."""

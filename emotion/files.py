@@ -139,6 +139,8 @@ def _find_disk_full_reason(error: Exception) -> str | None:
 
 
 def _describe_disk_full(path: Path, reason: str, num_bytes: int | None) -> str:
+    if reason == DISK_FULL_REASONS[errno.EFBIG]:
+        return f"{path}: {reason}; raise the limit and start again"
     needed = "" if num_bytes is None else f"{num_bytes / 2**20:,.2f} MiB needed, "
     free = shutil.disk_usage(path.parent).free
     return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free); free some space and start again"

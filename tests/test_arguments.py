@@ -20,6 +20,11 @@ ANSWERS = {
     "train.py": (2, "error: the following arguments are required: --config (`python train.py --help` lists all options)"),
     "train.py --config configs/quickstrat.yaml": (2, "error: configs/quickstrat.yaml: cannot be read"),
     "train.py --config configs/quickstart.yaml training.epoch=3": (2, "unknown key training.epoch, did you mean training.epochs?"),
+    "train.py --config configs/quickstart.yaml --data.source my.csv": (
+        2,
+        "error: --data.source: unknown option; a setting has no dashes: data.source=VALUE",
+    ),
+    "infer.py --data.source my.csv": (2, "error: --data.source: unknown option, `python infer.py --help` lists all options"),
     "train.py --config configs/quickstart.yaml hub.repo=mine": (2, "hub.repo='mine': must be USER/NAME"),
     "evaluate.py --help": (0, "usage: evaluate.py"),
     "evaluate.py --modle=runs/x": (2, "error: --modle: unknown option, did you mean --model?"),
@@ -131,6 +136,8 @@ def format_keys_of_sections():
     ],
 )
 def test_an_override_that_cannot_be_read_or_has_no_effect_is_refused(override, message):
+    with pytest.raises(ConfigError, match=r"^config: unknown key data\.text, did you mean .*; lora\.r=-1: must be "):
+        check_keys(["data.text=x", "lora.r=-1"], {"data.text_column"}, "why")  # faults of both sorts together
     check_keys(["data.text_column=x"], {"data.text_column"}, "why")
     with pytest.raises(ConfigError) as caught:
         check_keys([override], {"data.text_column"}, "why")

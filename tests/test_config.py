@@ -53,7 +53,7 @@ def test_scientific_notation_in_yaml_is_a_number(tmp_path):
 
 
 def test_all_errors_are_reported_together_with_the_nearest_keys():
-    overrides = ["trainin.epochs=3", "training.epoch=3", "training.seed=a", "training.precision=int8", "lr"]
+    overrides = ["trainin.epochs=3", "training.epoch=3", "training.seed=a", "training.precision=int8", "lr", "lora.r=-1"]
     with pytest.raises(ConfigError) as caught:
         load_config(None, overrides)
     message = str(caught.value)
@@ -63,6 +63,7 @@ def test_all_errors_are_reported_together_with_the_nearest_keys():
         "training.seed='a': must be an integer",
         "training.precision='int8': must be auto or fp32 or bf16 or fp16",
         "'lr': must be section.key=value",
+        "lora.r=-1: must be ",
     ):
         assert part in message
 

@@ -42,8 +42,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     for override in overrides:
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
+    problems += _check_bounds(config)
     if not problems:
-        problems = [*_check_bounds(config), *_check_combinations(config), *_find_unwritable(config)]
+        problems = [*_check_combinations(config), *_find_unwritable(config)]
         if not is_of_run:
             problems += [*_check_backbone(config), *_check_columns(config)]
             problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
@@ -72,7 +73,7 @@ def describe_keys() -> list[tuple[str, str, str]]:
         for node, doc in zip(fields[::2], fields[1::2], strict=True):
             name = typing.cast(ast.Name, typing.cast(ast.AnnAssign, node).target).id
             text = typing.cast(ast.Constant, typing.cast(ast.Expr, doc).value).value
-            default = yaml.safe_dump(getattr(cls(), name)).splitlines()[0]
+            default = yaml.safe_dump(getattr(cls(), name), default_flow_style=True).splitlines()[0]
             rows.append((f"{section.name}.{name}", default, str(text)))
     return rows
 
@@ -117,7 +118,7 @@ def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> 
     for override in overrides:
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
-    if problems := problems or _check_bounds(config):
+    if problems := problems + _check_bounds(config):
         raise ConfigError(mask_secrets(f"config: {'; '.join(problems)}"))
     for override in overrides:
         key = override.partition("=")[0].strip()

@@ -28,7 +28,8 @@ def split_rows(
     members, used_labels = _group_texts(texts, labels)
     num_texts = len(used_labels)
     if num_texts < 2 or round(fraction * num_texts) < 1 or math.ceil(fraction * num_texts) == num_texts:
-        raise DataError(f"{num_texts:,} distinct texts are too few to split off a fraction of {fraction:.3g}; {remedy}")
+        number = "1 distinct text is" if num_texts == 1 else f"{num_texts:,} distinct texts are"
+        raise DataError(f"{number} too few to split off a fraction of {fraction:.3g}; {remedy}")
     if used_labels.shape[1] == 1:  # all rows have the same label: nothing to stratify
         taken_groups = np.random.default_rng(seed).permutation(num_texts)[: round(fraction * num_texts)]
     else:
@@ -38,7 +39,7 @@ def split_rows(
         raise DataError(
             f"{num_texts:,} distinct texts with {used_labels.shape[1]:,} different labels (the median label is in "
             f"{np.median(used_labels.sum(axis=0)):.0f}) are too few to split off a fraction of {fraction:.3g}, which needs "
-            f"{1 / fraction:.0f} texts of a label; {remedy}, or merge rare labels"
+            f"{1 / fraction:.0f} texts of a label; {remedy}"
         )
     is_taken = np.isin(members, taken_groups)
     return np.flatnonzero(~is_taken), np.flatnonzero(is_taken)

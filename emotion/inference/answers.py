@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
 """Blue and orange, which color-blind readers can tell apart."""
 DIGITS = 4
 """Decimals of a probability in JSON."""
+NAME_WIDTH = 15
+"""Columns of a label's name in a table, unless a longer one is shown."""
 MIN_HIGHLIGHT = 0.1
 """A word is highlighted from this fraction of the strongest word's contribution."""
 
@@ -58,12 +61,13 @@ def format_table(
     order = scores.argsort()[::-1]
     width = min(shutil.get_terminal_size().columns, 100)
     shown, names = escape_controls(text), tuple(map(escape_controls, names))
+    names_width = max(NAME_WIDTH, *(count_columns(names[i]) for i in order[:top_k]))
     lines = [shown if len(shown) <= width else shown[: width - 1] + "…"]
     for i in order[:top_k]:
         is_reached, bar = scores[i] >= rule.thresholds[i], "█" * round(float(scores[i]) * 30)
         dot = " " if not predicted[i] else "●" if is_reached else "○"
         note = f"likeliest, below its threshold of {rule.thresholds[i]:.0%}" if dot == "○" else f"from {rule.thresholds[i]:.0%}"
-        lines.append(f"  {dot} {names[i]:<15} {scores[i]:5.1%}  {bar:<30}  ({note})")
+        lines.append(f"  {dot} {names[i]}{' ' * (names_width - count_columns(names[i]))} {scores[i]:5.1%}  {bar:<30}  ({note})")
     if not predicted[order[:top_k]].any():
         lines.append("    no label reaches its threshold")
     lines.append("")
@@ -71,6 +75,11 @@ def format_table(
         for i in order[predicted[order]]:
             lines += [f"  {names[i]:<15} {highlight_words(explanation, i)}", ""]
     return "\n".join(lines)
+
+
+def count_columns(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal: two for a wide character such as a Chinese one, none for an accent."""
+    return sum((1 + (unicodedata.east_asian_width(char) in "WF")) * (not unicodedata.combining(char)) for char in text)
 
 
 def highlight_words(explanation: Explanation, label: int) -> str:

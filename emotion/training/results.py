@@ -35,14 +35,15 @@ def write_validation_report(
     return report, findings
 
 
-def print_results(folder: RunFolder, report: dict[str, Any], efficiency: dict[str, Any], findings: dict[str, Any]) -> None:
-    """Print the scores in sentences, cost, what to do next, and last the verdict."""
+def print_results(folder: RunFolder, report: dict[str, Any], efficiency: dict[str, Any], findings: dict[str, Any], has_test: bool) -> None:
+    """Print the scores in sentences, cost, what to do next, and last the verdict; `has_test` says whether there is a test split."""
+    rows = "--split test" if has_test else "--input FILE --output FOLDER"
     speed = f"{efficiency['examples_per_second']:.0f} examples/s, {efficiency['total_seconds']:.0f} s in all"
     lines = [
         *summarize(report),
         f"{folder.path}: {speed}, peak memory {efficiency['peak_memory'] / 2**30:.1f} GiB",
         "The thresholds were fitted on these rows, so F1 is optimistic here. For rows that nothing was fitted on:",
-        f"  python evaluate.py --model {shlex.quote(str(folder.path))} --split test",
+        f"  python evaluate.py --model {shlex.quote(str(folder.path))} {rows}",
         *format_findings(findings),
     ]
     for line in lines:

@@ -333,7 +333,7 @@ class Run(AbstractContextManager["Run"]):
         hub = self.config.hub
         if is_finished and hub.push and hub.repo:
             push_finished(folder, hub.repo, hub.private)
-        print_results(folder, report, efficiency, findings)
+        print_results(folder, report, efficiency, findings, "test" in self.dataset.splits)
 
     def write_efficiency(self, model: Any, num_steps: int) -> dict[str, Any]:
         """Write efficiency.json, which says that a run is finished, and return its content."""

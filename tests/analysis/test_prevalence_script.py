@@ -130,15 +130,16 @@ def test_mistakes(tiny_run, tmp_path):
 
 @pytest.mark.slow
 def test_mistakes_are_found_before_scoring(tiny_run, tmp_path):
+    others = "week(COLUMN), month(COLUMN), quarter(COLUMN), year(COLUMN)"
     path, rows = tmp_path / "rows.csv", "text,day,author\n" + "good,31/01/2024,1\n" * 20
     for options, message in (
         (["--by", "date"], f"{path}: has no column 'date' to group by; its columns are 'text', 'day', 'author'"),
-        (["--by", "month("], f"{path}: has no column 'month(' to group by; its columns are 'text', 'day', 'author'"),
+        (["--by", "month("], f"{path}: has no column 'month(' to group by; a date is one of day(COLUMN), {others}"),
         (["--by", "day", "--cluster", "writer"], f"{path}: has no column 'writer'; its columns are 'text', 'day', 'author'"),
         (
             ["--by", "month(day)"],
             f"{path}:2: '31/01/2024' in column 'day' is no date by ISO 8601, and no row of the first 1,000 has one; "
-            "give the format, such as --date-format %d/%m/%Y",
+            "give the format, such as --date-format %d/%m/%Y, or unix for seconds",
         ),
     ):
         assert run_in(tiny_run, tmp_path, rows, *options) == f"error: {message}"

@@ -222,9 +222,9 @@ def test_a_damaged_archive_is_one_line(tmp_path):
 
 MASKED = {
     "no column": ("text\n", "{text}\n", "no column 'labels'"),
-    "empty cells": ("text,labels\n", "{text},\n", "column 'labels' is empty in all of its 20 rows"),
-    "blank cells": ("text,labels\n", "{text},  \n", "column 'labels' is empty in all of its 20 rows"),
-    "-1": ("text,labels\n", "{text},-1\n", "column 'labels' is empty in all of its 20 rows"),
+    "empty cells": ("text,labels\n", "{text},\n", "column 'labels' holds none in its 20 rows"),
+    "blank cells": ("text,labels\n", "{text},  \n", "column 'labels' holds none in its 20 rows"),
+    "-1": ("text,labels\n", "{text},-1\n", "column 'labels' holds none in its 20 rows"),
 }
 
 
@@ -243,13 +243,13 @@ def test_a_test_split_without_labels_is_said_and_not_judged(case, tmp_path):
     assert str(caught.value) == f"split 'test': {reason}, so it cannot be judged; set data.test=FILE to one with labels"
 
 
-@pytest.mark.parametrize("cell", ["", "-1"])
+@pytest.mark.parametrize("cell", ["", "-1", "NONE"])
 def test_a_test_split_whose_columns_are_masked(cell, tmp_path):
     (tmp_path / "train.csv").write_text("text,anger,joy\n" + "".join(f"a{number},{number % 2},{1 - number % 2}\n" for number in range(40)))
     (tmp_path / "test.csv").write_text("text,anger,joy\n" + "".join(f"b{number},{cell},{cell}\n" for number in range(5)))
     dataset = read(f"data.source={tmp_path}")
     assert set(dataset.splits) == {"train", "validation"}
-    assert "(column 'anger' to 'joy' is empty in all of its 5 rows)" in dataset.unlabelled["test"]
+    assert "(column 'anger' to 'joy' holds none in its 5 rows)" in dataset.unlabelled["test"]
 
 
 def test_a_validation_split_without_labels_is_split_off_instead(tmp_path):

@@ -45,7 +45,12 @@ FILES = {
 def test_labels_are_matched_by_id_in_any_format(name, tmp_path):
     found = read(tmp_path / name, FILES[name]())
     np.testing.assert_array_equal(found.predictions, GOLD)
-    assert found.probabilities is None and found.notes[-1] == "labels only, no probabilities" and len(found.notes) == 2
+    assert (
+        found.probabilities is None
+        and found.notes[-1] == "labels only, no probabilities"
+        and len(found.notes) == 2 + (name == "unnamed.csv")
+    )
+    assert ("ids from column 'key'" in found.notes) == (name == "unnamed.csv")
 
 
 @pytest.mark.parametrize("prefix", ["", "probability_"])
@@ -104,8 +109,16 @@ def test_numbers_are_ids_as_text(tmp_path):
     ("text", "message"),
     [
         ("id,predicted_labels\nx1,joy\n", "column 'id' holds no id of a test row, such as 'e1'; name the column with them id"),
-        ("key,joy\nx1,1\n", "none of the columns ['key', 'joy'] holds no id of a test row, such as 'e1'; name the column with them id"),
-        ("id,predicted_labels\ne1,joy\ne2,joy\ne1,fear\n", "the id 'e1' is in lines 2 and 4; remove one of them"),
+        ("key,joy\nx1,1\n", "none of the columns ['key', 'joy'] holds an id of a test row, such as 'e1'; name the column with them id"),
+        ("id,predicted_labels\ne1,joy\ne2,joy\ne1,fear\n", "the id 'e1' of column 'id' is in lines 2 and 4; remove one of them"),
+        (
+            "key,joy\ne1,1\ne2,0\n",
+            "no column is named id, and none of ['key', 'joy'] holds the ids of all test rows, such as 'e1'; name the column with them id",
+        ),
+        (
+            "key,joy\ne1,1\ne2,0\ne3,0\ne4,0\ne2,1\n",
+            "the id 'e2' of column 'key' is in lines 3 and 6; name the column with the ids id",
+        ),
         (
             "id,answer\ne1,joy\n",
             "no column of predictions among ['id', 'answer']; name it predicted_labels, or a column for each label, such as "

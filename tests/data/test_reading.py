@@ -84,10 +84,15 @@ def test_released_semeval_files_need_no_setting(tmp_path):
     assert "train: 1 rows have no label" in dataset.messages
 
 
-def test_semeval_test_file_without_labels_raises_with_the_line(tmp_path):
+def test_semeval_test_file_without_labels_is_said_and_a_row_of_it_is_bad(tmp_path):
     train, test = tmp_path / "train.txt", tmp_path / "test.txt"
     train.write_text(SEMEVAL_HEADER + "1\ta text\t0\t1\t1\n2\tb text\t1\t0\t0\n")
     test.write_text(SEMEVAL_HEADER + "3\tc text\tNONE\tNONE\tNONE\n")
+    dataset = read(f"data.train={train}", f"data.validation={train}", f"data.test={test}")
+    assert f"test: {test} has no gold labels (column 'anger' to 'trust' holds none in its 1 rows); it cannot be judged" in dataset.messages
+    with pytest.raises(DataError, match=r"^split 'test': .* set data\.test=FILE to one with labels$"):
+        dataset["test"]
+    test.write_text(SEMEVAL_HEADER + "3\tc text\tNONE\tNONE\tNONE\n4\td text\t0\t1\t0\n")
     with pytest.raises(DataError, match=r"test\.txt:2: column 'anger' is 'NONE': this file was published without labels"):
         read(f"data.train={train}", f"data.validation={train}", f"data.test={test}")
 
@@ -197,6 +202,62 @@ def test_bad_row_raises_with_file_line_and_reason(tmp_path, reason):
     with pytest.raises(DataError) as caught:
         read_train(path, "data.label_names=anger,joy")
     assert f"{path}:3: {reason}" in str(caught.value)
+
+
+def test_too_few_rows_are_said_with_the_columns_that_were_read_and_the_setting_of_the_split(tmp_path):
+    path = write_csv(tmp_path / "few.csv", [f"{number},text {number},{['joy', 'anger'][number % 2]}\n" for number in range(4)])
+    read_as = f"{path}: text from column 'text', labels from column 'labels', ids from column 'id'; 2 labels"
+    with pytest.raises(DataError) as caught:
+        read(f"data.source={path}")
+    remedy = "label more rows, merge rare labels, or set data.test=FILE"
+    assert str(caught.value) == f"{read_as}: 4 distinct texts are too few to split off a fraction of 0.1; {remedy}"
+    with pytest.raises(DataError) as caught:
+        read(f"data.train={path}", f"data.validation={path}", "data.train_fraction=0.9")
+    remedy = "set data.train_fraction=1"
+    assert str(caught.value) == f"{read_as}: 4 distinct texts are too few to split off a fraction of 0.1; {remedy}"
+
+
+def test_too_few_labels_are_said_with_the_column_and_the_first_cell_that_cannot_be_read(tmp_path):
+    remedy = "check data.label_column or data.label_columns"
+    path = write_csv(tmp_path / "one.csv", [f"{number},text {number},joy\n" for number in range(4)])
+    with pytest.raises(DataError) as caught:
+        read(f"data.source={path}")
+    assert str(caught.value) == f"{path}: labels from column 'labels': found only 'joy', need at least 2 labels; {remedy}"
+    path = tmp_path / "tool.jsonl"
+    rows = [{"text": f"text {number}", "answers": [{"id": number, "was_cancelled": False}]} for number in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as caught:
+        read(f"data.source={path}", "data.label_column=answers")
+    reason = "\"{'id': 0, 'was_cancelled': False}\" in a list of labels, must be a name or an id"
+    assert str(caught.value) == (
+        f"{path}: labels from column 'answers', lists in the cells: found none, need at least 2 labels; "
+        f"the first cell that cannot be read: {reason}; {remedy}"
+    )
+
+
+@pytest.mark.parametrize("name", ["text", "body"])
+def test_a_text_within_objects_is_asked_about_and_never_replaced_by_the_longest_other_string(name, tmp_path):
+    """Label Studio's JSON, and what Reddit answers: beside the object there are times and kinds."""
+    path = tmp_path / "tasks.json"
+    rows = [
+        {"created_at": f"2024-01-{number + 1:02}T10:00:00Z", "data": {name: f"a longer text {number}"}, "label": "joy"}
+        for number in range(20)
+    ]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError) as caught:
+        read(f"data.source={path}")
+    assert str(caught.value) == f"{path}: the text may be in column 'created_at' or in 'data.{name}'; set data.text_column to one of them"
+    path.write_text(json.dumps([{**row, "label": ["joy", "anger"][number % 2]} for number, row in enumerate(rows)]))
+    assert read_train(path, f"data.text_column=data.{name}").texts[:2] == ["a longer text 0", "a longer text 1"]
+
+
+def test_an_error_of_the_columns_says_what_was_detected_in_the_file(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_bytes("datum;bemerkung\n1.1.;für Ärger\n2.1.;für Öl\n3.1.;zu spät\n".encode("cp1252"))
+    with pytest.raises(DataError) as caught:
+        read(f"data.source={path}")
+    assert str(caught.value).startswith(f"{path}: no column looks like labels among ['datum', 'bemerkung']; set data.label_column")
+    assert f"; how it was read: {path}: the encoding is windows-1252, as detected" in str(caught.value)
 
 
 @pytest.mark.parametrize("reason", BAD)

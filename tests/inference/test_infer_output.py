@@ -3,8 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
+from emotion.evaluation.decision import DecisionRule
+from emotion.inference.answers import count_columns, format_table
 from emotion.text import escape_controls
 from tests.conftest import ENCODING, run_script, show
 from tests.inference.test_numpy import LABELS, save
@@ -15,6 +18,14 @@ ON, OFF = show("●"), show("○")
 """What marks a label that reaches its threshold, and the likeliest one below it."""
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]")
 """All control characters but the newline."""
+
+
+def test_bars_begin_in_one_column_whatever_the_names_are():
+    names = ("joy", "悲しみ", "غضب", "e\u0301merveillement", "a name of more than fifteen characters")
+    table = format_table("a", names, np.full(5, 0.5), np.ones(5, dtype=bool), DecisionRule((0.5,) * 5), 5, None)
+    starts = {count_columns(line.partition(" 50.0%")[0]) for line in table.splitlines() if "%" in line}
+    assert starts == {len("  ● ") + len(names[-1])}
+    assert [count_columns(name) for name in names[:4]] == [3, 6, 3, 14]
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,9 @@ class Grouping:
         """Raise a DataError, with the nearest name, for a column that the file `where` does not have."""
         for column in self.all_columns:
             if column not in columns:
+                if re.match(r"\w+\(", column):
+                    terms = ", ".join(f"{period}(COLUMN)" for period in PERIODS)
+                    raise DataError(f"{where}: has no column {column!r} to group by; a date is one of {terms}")
                 near = difflib.get_close_matches(column, columns, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; its columns are {', '.join(map(repr, columns))}"
                 raise DataError(f"{where}: has no column {column!r} to group by{hint}")

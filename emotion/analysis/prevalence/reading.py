@@ -195,7 +195,8 @@ def _check_dates(opened: Rows, grouping: Grouping) -> None:
     if wrong:
         raise DataError(
             f"{wrong[0].path}:{wrong[0].line}: {str(wrong[0].values[column])[:50]!r} in column {grouping.date_column!r} is no date by "
-            f"{grouping.date_format}, and no row of the first {CHECKED_ROWS:,} has one; give the format, such as --date-format %d/%m/%Y"
+            f"{grouping.date_format}, and no row of the first {CHECKED_ROWS:,} has one; give the format, such as --date-format %d/%m/%Y, "
+            "or unix for seconds"
         )
 
 

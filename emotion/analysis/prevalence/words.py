@@ -72,7 +72,7 @@ def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set:
         sentences += [describe_change(change, prevalences, label_set) for change in shown[:NUM_SENTENCES]]
     small = [key for key, cell in cells.items() if cell.is_small]
     if small:
-        names = ", ".join(name_cell(key) for key in small[:NUM_SENTENCES]) + (" and others" if len(small) > NUM_SENTENCES else "")
+        names = "; ".join(name_cell(key) for key in small[:NUM_SENTENCES]) + ("; and others" if len(small) > NUM_SENTENCES else "")
         has_clusters = any(cell.batches is not None for cell in cells.values())
         limit = f"{MIN_ROWS} rows" + (f", or of fewer than about {MIN_BATCHES} clusters," if has_clusters else "")
         sentences.append(f"Groups of fewer than {limit} are too small to say anything: {names}.")

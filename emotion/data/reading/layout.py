@@ -18,7 +18,7 @@ from emotion.data.reading.label_columns import (
 )
 from emotion.data.reading.label_formats import DETECTION_ROWS, detect_format
 from emotion.data.reading.label_values import CellFormat, RowLabels, find_choices, parse_cell, read_flag, read_fraction
-from emotion.data.reading.nested import suggest_text_path
+from emotion.data.reading.nested import find_text_path
 from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from emotion.data.reading.soft_labels import HALF
 from emotion.data.reading.tables import Table
@@ -175,6 +175,13 @@ def find_label_set(table: Table, layout: Layout, config: DataConfig, names: tupl
         return LabelSet(_list_numbers(set(numbers))), [message]
     chosen = {key: _choose_spelling(key, found) for key, found in spellings.items()}
     folded = [f"{', '.join(map(repr, sorted(found)))} are {chosen[key]!r}" for key, found in spellings.items() if len(found) > 1]
+    if len(chosen) < 2:
+        reason = _find_fault(table.values(layout.label_column), layout.cells)
+        found_names = f"only {format_names(chosen.values())}" if chosen else "none"
+        raise DataError(
+            f"{table.path}: {layout.describe_labels()}: found {found_names}, need at least 2 labels; "
+            f"{f'the first cell that cannot be read: {reason}; ' if reason else ''}check data.label_column or data.label_columns"
+        )
     return LabelSet(tuple(sorted(chosen.values()))), [f"names that look the same are one label: {'; '.join(folded)}"] if folded else []
 
 
@@ -204,6 +211,16 @@ def _count_names(values: list[Any], cells: CellFormat) -> Counter[str]:
     return counts
 
 
+def _find_fault(values: list[Any], cells: CellFormat) -> str | None:
+    """Return why the first cell that cannot be read is bad; None if all can be read."""
+    for value in values:
+        try:
+            cells.read(value)
+        except DataError as error:
+            return str(error)
+    return None
+
+
 def _list_numbers(found: set[int]) -> tuple[str, ...]:
     """Return the names of numeric labels: 0 or 1 up to the last one, or those that occur if most numbers between do not."""
     first, last = min(1, *found), max(found)
@@ -223,17 +240,24 @@ def _detect_text_column(table: Table, config: DataConfig) -> str:
     """Return the column with a known name for texts, otherwise the one with the longest strings on average.
 
     A column that the config names for something else is none; one with a known name for ids, labels or raters only if it is the only one.
+
+    Raises: DataError if there are no strings, or if a value within objects has a known name for texts.
     """
     free = [column for column in table.columns if column not in config.named_columns]
     if (known := _find_by_name(free, TEXT_COLUMN_NAMES)) is not None:
         return known
-    other_names = {*ID_COLUMN_NAMES, *LABEL_COLUMN_NAMES, str(find_rater_column(free)).lower()}
+    path, other_names = (
+        find_text_path(table.columns, table.rows),
+        {*ID_COLUMN_NAMES, *LABEL_COLUMN_NAMES, str(find_rater_column(free)).lower()},
+    )
     for columns in ([column for column in free if column.lower() not in other_names], free):
         lengths = {column: _mean_length(_head(table, column)) for column in columns}
         best = max(lengths, key=lambda column: lengths[column], default=None)
         if best is not None and lengths[best] > 0:
+            if path is not None and path.rpartition(".")[2].lower() in TEXT_COLUMN_NAMES:
+                raise DataError(f"{table.path}: the text may be in column {best!r} or in {path!r}; set data.text_column to one of them")
             return best
-    hint = suggest_text_path(table.columns, table.rows)
+    hint = f", perhaps data.text_column={path}" if path else ""
     raise DataError(f"{table.path}: no column looks like text among {table.columns}; set data.text_column{hint}")
 
 

@@ -43,8 +43,8 @@ def add_nested_columns(path: str, rows: Rows, config: DataConfig) -> Rows:
     return replace(rows, columns=[*rows.columns, *names], entries=extend(), num_nested=len(names))
 
 
-def suggest_text_path(columns: list[str], rows: list[list[Any]]) -> str:
-    """Return a hint with the path to the longest strings within the objects of these rows, or an empty string."""
+def find_text_path(columns: list[str], rows: list[list[Any]]) -> str | None:
+    """Return the path to the longest strings within the objects of these rows; None if there are no strings within objects."""
     lengths: Counter[str] = Counter()
     for row in rows[:HEAD_ROWS]:
         for column, value in zip(columns, row, strict=True):
@@ -52,7 +52,7 @@ def suggest_text_path(columns: list[str], rows: list[list[Any]]) -> str:
                 found = _follow({column: value}, path.split("."))
                 lengths[path] += len(found) if isinstance(found, str) else 0
     best = max(lengths, key=lengths.__getitem__, default=None)
-    return f", perhaps data.text_column={best}" if best is not None and lengths[best] else ""
+    return best if best is not None and lengths[best] else None
 
 
 def list_paths(name: str, value: Any) -> list[str]:

@@ -75,23 +75,31 @@ def read_predictions(path: Path, ids: Sequence[str], label_set: LabelSet) -> Fil
 
 
 def _match_rows(table: Table, ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the position in the table of each row `ids`, int (n,), -1 where it is missing, and messages for the user."""
+    """Return the position in the table of each row `ids`, int (n,), -1 where it is missing, and messages for the user.
+
+    Without a known name for ids, a column must hold all of them: numbers such as stars or years hold some by chance.
+    """
     wanted = set(ids)
     named = [column for column in table.columns if column.lower() in ID_COLUMN_NAMES]
     candidates = {column: [_format_id(value) for value in table.values(column)] for column in named or table.columns}
     column = max(candidates, key=lambda name: len(wanted.intersection(candidates[name])), default=None)
     if column is None or not wanted.intersection(candidates[column]):
-        where = f"column {column!r} holds" if named else f"none of the columns {table.columns} holds"
-        raise DataError(f"{table.path}: {where} no id of a test row, such as {ids[0]!r}; name the column with them id")
+        where = f"column {column!r} holds no" if named else f"none of the columns {table.columns} holds an"
+        raise DataError(f"{table.path}: {where} id of a test row, such as {ids[0]!r}; name the column with them id")
+    if not named and not wanted <= set(candidates[column]):
+        where = f"no column is named id, and none of {table.columns} holds the ids of all test rows"
+        raise DataError(f"{table.path}: {where}, such as {ids[0]!r}; name the column with them id")
     values = candidates[column]
     positions: dict[str, int] = {}
     for position, value in enumerate(values):
         if value in wanted and positions.setdefault(value, position) != position:
             lines = f"lines {table.lines[positions[value]]} and {table.lines[position]}"
-            raise DataError(f"{table.path}: the id {value!r} is in {lines}; remove one of them")
+            remedy = "remove one of them" if named else "name the column with the ids id"
+            raise DataError(f"{table.path}: the id {value!r} of column {column!r} is in {lines}; {remedy}")
     num_missing, num_other = len(wanted - positions.keys()), sum(value not in wanted for value in values)
     missing = f"{num_missing:,} of {len(wanted):,} test rows are missing and count as rows without labels"
-    notes = [missing] if num_missing else []
+    notes = [] if named else [f"ids from column {column!r}"]
+    notes += [missing] if num_missing else []
     notes += [f"{num_other:,} rows are no test rows and are left out"] if num_other else []
     return np.array([positions.get(row, -1) for row in ids]), notes
 

@@ -44,9 +44,10 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
     try:
         layout = find_layout(tables["train"], config, names_beside_data)
         label_set, label_messages = find_label_set(tables["train"], layout, config, names_beside_data)
-    except DataError:  # rows that could not be parsed are the more likely cause: report them first
+    except DataError as error:  # rows that could not be parsed are the more likely cause: report them first
         _check_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
-        raise
+        notes = "; ".join(tables["train"].notes)
+        raise DataError(f"{error}; how it was read: {notes}" if notes else str(error)) from None
     dataset = Dataset({}, label_set, unlabelled=find_unlabelled(tables, layout))
     for split, table in tables.items():
         if split in dataset.unlabelled:
@@ -68,8 +69,9 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
         return dataset
     _split_off(dataset, config, is_one_file=len(tables) == 1 and not config.train)
     if config.train_fraction < 1:
-        rows, remedy = dataset["train"], f"take another data.train_fraction than {config.train_fraction}, or 1 for all rows"
-        kept, left_out = splitting.split_rows(rows.texts, rows.labels, 1 - config.train_fraction, config.split_seed, remedy)
+        rows, fraction = dataset["train"], 1 - config.train_fraction
+        remedy = f"take another data.train_fraction than {config.train_fraction}, or 1 for all rows"
+        kept, left_out = _split(dataset, fraction, config, remedy)
         dataset.splits["train"], dataset.unused = rows.take(kept), rows.take(left_out)
         dataset.messages.append(f"train: {len(kept):,} rows kept (data.train_fraction={config.train_fraction})")
     if config.corrections is not None:  # last, so that the decisions do not change which rows are in a split
@@ -219,7 +221,7 @@ def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
     rest = 1.0
     for split, fraction in fractions.items():
         examples = dataset.splits["train"]
-        kept, taken = splitting.split_rows(examples.texts, examples.labels, fraction / rest, config.split_seed)
+        kept, taken = _split(dataset, fraction / rest, config, f"label more rows, merge rare labels, or set data.{split}=FILE")
         dataset.splits["train"], dataset.splits[split] = examples.take(kept), examples.take(taken)
         dataset.messages.append(f"{split}: {len(taken):,} rows split off, stratified by label (seed {config.split_seed})")
         rest -= fraction
@@ -228,6 +230,15 @@ def _split_off(dataset: Dataset, config: DataConfig, is_one_file: bool) -> None:
         value = getattr(config, name)
         if name not in used and value != getattr(DataConfig, name):
             dataset.messages.append(f"data.{name}={value} has no effect: these rows are not split off")
+
+
+def _split(dataset: Dataset, fraction: float, config: DataConfig, remedy: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training rows that stay and a fraction that leaves them; an error says how the rows were read, and the remedy."""
+    rows = dataset["train"]
+    try:
+        return splitting.split_rows(rows.texts, rows.labels, fraction, config.split_seed, remedy)
+    except DataError as error:
+        raise DataError(f"{dataset.messages[0]}: {error}") from None
 
 
 def _describe_rows(splits: dict[str, Examples]) -> list[str]:

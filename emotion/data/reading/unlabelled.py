@@ -5,8 +5,8 @@ from typing import Any
 from emotion.data.reading.layout import Layout
 from emotion.data.reading.tables import Table
 
-MASKS = ("", "-1", "-1.0", "nan", "None", "[]")
-"""Cells without a label, as text; -1 is the class of masked rows on the Hub."""
+MASKS = ("", "-1", "-1.0", "nan", "None", "NONE", "[]")
+"""Cells without a label, as text; -1 is the class of masked rows on the Hub, NONE stands in the test file of SemEval-2018 E-c."""
 
 
 def find_unlabelled(tables: dict[str, Table], layout: Layout) -> dict[str, str]:
@@ -20,7 +20,7 @@ def find_unlabelled(tables: dict[str, Table], layout: Layout) -> dict[str, str]:
         if not set(columns) & set(table.columns):
             found[split] = f"{table.path} has no gold labels (no column {names})"
         elif set(columns) <= set(table.columns) and all(_is_masked(value) for column in columns for value in table.values(column)):
-            found[split] = f"{table.path} has no gold labels (column {names} is empty in all of its {len(table.rows):,} rows)"
+            found[split] = f"{table.path} has no gold labels (column {names} holds none in its {len(table.rows):,} rows)"
     return found
 
 
