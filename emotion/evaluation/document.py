@@ -13,6 +13,8 @@ from emotion.text import escape_controls
 
 FIGURE_SCALE_PERCENT = 72
 """Width of a figure on the page, in percent of its pixels. 9-point text in a figure is then as large as the text of a table."""
+MAX_LINE_LENGTH = 40
+"""Characters of a cell that stay on one line; longer ones are wrapped."""
 MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_")
 """Characters that Markdown would not show. After a letter or a digit, `_` begins no emphasis."""
 INLINE = re.compile(r"\\(&#?\w+;|[^\w\s]|_)|`([^`]+)`|\*\*")
@@ -73,7 +75,7 @@ def write_document(folder: Path, title: str, sections: Sequence[Section]) -> Non
 
 def format_markdown(title: str, sections: Sequence[Section]) -> str:
     """Return the document as Markdown, with figures linked by file name."""
-    parts = [f"# {title}"]
+    parts = [f"# {escape_markdown(title)}"]
     for section in sections:
         parts.append(f"## {section.title}")
         for block in section.blocks:
@@ -91,7 +93,7 @@ def format_markdown(title: str, sections: Sequence[Section]) -> str:
 def format_html(title: str, sections: Sequence[Section]) -> str:
     """Return the document as one self-contained page: styles and figures are embedded."""
     links = " · ".join(f'<a href="#{_make_slug(section.title)}">{html.escape(section.title)}</a>' for section in sections)
-    body = [f"<h1>{html.escape(title)}</h1>", f"<nav>{links}</nav>"]
+    body = [f"<h1>{_escape_html(title)}</h1>", f"<nav>{links}</nav>"]
     for section in sections:
         body.append(f'<section id="{_make_slug(section.title)}"><h2>{html.escape(section.title)}</h2>')
         for block in section.blocks:
@@ -102,16 +104,16 @@ def format_html(title: str, sections: Sequence[Section]) -> str:
             else:
                 body.append(_format_table(block))
         body.append("</section>")
-    return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(body))
+    return PAGE.format(title=_escape_html(title), style=STYLE, body="\n".join(body))
 
 
 def _format_table(table: Table) -> str:
-    columns = [f'<th scope="col">{_escape_html(column)}</th>' for column in table.columns]
+    columns = [_format_header(column, "col") for column in table.columns]
     bars = [_format_bar(bar) for bar in table.bars] or [""] * len(table.rows)
     if table.bars:
         columns.insert(1, "<th></th>")
     lines = [
-        f'<tr><th scope="row">{_escape_html(row[0])}</th>{bar}{"".join(map(_format_cell, row[1:]))}</tr>'
+        f"<tr>{_format_header(row[0], 'row')}{bar}{''.join(map(_format_cell, row[1:]))}</tr>"
         for row, bar in zip(table.rows, bars, strict=True)
     ]
     note = f'<p class="note">{_format_inline(table.note)}</p>' if table.note else ""
@@ -128,8 +130,14 @@ def _format_bar(bar: tuple[float, float, float] | None) -> str:
     return f'<td class="bar" aria-hidden="true"><div><div style="width:{value:.1%}"></div>{line}</div></td>'
 
 
+def _format_header(cell: str, scope: str) -> str:
+    css_class = ' class="text"' if len(cell) > MAX_LINE_LENGTH else ""
+    return f'<th scope="{scope}"{css_class}>{_escape_html(cell)}</th>'
+
+
 def _format_cell(cell: str) -> str:
-    css_class = ' class="number"' if re.match(r"[-+−]?[\d.]", cell) else ' class="text"' if len(cell) > 40 else ""
+    is_number = re.match(r"[-+−]?[\d.]", cell)
+    css_class = ' class="text"' if len(cell) > MAX_LINE_LENGTH else ' class="number"' if is_number else ""
     return f"<td{css_class}>{_escape_html(cell)}</td>"
 
 
@@ -203,9 +211,10 @@ h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-top: 1px solid var(--lin
 nav, .note, figcaption { color: var(--soft); font-size: .9rem; } a { color: var(--link); }
 .wide { overflow-x: auto; margin: .8rem 0; } .wide:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
+th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap;
+  unicode-bidi: plaintext; }
 thead th { background: var(--band); } tbody th { font-weight: 600; } td.number { text-align: right; }
-td.text { white-space: normal; min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
+th.text, td.text { white-space: normal; min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
 td.bar { min-width: 7rem; width: 24%; vertical-align: middle; }
 td.bar > div { position: relative; height: .75rem; background: var(--band); }
 td.bar > div > div { height: 100%; background: var(--bar); border-radius: 0 2px 2px 0; }

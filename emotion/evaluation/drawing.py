@@ -4,6 +4,7 @@ The colors are from the Okabe-Ito palette, which remains distinct with color vis
 is made.
 """
 
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -23,6 +24,10 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 DPI = 140
 MAX_NAME_LENGTH = 40
 """Characters of a name in a figure; a figure as wide as a name of thousands is too large to draw."""
+MIN_GRID_WIDTH = 6.2
+"""Inches of a figure of panels: with two or three labels, title and legend are wider than the panels."""
+TITLE_INCHES, NAME_INCHES = 0.088, 0.075
+"""Mean width of a character of a figure's title, of 11 points, and of a panel's, of 9 points."""
 DARK_STYLE: dict[Any, str] = {"figure.facecolor": "#14171b", "axes.facecolor": "#14171b", "savefig.facecolor": "#14171b"} | dict.fromkeys(
     ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#e6e8eb"
 )
@@ -49,28 +54,31 @@ class LabelGrid:
     """A unit square for each label, in rows of `num_columns`, all in one matplotlib axes.
 
     Drawing 28 separate axes takes seconds. `corners`, float (L, 2), are the lower left corners of the squares; content of a label
-    is drawn relative to its corner. `inches` is the side of a square.
+    is drawn relative to its corner. `inches` is the side of a square. `titles` are the names of the labels, each with what follows it;
+    names are shortened to the width of a square.
     """
 
-    def __init__(self, titles: Sequence[str], num_columns: int, inches: float, title: str, xlabel: str, ylabel: str):
+    def __init__(self, titles: Sequence[tuple[str, str]], num_columns: int, inches: float, title: str, xlabel: str, ylabel: str):
         self.num_columns = min(num_columns, len(titles))
         num_rows = -(-len(titles) // self.num_columns)
         column, row = np.arange(len(titles)) % self.num_columns, np.arange(len(titles)) // self.num_columns
         self.corners = np.stack([1.16 * column, -1.3 * row], axis=1)
         grid_width, grid_height = 1.16 * self.num_columns - 0.16, 1.3 * num_rows - 0.3  # in squares
-        margins = {"left": 0.65, "right": 0.15, "bottom": 0.65, "top": 0.75}  # inches
-        width, height = inches * grid_width + 0.8, inches * grid_height + 1.4
+        width = max(inches * grid_width + 0.8, MIN_GRID_WIDTH)
+        lines = textwrap.wrap(title, int(width / TITLE_INCHES))
+        margins = {"left": 0.65, "bottom": 0.65, "top": 0.57 + 0.18 * len(lines)}  # inches
+        height = inches * grid_height + margins["bottom"] + margins["top"]
         self.figure, self.axes = make_subplots(1, 1, (width, height), layout=None)
         self.axes.set_position(
             (margins["left"] / width, margins["bottom"] / height, inches * grid_width / width, inches * grid_height / height)
         )
         self.axes.axis("off")
-        for (left, bottom), text in zip(self.corners, titles, strict=True):
-            self.axes.text(left + 0.5, bottom + 1.04, text, ha="center", fontsize=9)
-        middle = (margins["left"] - margins["right"]) / 2 / width
-        self.figure.supxlabel(xlabel, fontsize=10)
+        for (left, bottom), (name, ending) in zip(self.corners, titles, strict=True):
+            text = format_name(name, int(1.16 * inches / NAME_INCHES) - len(ending)) + ending
+            self.axes.text(left + 0.5, bottom + 1.07, text, ha="center", fontsize=9)
+        self.figure.supxlabel(xlabel, fontsize=10, x=(margins["left"] + inches * grid_width / 2) / width)
         self.figure.supylabel(ylabel, fontsize=10)
-        self.figure.suptitle(title, fontsize=11, x=0.5 + middle)
+        self.figure.suptitle("\n".join(lines), fontsize=11)
         self._limits = (0, grid_width), (1 - grid_height, 1)
 
     def draw_ticks(self, x_ticks: dict[float, str], y_ticks: dict[float, str], has_lines: bool = True) -> None:
@@ -103,10 +111,10 @@ def describe_hidden(num_hidden: int) -> str:
     return f"; {num_hidden:,} rarer labels are not drawn" if num_hidden else ""
 
 
-def format_name(name: str) -> str:
-    """Return the name of a label or model as a figure shows it: no formula, no control character, at most `MAX_NAME_LENGTH` long."""
+def format_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
+    """Return the name of a label or model as a figure shows it: no formula, no control character, at most `max_length` long."""
     shown = escape_controls(name)
-    shown = shown if len(shown) <= MAX_NAME_LENGTH else shown[: MAX_NAME_LENGTH - 1] + "…"
+    shown = shown if len(shown) <= max_length else shown[: max_length - 1] + "…"
     shown = f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves such a name out of a legend
     return shown.replace("$", r"\$")  # matplotlib takes text between two dollar signs for a formula
 

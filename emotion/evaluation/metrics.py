@@ -28,12 +28,13 @@ def score_predictions(labels: np.ndarray, predictions: np.ndarray) -> dict[str, 
         "jaccard_samples": float(sk.jaccard_score(labels, predictions, average="samples", zero_division=1)),
         "hamming_loss": float(sk.hamming_loss(labels, predictions)),
     }
+    is_used = labels.any(axis=0)
     for average in ("micro", "macro", "weighted", "samples"):
-        is_used = labels.any(axis=0) if average == "macro" else np.ones(labels.shape[1], dtype=bool)
-        values: Any = (np.nan, np.nan, np.nan)
-        if is_used.any():
-            values = sk.precision_recall_fscore_support(labels[:, is_used], predictions[:, is_used], average=average, zero_division=0)
-        scores |= {f"{average}_{name}": float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=False)}
+        is_macro = average == "macro"  # of the labels with a gold row; scikit-learn takes a single one of them for two classes
+        values = sk.precision_recall_fscore_support(labels, predictions, average=None if is_macro else average, zero_division=0)[:3]
+        if is_macro:
+            values = [value[is_used].mean() if is_used.any() else np.nan for value in values]
+        scores |= {f"{average}_{name}": float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=True)}
     return scores
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotion.evaluation.drawing import BLUE, GREEN, ORANGE, LabelGrid, describe_hidden, format_name, make_subplots
+from emotion.evaluation.uncertainty import compute_wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,11 +72,10 @@ def plot_confusion_matrices(matrices: np.ndarray, names: Sequence[str], num_hidd
 
     The color of false alarms is their fraction of the predictions, that of missed rows their fraction of the gold rows.
     """
-    titles = list(map(format_name, names))
     title = "Confusion matrix per label: false alarms in % of the predictions, missed rows in % of the gold rows" + describe_hidden(
         num_hidden
     )
-    grid = LabelGrid(titles, 7, 1.35, title, "predicted", "gold")
+    grid = LabelGrid([(name, "") for name in names], 7, 1.35, title, "predicted", "gold")
     for matrix, (left, bottom) in zip(matrices, grid.corners, strict=True):
         (_, false_alarms), (missed, hits) = matrix
         fractions = np.array([[0, false_alarms / max(false_alarms + hits, 1)], [missed / max(missed + hits, 1), 0]])
@@ -99,8 +99,8 @@ def plot_confusions(counts: np.ndarray, support: np.ndarray, names: Sequence[str
     size, names = len(names), list(map(format_name, names))
     rows = [f"{name} ({number:,})" for name, number in zip(names, support, strict=True)]
     fractions = np.ma.masked_equal(counts / np.maximum(support, 1)[:, None], 0)  # no error, no color
-    cell, fontsize = (0.27, 7) if size > 12 else (0.42, 9)  # inches, points
-    left, bottom = 0.5 + 0.065 * max(map(len, rows)), 0.5 + 0.065 * max(9, *map(len, names))  # constrained layout would take a second
+    cell, fontsize = (0.27, 7) if size > 12 else (max(0.42, 1.7 / size), 9)  # inches, points; the labels of the axes are 2 inches long
+    left, bottom = 0.55 + 0.068 * max(map(len, rows)), 0.55 + 0.068 * max(9, *map(len, names))  # constrained layout would take a second
     width, height = left + cell * (size + 1) + 1.1, bottom + cell * size + 0.4
     figure, axes = make_subplots(1, 1, (width, height), layout=None)
     axes.set_position((left / width, bottom / height, cell * (size + 1) / width, cell * size / height))
@@ -122,7 +122,10 @@ def plot_confusions(counts: np.ndarray, support: np.ndarray, names: Sequence[str
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw P(column label | row label) among gold labels and among predictions, both bool (n, L), side by side."""
     names = tuple(map(format_name, names))
-    side, margin = 0.24 * len(names), 0.3 + 0.06 * max(map(len, names))  # inches; computed here because constrained layout takes 1 s
+    side, margin = (
+        max(0.24 * len(names), 1.92),
+        0.3 + 0.06 * max(map(len, names)),
+    )  # inches; computed here because constrained layout takes 1 s
     width, height = 2 * (margin + side) + 1.2, margin + side + 0.8
     figure, axes = make_subplots(1, 2, (width, height), layout=None)
     images = []
@@ -135,7 +138,7 @@ def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Seque
         cell.set_title(title, fontsize=10)
         cell.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         cell.set_yticks(range(len(names)), names, fontsize=7)
-    title = "Label co-occurrence: fraction of rows with the label\non the left that also have the label below"  # fits 8 labels
+    title = "Label co-occurrence: fraction of rows with the label\non the left that also have the label below"  # fits the smallest side
     title += describe_hidden(num_hidden)
     figure.suptitle(title, fontsize=10)
     bar = figure.add_axes((1 - 0.9 / width, (margin + 0.1 * side) / height, 0.18 / width, 0.8 * side / height))
@@ -148,7 +151,7 @@ def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequenc
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     averages = [average_precision_score(gold, scores) if gold.any() else None for gold, scores in columns]
-    titles = [format_name(name) + ("" if average is None else f"  {average:.2f}") for name, average in zip(names, averages, strict=True)]
+    titles = [(name, "" if average is None else f"  {average:.2f}") for name, average in zip(names, averages, strict=True)]
     title = "Precision-recall curve per label, with average precision (dot: decision rule)" + describe_hidden(num_hidden)
     grid = LabelGrid(titles, 6, 1.5, title, "recall", "precision")
     for (left, bottom), (gold, scores), ((_, false_alarms), (_, hits)) in zip(grid.corners, columns, matrices, strict=True):
@@ -166,7 +169,7 @@ def plot_precision_recall(columns: Columns, matrices: np.ndarray, names: Sequenc
 def plot_thresholds(columns: Columns, thresholds: Sequence[float], names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw F1, precision and recall of each label over thresholds, and the threshold of the decision rule."""
     tried = np.linspace(0.01, 0.99, 99)
-    titles = [f"{format_name(name)}  {threshold:.2f}" for name, threshold in zip(names, thresholds, strict=True)]
+    titles = [(name, f"  {threshold:.2f}") for name, threshold in zip(names, thresholds, strict=True)]
     title = "F1, precision and recall by threshold (vertical line and number: decision rule)" + describe_hidden(num_hidden)
     grid = LabelGrid(titles, 6, 1.5, title, "threshold", "")
     for (left, bottom), (gold, scores), threshold in zip(grid.corners, columns, thresholds, strict=True):
@@ -219,13 +222,14 @@ def plot_reliability(gold: np.ndarray, scores: np.ndarray) -> "Figure":
 
 
 def _draw_calibration(axes: Any, gold: np.ndarray, scores: np.ndarray, bins: np.ndarray) -> None:
-    """Draw the fraction of positives against the mean probability of each bin, int (m,), with normal 95% intervals."""
+    """Draw the fraction of positives against the mean probability of each bin, int (m,), with Wilson's 95% intervals."""
     counts = np.bincount(bins, minlength=NUM_RELIABILITY_BINS)
     is_used = counts > 0
     means, fractions = (
         np.bincount(bins, weights=values, minlength=NUM_RELIABILITY_BINS)[is_used] / counts[is_used] for values in (scores, gold)
     )
-    error = 1.96 * np.sqrt(fractions * (1 - fractions) / counts[is_used])
+    bounds = np.array([compute_wilson_interval(*pair) for pair in zip(fractions * counts[is_used], counts[is_used], strict=True)])
+    error = np.abs(bounds.reshape(-1, 2).T - fractions)  # not 0 where all pairs of a bin are positive, or none is
     axes.plot([1e-6, 1], [1e-6, 1], color="grey", linestyle=":", label="perfect calibration")
     axes.errorbar(means, fractions, yerr=error, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="observed, 95% interval")
     axes.grid(alpha=0.3)

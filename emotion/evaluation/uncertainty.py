@@ -135,10 +135,11 @@ def paired_p_value(differences: np.ndarray) -> float:
     """Return the two-sided achieved significance level of "no difference", given paired differences, float (B,).
 
     It is below `1 - level` where the percentile interval of that level does not contain 0. One is added to both counts,
-    so the result is never 0.
+    so the result is never 0. A resample without a gold row has no macro score: its difference is nan, and does not count.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 15.4 and chapter 16.
     """
+    differences = differences[~np.isnan(differences)]
     at_most, at_least = (differences <= 0).sum(), (differences >= 0).sum()
     return float(min(1.0, 2 * (1 + min(at_most, at_least)) / (1 + len(differences))))
 
@@ -147,10 +148,11 @@ def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
     """Return the p-value of "the difference is at least `margin` in one direction", given paired differences, float (B,).
 
     It is the larger one of two one-sided tests, and below 0.05 where the central 90% of the differences are within the margin. One is
-    added to both counts.
+    added to both counts, and nan does not count.
 
     Source: Schuirmann 1987, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach".
     """
+    differences = differences[~np.isnan(differences)]
     outside = max((differences >= margin).sum(), (differences <= -margin).sum())
     return float((1 + outside) / (1 + len(differences)))
 

@@ -74,6 +74,14 @@ def test_a_label_without_gold_rows_is_not_measured_and_leaves_macro_scores_uncha
     assert np.isnan([row[name] for name in ("precision", "recall", "f1", "average_precision")]).all()
 
 
+def test_macro_scores_of_one_measured_label_are_its_own():
+    """4 of 8 gold rows are found by 6 predictions. Scikit-learn would average over "has the label" and "does not have it"."""
+    labels, predictions = np.zeros((20, 3), dtype=bool), np.zeros((20, 3), dtype=bool)
+    labels[:8, 1] = predictions[:4, 1] = predictions[10:12, 1] = True
+    scores = score_predictions(labels, predictions)
+    assert [scores[f"macro_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx([4 / 6, 4 / 8, 8 / 14])
+
+
 def test_scores_without_any_gold_label_are_nan():
     scores = score_predictions(np.zeros((4, 2), dtype=bool), np.ones((4, 2), dtype=bool))
     assert np.isnan(scores["macro_f1"]) and scores["micro_f1"] == 0

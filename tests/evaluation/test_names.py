@@ -210,5 +210,8 @@ def test_a_name_in_a_sentence_is_text(name, tmp_path):
         and paragraph.count("<strong>") == paragraph.count("</strong>") == paragraph.count("<code>") == 1
     )
     assert not re.search(r"(?<!\\)\$", escaped)  # GitHub draws what is between two dollar signs as a formula
+    heading = next(token for token in MarkdownIt("commonmark").parse(format_markdown(f"Of {name}.", [])) if token.type == "inline")
+    assert "".join(child.content for child in heading.children) == f"Of {shown}."
+    assert {child.type for child in heading.children} <= {"text", "text_special"}
     write_document(tmp_path, "Report", sections)
     assert next(csv.reader((tmp_path / "t.csv").open(newline=""))) == [name.encode("utf-8", "backslashreplace").decode()]

@@ -5,16 +5,20 @@ import json
 import re
 import runpy
 import sys
+from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from emotion.evaluation import plots
 from emotion.evaluation.comparison.figures import plot_pareto_front
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.document import Figure, Section, Table, format_html
-from emotion.evaluation.mistakes import NUM_SHOWN
+from emotion.evaluation.metrics import confusion_matrices, list_judged_columns
+from emotion.evaluation.mistakes import NUM_SHOWN, count_confusions
 from emotion.evaluation.reporting import score_split
 from emotion.evaluation.rows import ScoredRows
 from emotion.evaluation.split_page import write_page
@@ -26,6 +30,7 @@ from tests.evaluation.comparison.test_accuracy import compare, make_run
 NAMES = ("anger", "fear", "joy", "love")
 LABELS = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], dtype=bool)
 PREDICTIONS = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], dtype=bool)
+GENERATOR = np.random.default_rng(0)
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(12)
 
 
@@ -126,6 +131,48 @@ def test_reliability_says_where_most_pairs_are():
     assert log_axes.get_xscale() == "log" and log_axes.xaxis.get_major_formatter()(0.1) == "0.1"
     means = np.asarray(log_axes.lines[1].get_xdata())  # after the diagonal
     assert len(means) == plots.NUM_RELIABILITY_BINS and (means < 0.07).sum() >= 13  # 90 of 100 pairs, in bins of as many pairs each
+
+
+def test_intervals_of_the_reliability_are_wilsons():
+    """Of 4 pairs at 0.95 all are positive, of 5 at 0.05 none is: normal intervals would have no length. Their bounds are n / (n + z²)."""
+    figure = plots.plot_reliability(np.r_[np.zeros(5, bool), np.ones(4, bool)], np.r_[np.full(5, 0.05), np.full(4, 0.95)])
+    bars = figure.axes[0].collections[0].get_segments()
+    square = NormalDist().inv_cdf(0.975) ** 2
+    assert [bar[:, 1].tolist() for bar in bars] == [pytest.approx([0, square / (5 + square)]), pytest.approx([4 / (4 + square), 1])]
+
+
+def draw_split(names):
+    """Return the figures of a split of 40 rows with these labels."""
+    labels = GENERATOR.random((40, len(names))) < 0.4
+    scores = np.clip(0.4 * labels + 0.6 * GENERATOR.random(labels.shape), 0, 1)
+    columns, matrices = list(list_judged_columns(labels, scores, None)), confusion_matrices(labels, scores > 0.5)
+    return [
+        plots.plot_confusions(count_confusions(labels, scores > 0.5), labels.sum(axis=0), names),
+        plots.plot_co_occurrence(labels, scores > 0.5, names),
+        plots.plot_confusion_matrices(matrices, names),
+        plots.plot_precision_recall(columns, matrices, names),
+        plots.plot_thresholds(columns, [0.5] * len(names), names),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names", [["joy", "fear"], ["joy", "fear", "anger"], [f"{number} very disappointed people" for number in range(7)]]
+)
+def test_no_text_of_a_figure_is_cut_off_or_hides_another(names):
+    for figure in draw_split(names):
+        figure.draw_without_rendering()
+        boxes = {text: text.get_window_extent() for text in figure.findobj(Text) if text.get_visible() and text.get_text()}
+        assert len(boxes) > 2 * len(names)
+        cut_off = [text for text, box in boxes.items() if box.x0 < 0 or box.y0 < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1]
+        assert cut_off == []
+        assert [(one, other) for one, other in combinations(boxes, 2) if boxes[one].shrunk(0.9, 0.9).overlaps(boxes[other])] == []
+
+
+def test_long_cells_are_wrapped_whatever_they_begin_with():
+    long = "2 hours late, and then they told us to wait outside in the rain"
+    page = format_html("t", [Section("S", [Table("t", ["id", long], [[long, long], ["1", "0.543 (0.504 to 0.582)"]])])])
+    assert f'<th scope="col" class="text">{long}</th>' in page and f'<th scope="row" class="text">{long}</th>' in page
+    assert f'<td class="text">{long}</td>' in page and '<td class="number">0.543 (0.504 to 0.582)</td>' in page
 
 
 @pytest.mark.parametrize(("value", "label"), [(0.1, "0.1"), (0.01, "0.01"), (1.0, "1"), (10_000, "10,000"), (1e-6, "1e-06")])

@@ -5,7 +5,14 @@ import pytest
 from sklearn.metrics import f1_score
 
 from emotion.evaluation.metrics import score_predictions
-from emotion.evaluation.uncertainty import bootstrap_intervals, bootstrap_label_intervals, draw_counts, resample_scores
+from emotion.evaluation.uncertainty import (
+    bootstrap_intervals,
+    bootstrap_label_intervals,
+    draw_counts,
+    equivalence_p_value,
+    paired_p_value,
+    resample_scores,
+)
 
 NAMES = {f"{average}_{name}" for average in ("micro", "macro") for name in ("precision", "recall", "f1")} | {
     "jaccard_samples",
@@ -102,3 +109,12 @@ def test_coverage_of_macro_intervals_with_rare_labels():
         low, high = bootstrap_intervals(labels, np.where(labels, hits, alarms), num_resamples=200, seed=seed)["macro_f1"]
         num_covered += low <= f1[labels.any(axis=0)].mean() <= high
     assert num_covered >= 165
+
+
+def test_resamples_without_a_gold_row_do_not_count_in_p_values():
+    """They have no macro score. If they counted as neither sign, both p-values would shrink with their number."""
+    differences = np.array([0.02, 0.03, -0.01, 0.005])
+    with_nan = np.r_[differences, np.full(96, np.nan)]
+    assert paired_p_value(with_nan) == paired_p_value(differences) == 2 * (1 + 1) / (1 + 4)
+    assert equivalence_p_value(with_nan, 0.01) == equivalence_p_value(differences, 0.01) == (1 + 2) / (1 + 4)
+    assert paired_p_value(with_nan[4:]) == equivalence_p_value(with_nan[4:], 0.01) == 1

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 NUM_COLUMNS = 5
 NUM_GROUP_COLUMNS = 4
-GRID_INCHES = 1.38
+GRID_INCHES = 1.5
 FRAME_COLOR = "#8a929b"
 """A grey that can be seen on a light and on a dark page."""
 HEADROOM = 1.08
+MAX_LEGEND_LENGTH = 60
+"""Characters of the names in one line of a legend, which fit below two panels."""
 OPEN = "#ffffff"
 """Inside of a point whose fit is poor."""
 
@@ -38,7 +40,7 @@ class Series:
 def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequence[str]) -> "MatplotlibFigure":
     """Draw each label's prevalence over the periods, one line with a band for each series; each label has a scale of its own."""
     tops = np.array([find_top([part.bounds[:, label] for part in series]) for label in range(len(names))])
-    titles = [f"{format_name(name)[:16]}, to {format_percent(top)}" for name, top in zip(names, tops, strict=True)]
+    titles = [(name, f", to {format_percent(top)}") for name, top in zip(names, tops, strict=True)]
     title = f"Prevalence from {periods[0]} to {periods[-1]} (95% intervals; each label has its own scale)"
     grid = LabelGrid(titles, NUM_COLUMNS, GRID_INCHES, title, "", "")
     x = np.linspace(0, 1, len(periods)) if len(periods) > 1 else np.array([0.5])
@@ -56,7 +58,9 @@ def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequen
     if len(series) > 1:
         handles = [grid.axes.plot([], [], color=COLORS[number % len(COLORS)])[0] for number in range(len(series))]
         names_of_series = [format_name(part.name) for part in series]
-        grid.figure.legend(handles, names_of_series, frameon=False, loc="lower center", ncols=len(series), fontsize=8)
+        is_wide = sum(map(len, names_of_series)) > MAX_LEGEND_LENGTH  # two lines hold as many names as are drawn
+        ncols = -(-len(series) // 2) if is_wide else len(series)
+        grid.figure.legend(handles, names_of_series, frameon=False, loc="lower center", ncols=ncols, fontsize=8)
     return grid.figure
 
 

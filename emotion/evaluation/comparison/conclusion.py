@@ -37,10 +37,11 @@ def conclude(models: list[ModelScores], differences: list[Difference], costs: li
 
 
 def _compare_costs(best: ModelScores, tied: list[ModelScores], costs: list[Cost]) -> list[str]:
-    """Name the model with the cheapest inference among the best one and those that are not significantly worse."""
-    candidates = [(cost.hours_per_million, cost.model) for cost in costs if cost.model in (best, *tied)]
-    known = [(hours, model) for hours, model in candidates if hours is not None]
-    if len(known) < len(candidates) or len(known) < 2:
+    """Name the model with the cheapest inference among the best one and those that are not significantly worse, of one device."""
+    candidates = [cost for cost in costs if cost.model in (best, *tied)]
+    known = [(cost.hours_per_million, cost.model) for cost in candidates if cost.hours_per_million is not None]
+    has_one_device = len({cost.predicted_on for cost in candidates}) == 1  # times of different devices cannot be compared
+    if len(known) < len(candidates) or len(known) < 2 or not has_one_device:
         return []
     hours, cheapest = min(known, key=lambda pair: pair[0])
     if cheapest is best:

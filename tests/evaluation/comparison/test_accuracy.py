@@ -221,6 +221,12 @@ def test_conclusion_names_the_cheapest_model_that_is_not_significantly_worse():
     assert "compared with 120 for slow." in text  # two significant digits, but no exponent
 
 
+def test_conclusion_compares_no_costs_of_different_devices():
+    runs = [make_run("slow", texts_per_second=10.0, device="x86_64 CPU"), make_run("quick", texts_per_second=1e3, device="NVIDIA H100")]
+    assert "cheapest" not in write_conclusion(*compare(*runs))
+    assert "cheapest" in write_conclusion(*compare(runs[0], make_run("quick", texts_per_second=1e3, device="x86_64 CPU")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
