@@ -86,7 +86,7 @@ def read_test_texts(run: "Run", path: str, source: str | None) -> list[str] | No
             if source is not None:
                 raise
             reason = str(error)
-    print(f"no texts in the report: {reason}; name the data with --data FOLDER", file=sys.stderr)
+    print_message(f"no texts in the report: {reason}; name the data with --data FOLDER")
     return None
 
 

@@ -15,6 +15,13 @@ FIGURE_SCALE_PERCENT = 72
 """Width of a figure on the page, in percent of its pixels. 9-point text in a figure is then as large as the text of a table."""
 MAX_LINE_LENGTH = 40
 """Characters of a cell that stay on one line; longer ones are wrapped."""
+QUOTED_COLUMNS = ("text", "compared with")
+"""Columns of texts that people wrote. They are shown in their own direction; in other cells and sentences, words are."""
+NUMBER = re.compile(r"[-+−]?\.?\d[\d,.]*(?![\d,.]|-| →)")
+"""The beginning of a cell with a number, which is no date such as 2024-03."""
+RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+RIGHT_TO_LEFT_WORDS = re.compile(f"[{RIGHT_TO_LEFT}](?:[{RIGHT_TO_LEFT}\\s'’-]*[{RIGHT_TO_LEFT}])?")
+"""A name in Hebrew, Arabic or another such script. Without its own direction it would pull the numbers after it to its other side."""
 MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_")
 """Characters that Markdown would not show. After a letter or a digit, `_` begins no emphasis."""
 INLINE = re.compile(r"\\(&#?\w+;|[^\w\s]|_)|`([^`]+)`|\*\*")
@@ -104,7 +111,7 @@ def format_html(title: str, sections: Sequence[Section]) -> str:
             else:
                 body.append(_format_table(block))
         body.append("</section>")
-    return PAGE.format(title=_escape_html(title), style=STYLE, body="\n".join(body))
+    return PAGE.format(title=html.escape(escape_controls(title)), style=STYLE, body="\n".join(body))
 
 
 def _format_table(table: Table) -> str:
@@ -113,7 +120,7 @@ def _format_table(table: Table) -> str:
     if table.bars:
         columns.insert(1, "<th></th>")
     lines = [
-        f"<tr>{_format_header(row[0], 'row')}{bar}{''.join(map(_format_cell, row[1:]))}</tr>"
+        f"<tr>{_format_header(row[0], 'row')}{bar}{''.join(map(_format_cell, row[1:], table.columns[1:]))}</tr>"
         for row, bar in zip(table.rows, bars, strict=True)
     ]
     note = f'<p class="note">{_format_inline(table.note)}</p>' if table.note else ""
@@ -135,10 +142,11 @@ def _format_header(cell: str, scope: str) -> str:
     return f'<th scope="{scope}"{css_class}>{_escape_html(cell)}</th>'
 
 
-def _format_cell(cell: str) -> str:
-    is_number = re.match(r"[-+−]?[\d.]", cell)
-    css_class = ' class="text"' if len(cell) > MAX_LINE_LENGTH else ' class="number"' if is_number else ""
-    return f"<td{css_class}>{_escape_html(cell)}</td>"
+def _format_cell(cell: str, column: str) -> str:
+    is_quoted, is_long = column in QUOTED_COLUMNS, len(cell) > MAX_LINE_LENGTH
+    classes = [*(["quoted"] if is_quoted else []), *(["text"] if is_long else ["number"] if NUMBER.match(cell) and not is_quoted else [])]
+    css_class = f' class="{" ".join(classes)}"' if classes else ""
+    return f"<td{css_class}>{html.escape(escape_controls(cell)) if is_quoted else _escape_html(cell)}</td>"
 
 
 def _format_figure(figure: Figure) -> str:
@@ -163,7 +171,7 @@ def _format_inline(text: str) -> str:
         literal, code = match.groups()
         return literal or (f"<code>{code}</code>" if code else next(bold))
 
-    return INLINE.sub(convert, html.escape(text))
+    return _isolate(INLINE.sub(convert, html.escape(text)))
 
 
 def format_plain(text: str) -> str:
@@ -189,7 +197,12 @@ def escape_markdown(text: str) -> str:
 
 
 def _escape_html(text: str) -> str:
-    return html.escape(escape_controls(text))
+    return _isolate(html.escape(escape_controls(text)))
+
+
+def _isolate(content: str) -> str:
+    """Return HTML in which words in a script from right to left have their own direction."""
+    return RIGHT_TO_LEFT_WORDS.sub(r"<bdi>\g<0></bdi>", content)
 
 
 def _make_slug(title: str) -> str:
@@ -211,9 +224,9 @@ h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-top: 1px solid var(--lin
 nav, .note, figcaption { color: var(--soft); font-size: .9rem; } a { color: var(--link); }
 .wide { overflow-x: auto; margin: .8rem 0; } .wide:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap;
-  unicode-bidi: plaintext; }
+th, td { padding: .35rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
 thead th { background: var(--band); } tbody th { font-weight: 600; } td.number { text-align: right; }
+td.quoted { unicode-bidi: plaintext; }
 th.text, td.text { white-space: normal; min-width: 18rem; max-width: 34rem; overflow-wrap: anywhere; }
 td.bar { min-width: 7rem; width: 24%; vertical-align: middle; }
 td.bar > div { position: relative; height: .75rem; background: var(--band); }

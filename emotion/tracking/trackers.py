@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 
 from emotion.config import Config, TrackingConfig, to_dict
 from emotion.errors import ConfigError
+from emotion.evaluation.document import escape_markdown
 from emotion.text import describe_error, is_quiet, print_message
 from emotion.tracking.run_folder import RunFolder
 
@@ -205,8 +206,8 @@ def _log_table(tracker: Any, name: str, rows: list[dict[str, Any]]) -> None:
     if tracker.name == "wandb":
         tracker.log_table(name, columns=columns, data=cells)
     else:
-        lines = [columns, ["---"] * len(columns), *cells]
-        tracker.writer.add_text(name, "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+        lines = [columns, ["---"] * len(columns), *([escape_markdown(str(cell)) for cell in line] for line in cells)]
+        tracker.writer.add_text(name, "\n".join("| " + " | ".join(line) + " |" for line in lines))
 
 
 def _log_plots(tracker: Any, run: RunFolder) -> None:

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from emotion.evaluation import plots
 from emotion.evaluation.comparison.figures import plot_pareto_front
 from emotion.evaluation.decision import default_rule
-from emotion.evaluation.document import Figure, Section, Table, format_html
+from emotion.evaluation.document import Figure, Paragraph, Section, Table, format_html
 from emotion.evaluation.metrics import confusion_matrices, list_judged_columns
 from emotion.evaluation.mistakes import NUM_SHOWN, count_confusions
 from emotion.evaluation.reporting import score_split
@@ -78,7 +78,7 @@ def test_page_has_scores_bars_confusions_and_mistakes(tmp_path):
     confusions = re.search(r'<section id="confusions">(.*?)</section>', page, re.S)[1]
     assert re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", confusions)[4:] == ["anger", "joy", "1", "100%"]
     mistakes = re.search(r'<section id="worst-mistakes">(.*?)</section>', page, re.S)[1]
-    assert re.findall(r'<th scope="row">(\w)</th><td>(\w)</td>', mistakes) == [("w", "b"), ("x", "c")]
+    assert re.findall(r'<th scope="row">(\w)</th><td class="quoted">(\w)</td>', mistakes) == [("w", "b"), ("x", "c")]
 
 
 def test_page_quotes_no_texts_if_asked(tmp_path):
@@ -170,9 +170,21 @@ def test_no_text_of_a_figure_is_cut_off_or_hides_another(names):
 
 def test_long_cells_are_wrapped_whatever_they_begin_with():
     long = "2 hours late, and then they told us to wait outside in the rain"
-    page = format_html("t", [Section("S", [Table("t", ["id", long], [[long, long], ["1", "0.543 (0.504 to 0.582)"]])])])
+    rows = [[long, long, "2 hours"], ["1", "0.543 (0.504 to 0.582)", ""], ["2", "2024-03 → 2024-04", ""]]
+    page = format_html("t", [Section("S", [Table("t", ["id", long, "text"], rows)])])
     assert f'<th scope="col" class="text">{long}</th>' in page and f'<th scope="row" class="text">{long}</th>' in page
-    assert f'<td class="text">{long}</td>' in page and '<td class="number">0.543 (0.504 to 0.582)</td>' in page
+    assert f'<td class="text">{long}</td><td class="quoted">2 hours</td>' in page
+    assert '<td class="number">0.543 (0.504 to 0.582)</td>' in page and "<td>2024-03 → 2024-04</td>" in page
+
+
+def test_words_from_right_to_left_do_not_move_the_numbers_after_them():
+    """A quoted text is in its own direction as a whole."""
+    sentence, quoted = "**שמחה** is 27% in قناة الأخبار, 2024-02, not in joy", "שלום, מה שלומך?"
+    blocks = [Paragraph(sentence), Table("t", ["label", "text"], [["שמחה (12)", quoted]])]
+    page = format_html("t שמחה", [Section("S", blocks)])
+    assert "<p><strong><bdi>שמחה</bdi></strong> is 27% in <bdi>قناة الأخبار</bdi>, 2024-02, not in joy</p>" in page
+    assert f'<bdi>שמחה</bdi> (12)</th><td class="quoted">{quoted}</td>' in page
+    assert "<title>t שמחה</title>" in page and "<h1>t <bdi>שמחה</bdi></h1>" in page
 
 
 @pytest.mark.parametrize(("value", "label"), [(0.1, "0.1"), (0.01, "0.01"), (1.0, "1"), (10_000, "10,000"), (1e-6, "1e-06")])

@@ -18,6 +18,8 @@ GRID_INCHES = 1.5
 FRAME_COLOR = "#8a929b"
 """A grey that can be seen on a light and on a dark page."""
 HEADROOM = 1.08
+MAX_TITLE_LENGTH = 18
+"""Characters of a label's name above one of `NUM_GROUP_COLUMNS` panels, beside which long names of groups are written."""
 MAX_LEGEND_LENGTH = 60
 """Characters of the names in one line of a legend, which fit below two panels."""
 OPEN = "#ffffff"
@@ -81,7 +83,7 @@ def plot_groups(part: Series, names: Sequence[str], groups: Sequence[str]) -> "M
             face = OPEN if is_open else BLUE
             cell.plot(100 * part.estimates[chosen, label], heights[chosen], "o", color=BLUE, markerfacecolor=face, markersize=4)
         cell.set(xlim=(0, 100 * find_top([part.bounds[:, label]])), ylim=(-0.6, len(groups) - 0.4))
-        cell.set_title(format_name(names[label]), fontsize=9)
+        cell.set_title(format_name(names[label], MAX_TITLE_LENGTH), fontsize=9)
         cell.tick_params(labelsize=7)
         cell.grid(axis="x", alpha=0.3)
     cells[0].set_yticks(heights, [format_name(group) for group in groups])
