@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from itertools import combinations
 from statistics import NormalDist
 
@@ -14,7 +15,7 @@ import pytest
 from matplotlib.text import Text
 
 from emotion.evaluation import plots
-from emotion.evaluation.comparison.figures import plot_pareto_front
+from emotion.evaluation.comparison.figures import plot_differences, plot_pareto_front
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.document import Figure, Paragraph, Section, Table, format_html
 from emotion.evaluation.metrics import confusion_matrices, list_judged_columns
@@ -203,6 +204,20 @@ def test_points_of_the_pareto_front_are_named_at_the_points_and_apart():
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
     assert all(box.x1 < figure.bbox.x1 and box.x0 > 0 for box in boxes)
+
+
+@pytest.mark.parametrize("num_models", [2, 9])
+def test_cells_of_the_matrix_of_differences_do_not_run_into_each_other(num_models):
+    names = ["a-very-long-name-of-a-run-that-somebody-gave", *(f"model {number}" for number in range(1, num_models))]
+    models, differences = compare(*(make_run(name, 0.1 + 0.04 * number, number) for number, name in enumerate(names)), num_resamples=100)
+    wide = [replace(pair, value=-0.1, interval=(0.123, 0.234), p_value=0.01) for pair in differences]
+    figure = plot_differences(models, wide)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == num_models * (num_models - 1)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert axes.title.get_window_extent().x1 < figure.bbox.x1
 
 
 def test_evaluate_prints_lines_and_the_table_on_request(tiny_run, tmp_path, monkeypatch, capsys):

@@ -14,7 +14,15 @@ import pytest
 from emotion.config import load_config
 from emotion.errors import ConfigError
 from emotion.tracking.run_folder import RunFolder
-from emotion.tracking.trackers import WANDB_MODES, Tracking, choose_backend, has_wandb_key, read_wandb_mode, start_tracking
+from emotion.tracking.trackers import (
+    WANDB_MODES,
+    Tracking,
+    _log_table,
+    choose_backend,
+    has_wandb_key,
+    read_wandb_mode,
+    start_tracking,
+)
 from tests.conftest import run_script
 from tests.runs import kill_when, train_arguments
 
@@ -124,6 +132,13 @@ def test_a_failing_tracker_is_dropped_with_one_message(capsys):
     for step in (1, 2):
         tracking.log({"kind": "train", "step": step, "loss": 1.0})
     assert broken.calls == 1 and capsys.readouterr().err.count("the run continues without it") == 1
+
+
+def test_a_table_of_tensorboard_shows_names_as_they_are():
+    written = {}
+    tracker = SimpleNamespace(name="tensorboard", writer=SimpleNamespace(add_text=written.__setitem__))
+    _log_table(tracker, "test/labels", [{"label": "a|b <i>", "f1": 0.5}])
+    assert written == {"test/labels": "| label | f1 |\n| --- | --- |\n| a\\|b \\<i\\> | 0.5 |"}
 
 
 @pytest.mark.slow

@@ -44,9 +44,9 @@ def plot_differences(models: list[ModelScores], differences: list[Difference]) -
     """Draw a matrix of the row's macro-F1 minus the column's, or "not significant"."""
     from matplotlib.colors import ListedColormap
 
-    size = len(models)
-    side = max(1.15, min(1.5, (WIDTH - 2.4) / size))
-    figure, axes = make_subplots(1, 1, (2.2 + side * size, 1.2 + 0.72 * size))
+    size, names = len(models), [format_name(model.name) for model in models]
+    side = max(1.25, min(1.9, (WIDTH - 2.4) / size))  # inches: an interval needs 1.2, and the title above two models 3.7
+    figure, axes = make_subplots(1, 1, (max(2.2, 0.4 + 0.09 * max(map(len, names))) + side * size, 1.2 + 0.72 * size))
     signs = np.full((size, size), np.nan)
     for difference in differences:
         first, second = models.index(difference.first), models.index(difference.second)
@@ -61,7 +61,6 @@ def plot_differences(models: list[ModelScores], differences: list[Difference]) -
             axes.text(column, row, text, ha="center", va="center", fontsize=8, **style)
     # One shade per sign: a shade by size would make the numbers hard to read.
     axes.imshow(signs, cmap=ListedColormap([LIGHT_ORANGE, LIGHT_BLUE]), vmin=-1, vmax=1, aspect="auto")
-    names = [format_name(model.name) for model in models]
     axes.set_xticks(range(size), names, rotation=20, ha="right")
     axes.set_yticks(range(size), names)
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
@@ -93,7 +92,7 @@ def plot_label_differences(models: list[ModelScores], reference: ModelScores) ->
     axes.set_yticks(range(len(order)), [f"{format_name(names[label])} ({support[label]:,})" for label in order], fontsize=8)
     axes.tick_params(length=0)
     axes.set_title(f"F1 minus F1 of {format_name(reference.name)}{describe_hidden(len(names) - len(order))}", fontsize=10)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="difference in F1")
+    figure.colorbar(image, ax=axes, shrink=0.6)
     return figure
 
 

@@ -79,6 +79,8 @@ class SeedGroup:
         if len(self.runs) == 1:
             return first
         prefix = os.path.commonprefix([run.name for run in self.runs])  # noqa: RUF071, the common prefix of characters is intended
+        if all((run.name[len(prefix) :] or "0").isdigit() for run in self.runs):
+            prefix = prefix.rstrip("0123456789")  # of `minilm-10` and `minilm-11`, and of `minilm-1` and `minilm-10`
         return re.sub(r"[-_. ]+(seed|s)?[-_. ]*$", "", prefix) or first
 
     @property

@@ -170,6 +170,15 @@ def test_runs_that_differ_in_their_seed_are_one_model_with_their_mean_score():
     assert models[0].std("macro_f1") == pytest.approx(np.std(scores, ddof=1)) and models[1].std("macro_f1") is None
 
 
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [(("mini-10", "mini-11"), "mini"), (("mini-s1", "mini-s10"), "mini"), (("mini-1a", "mini-1b"), "mini-1"), (("10", "11"), "10")],
+)
+def test_name_of_a_model_with_several_seeds_has_no_part_of_a_number(names, name):
+    (group,) = group_seeds([make_run(run_name, seed=seed) for seed, run_name in enumerate(names)])
+    assert group.name == name
+
+
 def test_relative_and_absolute_data_paths_are_one_model(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
