@@ -33,8 +33,8 @@ RANKING_METRICS = ("macro_average_precision", "expected_calibration_error")
 MAIN_METRIC = "macro_f1"
 """The metric that models are ranked by."""
 PAIRED_METRICS = ("macro_f1", "micro_f1", "jaccard_samples", "subset_accuracy")
-NUM_PAIRED_RESAMPLES = 10_000
-"""The smallest possible p-value is then 0.0002. For 20 models, which make 190 pairs, Holm's largest factor raises it to 0.04."""
+NUM_PAIRED_RESAMPLES, RESAMPLES_PER_PAIR = 10_000, 50
+"""The smallest possible p-value is 2 / (1 + resamples). Holm's largest factor, the number of pairs, raises it to less than 0.04."""
 SIGNIFICANCE_LEVEL = 0.05
 EQUIVALENCE_MARGIN = 0.01
 """Default of the difference that does not matter: about that of two seeds of one recipe (docs/comparison.md).
@@ -126,6 +126,11 @@ def score_models(groups: list[SeedGroup], num_resamples: int = NUM_PAIRED_RESAMP
     labels = runs[0].labels
     resampled = iter(resample_several(labels, [run.predictions for run in runs], draw_counts(len(labels), num_resamples)))
     return [_score_group(group, [next(resampled) for _ in group.runs]) for group in groups]
+
+
+def count_resamples(num_models: int) -> int:
+    """Return the number of resamples with which the tests of all pairs of models can still find a difference after Holm's correction."""
+    return max(NUM_PAIRED_RESAMPLES, RESAMPLES_PER_PAIR * num_models * (num_models - 1) // 2)
 
 
 def rank_models(models: list[ModelScores]) -> list[ModelScores]:

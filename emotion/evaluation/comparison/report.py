@@ -13,7 +13,6 @@ from emotion.evaluation.comparison.accuracy import (
     EQUIVALENCE_MARGIN,
     MAIN_METRIC,
     METRICS,
-    NUM_PAIRED_RESAMPLES,
     PAIRED_METRICS,
     RANKING_METRICS,
     SIGNIFICANCE_LEVEL,
@@ -21,6 +20,7 @@ from emotion.evaluation.comparison.accuracy import (
     ModelScores,
     compare_labels,
     compare_pairs,
+    count_resamples,
     format_score,
     rank_models,
     score_models,
@@ -60,7 +60,8 @@ def write_comparison(
         DataError: if the runs do not have the same test rows.
     """
     check_comparable(runs)
-    models = score_models(group_seeds(runs))
+    groups = group_seeds(runs)
+    models = score_models(groups, count_resamples(len(groups)))
     differences = {metric: compare_pairs(models, metric, margin) for metric in PAIRED_METRICS if len(models) > 1}
     costs = [compute_cost(model) for model in models]
     ranked = rank_models(models)
@@ -136,10 +137,10 @@ def _report_differences(folder: Path, ranked: list[ModelScores], differences: di
         for pair in pairs
     ]
     pairs_note = (
-        f"Paired bootstrap over test rows with {NUM_PAIRED_RESAMPLES:,} resamples, the same for all models. p-values are corrected by "
-        f"Holm's method over the pairs of each metric; a difference is significant if p < {SIGNIFICANCE_LEVEL}. The intervals are not "
-        f"corrected for multiple comparisons. Models are practically equal if two one-sided tests on the same resamples, corrected in the "
-        f"same way, show that the difference is below {pairs[0].margin:g}; without either verdict, the rows are too few to tell."
+        f"Paired bootstrap over test rows with {len(best.resampled[MAIN_METRIC]):,} resamples, the same for all models. p-values are "
+        f"corrected by Holm's method over the pairs of each metric; a difference is significant if p < {SIGNIFICANCE_LEVEL}. The intervals "
+        "are not corrected for multiple comparisons. Models are practically equal if two one-sided tests on the same resamples, corrected "
+        f"in the same way, show that the difference is below {pairs[0].margin:g}; without either verdict, the rows are too few to tell."
     )
     comparisons = [compare_labels(model, best) for model in others]
     label_rows = []

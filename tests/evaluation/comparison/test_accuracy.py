@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 from emotion.config import load_config
 from emotion.errors import DataError
-from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs, score_models
+from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs, count_resamples, score_models
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import compute_cost, find_pareto_front, find_scaling_curves
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
@@ -168,6 +168,14 @@ def test_runs_that_differ_in_their_seed_are_one_model_with_their_mean_score():
     scores = [f1_score(run.labels, run.predictions, average="macro") for run in runs[:2]]
     assert models[0].score("macro_f1") == pytest.approx(np.mean(scores))
     assert models[0].std("macro_f1") == pytest.approx(np.std(scores, ddof=1)) and models[1].std("macro_f1") is None
+
+
+@pytest.mark.parametrize("num_models", [2, 20, 23, 40])
+def test_a_clear_difference_is_significant_among_any_number_of_models(num_models):
+    """With 10,000 resamples, 23 models make so many pairs that Holm's correction would leave none of them below 0.05."""
+    num_pairs, num_resamples = num_models * (num_models - 1) // 2, count_resamples(num_models)
+    smallest = paired_p_value(np.ones(num_resamples))
+    assert num_resamples >= 10_000 and adjust_p_values(np.full(num_pairs, smallest)).max() < 0.05
 
 
 @pytest.mark.parametrize(
