@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
 from emotion.evaluation import plots
@@ -137,7 +138,9 @@ def test_reliability_says_where_most_pairs_are():
 def test_intervals_of_the_reliability_are_wilsons():
     """Of 4 pairs at 0.95 all are positive, of 5 at 0.05 none is: normal intervals would have no length. Their bounds are n / (n + z²)."""
     figure = plots.plot_reliability(np.r_[np.zeros(5, bool), np.ones(4, bool)], np.r_[np.full(5, 0.05), np.full(4, 0.95)])
-    bars = figure.axes[0].collections[0].get_segments()
+    collection = figure.axes[0].collections[0]
+    assert isinstance(collection, LineCollection)
+    bars = collection.get_segments()
     square = NormalDist().inv_cdf(0.975) ** 2
     assert [bar[:, 1].tolist() for bar in bars] == [pytest.approx([0, square / (5 + square)]), pytest.approx([4 / (4 + square), 1])]
 
