@@ -152,9 +152,10 @@ def load_tokenizer(folder: Path, sidecar: Sidecar) -> Any:
     num_ids, vocab_size = 1 + max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids]), read_config(folder).get("vocab_size")
     if vocab_size is not None and num_ids > vocab_size:
         raise ModelError(f"{folder}: its tokenizer has {num_ids:,} tokens, its config.json {vocab_size:,}; {REMEDY}")
-    if (settings := folder / TOKENIZER_CONFIG).is_file():  # whether special tokens in a text are read as plain characters
-        tokenizer.encode_special_tokens = read_object(settings, REMEDY).get("split_special_tokens") is True
+    settings = read_object(path, REMEDY) if (path := folder / TOKENIZER_CONFIG).is_file() else {}
+    tokenizer.encode_special_tokens = settings.get("split_special_tokens") is True  # those in a text are then plain characters
     check_stride(sidecar, tokenizer.num_special_tokens_to_add(False), str(folder))
-    tokenizer.enable_truncation(sidecar.max_length, stride=sidecar.stride or 0)
+    side = "left" if settings.get("truncation_side") == "left" else "right"  # transformers cuts there, and tokenizer.json may say otherwise
+    tokenizer.enable_truncation(sidecar.max_length, stride=sidecar.stride or 0, direction=side)
     tokenizer.no_padding()
     return tokenizer

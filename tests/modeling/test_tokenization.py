@@ -122,6 +122,17 @@ def test_a_model_of_an_earlier_version_reads_special_tokens_as_it_did(tiny_bert,
     assert load_tokenizer(str(tmp_path))("a [MASK]").input_ids == load_torch_free(tmp_path, SIDECAR).encode("a [MASK]").ids == expected
 
 
+@pytest.mark.parametrize(("side", "words"), [("left", [2, 3]), ("right", [0, 1])])
+def test_a_long_text_is_cut_on_the_side_of_its_tokenizer_by_all_backends(side, words, tiny_bert, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert, truncation_side=side)
+    tokenizer.save_pretrained(tmp_path)
+    first, *content, last = tokenizer("the day was happy").input_ids
+    assert len(content) == 4
+    cut = tokenize(load_tokenizer(str(tmp_path)), ["the day was happy"], 4).token_ids
+    torch_free = load_torch_free(tmp_path, replace(SIDECAR, max_length=4))
+    assert cut == [torch_free.encode("the day was happy").ids] == [[first, *(content[word] for word in words), last]]
+
+
 @pytest.mark.parametrize("model_type", ["bart", "mbart"])
 def test_an_end_token_in_a_text_does_not_move_where_the_answer_is_read(model_type, tmp_path):
     make_checkpoint(model_type, tmp_path / "base")
