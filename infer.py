@@ -42,7 +42,7 @@ def main() -> int:
         probabilities, checks = textwise.predict_checked(texts, rule.thresholds)
         for row, (text, scores, predicted) in enumerate(zip(texts, probabilities, rule.decide(probabilities), strict=True)):
             explanation = explain(predictor, text) if arguments.explain else None
-            notes = describe_text(text, checks, row, predictor.sidecar.max_length)
+            notes = describe_text(text, checks, row, predictor.sidecar)
             if arguments.json:
                 record = build_record(text, names, scores, predicted, rule, arguments.top_k, explanation)
                 print(format_json(record | ({"notes": notes} if notes else {})))

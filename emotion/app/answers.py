@@ -67,7 +67,7 @@ def answer_text(model: ServedModel, text: str, sensitivity: float = 0.0) -> Answ
     rule = move_thresholds(model.predictor.rule, sensitivity)
     predictor = model.predictor
     probabilities, checks = predictor.predict_checked([text])
-    notes = describe_text(text, checks, 0, predictor.sidecar.max_length)
+    notes = describe_text(text, checks, 0, predictor.sidecar)
     return Answer(text, model, rule, probabilities[0], rule.decide(probabilities)[0], count_read(predictor, text), notes)
 
 

@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from emotion.inference.sidecar import Sidecar
 
 MIN_SCRIPT_FRACTION = 0.01
 """Fraction of the letters of the training texts from which a script counts as seen: less are names and decoration."""
@@ -132,12 +135,14 @@ def find_unknown(
     return num_unknown > MAX_UNKNOWN_FRACTION * num_tokens
 
 
-def describe_text(text: str, checks: TextChecks, row: int, max_length: int) -> list[str]:
+def describe_text(text: str, checks: TextChecks, row: int, sidecar: "Sidecar") -> list[str]:
     """Return what to know about the answer to one of the texts that were checked, one line each."""
-    lines = []
+    lines, max_length = [], sidecar.max_length
     if checks.is_foreign[row]:
-        scripts = Counter(script for script in map(find_script, text) if script is not None)
-        name = scripts.most_common(1)[0][0]
+        weights = build_letter_weights(sidecar.scripts)  # beside two others, the commonest script may be one that was seen
+        assert weights is not None
+        foreign = Counter(find_script(character) for character in text if weights[character] < 0)
+        name = str(foreign.most_common(1)[0][0])
         name = name if len(name) < 4 else name.capitalize()
         lines.append(f"most letters are {name}, which the training texts do not have: the answer means little")
     elif checks.is_unknown[row]:

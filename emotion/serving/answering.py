@@ -54,8 +54,8 @@ class Answerer:
         with self._lock:
             thresholds = np.array([question.rule.thresholds for question in questions])
             probabilities, checks = self.textwise.predict_checked(texts, thresholds)
-        max_length = self.predictor.sidecar.max_length
-        return [Answer(probabilities[row], describe_text(text, checks, row, max_length)) for row, text in enumerate(texts)]
+        sidecar = self.predictor.sidecar
+        return [Answer(probabilities[row], describe_text(text, checks, row, sidecar)) for row, text in enumerate(texts)]
 
     def explain(self, questions: list[Question]) -> list[Answer]:
         """Return the answer to each question with the contribution of each word."""

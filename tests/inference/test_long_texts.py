@@ -151,9 +151,10 @@ def test_most_tokens_of_a_text_are_unknown(models):
 
 
 def test_what_is_said(models):
-    _, checks = Predictor.load(models["mean"]).predict_checked([LONG[0], "the"])
-    assert describe_text(LONG[0], checks, 0, 16) == ["longer than 16 tokens: read in 10 segments"]
-    assert describe_text("the", checks, 1, 16) == []
+    predictor = Predictor.load(models["mean"])
+    _, checks = predictor.predict_checked([LONG[0], "the"])
+    assert describe_text(LONG[0], checks, 0, predictor.sidecar) == ["longer than 16 tokens: read in 10 segments"]
+    assert describe_text("the", checks, 1, predictor.sidecar) == []
     assert TextChecks.concatenate([checks, checks]).num_segments.tolist() == [10, 1, 10, 1]
     _, cut = Predictor.load(models[None]).predict_checked([LONG[0]])
     assert TextChecks.concatenate([cut, cut]).num_segments is None

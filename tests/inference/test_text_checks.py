@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from emotion.config import ModelConfig
 from emotion.inference.numpy_predictor import NumpyPredictor
 from emotion.inference.predictor import Predictor
+from emotion.inference.sidecar import Sidecar
 from emotion.inference.text_checks import (
     TextChecks,
     build_letter_weights,
@@ -23,6 +25,7 @@ from tests.conftest import run_script
 
 ENGLISH = {"LATIN": 0.999, "GREEK": 0.001}
 RUSSIAN = "мне очень грустно"
+SIDECAR = Sidecar(("anger", "joy"), ModelConfig(), 128, "fp32", {}, scripts=ENGLISH)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +95,13 @@ def test_what_is_said_of_a_text_and_of_a_file():
     yes, no = np.array([True]), np.array([False])
     foreign = "most letters are Cyrillic, which the training texts do not have: the answer means little"
     cut = "longer than 128 tokens: the rest was not read"
-    assert describe_text(RUSSIAN, TextChecks(yes, yes, yes), 0, 128) == [foreign, cut]
-    assert describe_text("我很难过", TextChecks(no, no, yes), 0, 128) == [foreign.replace("Cyrillic", "CJK")]
-    assert describe_text("zq", TextChecks(no, yes, no), 0, 128) == ["most words are unknown to the model: the answer means little"]
-    assert describe_text("ok", TextChecks(no, no, no), 0, 128) == []
+    assert describe_text(RUSSIAN, TextChecks(yes, yes, yes), 0, SIDECAR) == [foreign, cut]
+    assert describe_text("我很难过", TextChecks(no, no, yes), 0, SIDECAR) == [foreign.replace("Cyrillic", "CJK")]
+    mixed = "thank you ありがとう感謝感謝!"  # more Latin letters than of any other script, but fewer than of both others
+    checks = TextChecks(no, no, find_foreign([mixed], build_letter_weights(ENGLISH)))
+    assert describe_text(mixed, checks, 0, SIDECAR) == [foreign.replace("Cyrillic", "Hiragana")]
+    assert describe_text("zq", TextChecks(no, yes, no), 0, SIDECAR) == ["most words are unknown to the model: the answer means little"]
+    assert describe_text("ok", TextChecks(no, no, no), 0, SIDECAR) == []
     assert describe_counts({"cut": 3, "unknown": 0, "foreign": 1_000}, 2_000) == [
         "3 of 2,000 texts (0.1%) are longer than the model reads (data.max_length) and were cut",
         "1,000 of 2,000 texts (50.0%) are mostly in a script that the training texts do not have: their answers mean little",
