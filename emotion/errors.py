@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from emotion.secrets import mask_secrets
 from emotion.text import escape_controls, show_all_characters
@@ -155,10 +155,11 @@ def _remember_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if interrupts else signal.default_int_handler)
         sys.unraisablehook = hook
         if not interrupts:
-            atexit.register(signal.signal, signal.SIGINT, _exit_at_once)
+            atexit.register(signal.signal, signal.SIGINT, lambda *_: exit_at_once(130))
 
 
-def _exit_at_once(_: int, __: FrameType | None) -> None:
-    """End the process on Ctrl-C while the interpreter shuts down."""
-    os.write(2, b"interrupted\n")
-    os._exit(130)
+def exit_at_once(status: int) -> NoReturn:
+    """End the process without waiting for its threads; of an interrupted one, status 130, one line says so."""
+    if status == 130:
+        os.write(2, b"interrupted\n")
+    os._exit(status)

@@ -43,6 +43,11 @@ class Service:
         """Whether new requests should be sent here."""
         return not self.is_stopping and bool(self._tasks) and not any(task.done() for task in self._tasks)
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether a thread computes an answer."""
+        return self.texts.is_computing or self.explanations.is_computing
+
     @asynccontextmanager
     async def run(self, _: FastAPI) -> AsyncIterator[None]:
         """Answer while the application lives."""

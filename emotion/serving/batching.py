@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -27,10 +27,16 @@ class Batcher(Generic[Item, Result]):
         self._queue: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._arrival = asyncio.Event()
         self._thread = ThreadPoolExecutor(1)
+        self._work: Future[Sequence[Result | Exception]] | None = None
 
     def __len__(self) -> int:
         """Return the number of items that wait."""
         return len(self._queue)
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether the thread computes; nothing can interrupt it."""
+        return self._work is not None and not self._work.done()
 
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """Return the results of a request's items; if the caller is cancelled, those that wait are dropped.
@@ -48,11 +54,11 @@ class Batcher(Generic[Item, Result]):
 
     async def run(self) -> None:
         """Compute until cancelled."""
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 batch = await self._collect()
-                results = await loop.run_in_executor(self._thread, self._compute_each, [item for item, _ in batch])
+                self._work = self._thread.submit(self._compute_each, [item for item, _ in batch])
+                results = await asyncio.wrap_future(self._work)
                 for (_, future), result in zip(batch, results, strict=True):
                     if future.done():  # its request was cancelled
                         continue

@@ -13,13 +13,14 @@ from types import FrameType
 
 import uvicorn
 
-from emotion.errors import ConfigError
+from emotion.errors import ConfigError, exit_at_once
 from emotion.serving.application import Service
 from emotion.serving.guard import Guard
 from emotion.serving.limits import DRAIN_SECONDS, KEEP_ALIVE_SECONDS, MAX_CONNECTIONS
 
 BACKLOG = 1_024
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LOG = logging.getLogger("uvicorn.error")
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
@@ -41,7 +42,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             timeout_graceful_shutdown=round(service.limits.timeout),
         )
         super().__init__(config)
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # each malformed request would be a line
+        LOG.setLevel(logging.ERROR)  # each malformed request would be a line
         self._service, self._app = service, app
         self._stop_at = float("inf")
 
@@ -58,6 +59,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.is_stopping and sig == signal.SIGINT:
             self.should_exit = self.force_exit = True
+            LOG.disabled = True  # each task that is cancelled would be a traceback
         elif not self._service.is_stopping:
             self._service.is_stopping = self._app.is_stopping = True
             self._stop_at = time.monotonic() + DRAIN_SECONDS
@@ -99,7 +101,12 @@ def name_address(listener: socket.socket) -> str:
 
 
 def serve(service: Service, app: Guard, listener: socket.socket) -> bool:
-    """Serve until a signal stops it, and return whether all requests were answered: not after a second SIGINT."""
+    """Serve until a signal stops it, and return whether all requests were answered: not after a second SIGINT.
+
+    If an answer is still computed that nobody waits for any more, the process ends here: Python would wait for the thread.
+    """
     server = Server(service, app)
     asyncio.run(server.serve([listener]))
+    if service.is_computing:
+        exit_at_once(130 if server.force_exit else 0)
     return not server.force_exit

@@ -119,6 +119,28 @@ def test_sigterm_with_requests_in_flight_loses_none():
     assert "Traceback" not in err and "I love this" not in out + err and TOKEN not in out + err
 
 
+@pytest.mark.parametrize(("signals", "status", "ending"), [([signal.SIGTERM], 0, ""), ([signal.SIGINT] * 2, 130, "interrupted\n")])
+def test_the_end_does_not_wait_for_an_answer_that_never_comes(signals, status, ending):
+    """Of the two requests, the first has timed out; a second Ctrl-C does not wait for the other one either."""
+    code = (
+        "import runpy, sys, threading, emotion.serving.answering as answering\n"
+        "answering.explain = lambda *_: threading.Event().wait()\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path('serve.py', run_name='__main__')"
+    )
+    options = ["serve.py", "--model", "models/goemotions-minilm", "--port", "0", "--timeout", "1"]
+    script = start_script("-c", code, *options, PYTHONDONTWRITEBYTECODE="1")
+    port = wait_for_address(script)
+    assert ask(port, "/explain", b'{"text": "a"}')[0] == 503
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /explain HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"text\": \"a\"}")
+        for number in signals:
+            time.sleep(0.2)  # a signal that comes twice at once is one
+            script.send_signal(number)
+        assert script.wait(30) == status
+    assert script.outputs[1].read_text().partition("several\n")[2] == ending
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
