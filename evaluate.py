@@ -62,7 +62,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     from emotion.inference.speed import predict_timed
     from emotion.labels import LabelSet
     from emotion.tracking.findings import collect_findings, format_findings
-    from emotion.tracking.run_folder import RunFolder, find_run_of_model
+    from emotion.tracking.run_folder import choose_output, find_run_of_model
     from emotion.tracking.run_rows import read_rows_to_score
     from emotion.tracking.taxonomies import merge_rows
 
@@ -73,6 +73,9 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     file = arguments.input[0] if arguments.input else None
     split = Path(file).stem if file else arguments.split or "test"
     gold_labels = label_set if parents is None or file is None else parents.level.gold_labels
+    output = choose_output(arguments.output, run)
+    if file and output is not None and output.path.resolve() in (run and run.path.resolve(), Path(folder).resolve()):
+        raise ConfigError(f"--output {arguments.output}: is the folder of the model, whose own reports are kept; choose another folder")
     rows = read_rows_to_score(run, split, file, arguments.overrides, gold_labels)
     if parents is not None:
         rows, label_set = merge_rows(rows, parents.level), parents.label_set
@@ -85,8 +88,6 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     rule = (predictor if parents is None else parents).rule.with_overrides(arguments.threshold, arguments.empty_set)
     probabilities, checks, speed = predict_timed(predictor, examples.texts, "predict")
     probabilities = probabilities if parents is None else parents.convert(probabilities)
-    output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
-    assert output is not None  # without a run there is --input, which requires --output
     config = load_config(run.config, arguments.overrides, is_of_run=True) if run is not None else None
     findings = collect_findings(rows, None if file else split, rule.decide(probabilities), checks.counts, run, config)
     split = split if parents is None else f"{split}-{parents.level.name}"  # beside the report of the model's own labels
@@ -94,6 +95,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
         findings["data"] = escape_controls(Path(file).name)
     is_quoted = not arguments.no_texts and (config is None or config.run.quote_texts)
     texts = examples.texts if is_quoted else None
+    assert output is not None  # without a run there is --input, which requires --output
     scored = ScoredRows(examples.ids, label_set, examples.labels, probabilities, examples.is_judged, texts, examples.ratings)
     report = write_report(output.report(split), scored, rule, split, findings)
     if output != run or split != "validation":  # training wrote these predictions, and export.py --verify compares with them
@@ -121,7 +123,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     from emotion.export.model_card import complete_card
     from emotion.inference.loading import load_predictor
     from emotion.inference.sidecar import find_model_folder
-    from emotion.tracking.run_folder import RunFolder, find_run_of_model
+    from emotion.tracking.run_folder import choose_output, find_run_of_model
 
     folder = find_model_folder(model)
     run = find_run_of_model(folder)
@@ -131,7 +133,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     probabilities = predictor.predict(list_texts(cases), "predict")
     results = collect_results(cases, name, probabilities, predictor.label_set, rule, not arguments.no_texts)
     results |= {"model": escape_controls((run.path if run else Path(folder)).resolve().name), "evaluated": time.strftime("%Y-%m-%d %H:%M")}
-    output = RunFolder(Path(arguments.output)) if arguments.output is not None else run
+    output = choose_output(arguments.output, run)
     if output is not None:
         write_behaviour_report(output.behaviour, results)
         if output == run:

@@ -232,16 +232,22 @@ def parse_arguments() -> argparse.Namespace:
     if len(given) != 1:
         choices = "--verify, --merge FOLDER, --onnx, --half FOLDER, --refit, --serving-check, --push USER/NAME, --push-space USER/NAME"
         raise ConfigError(f"give one of {choices}; got {' and '.join(given) or 'none'}")
+    reading = ["--verify", "--merge", "--onnx", "--half"]
     for option, allowed in (
         ("int8", ["--onnx"]),
         ("dry_run", ["--push", "--push-space"]),
         ("overwrite", ["--merge", "--half"]),
         ("json", ["--serving-check"]),
+        ("backbone", ["--verify", "--merge"]),
+        ("split", reading),
+        ("input", reading),
     ):
         if getattr(arguments, option) and given[0] not in allowed:
             raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")
     if arguments.half is not None and (arguments.split == "test" or arguments.input):
         raise ConfigError("--half: fits the decision rule on the validation rows of the run; leave out --split and --input")
+    if arguments.split is not None and arguments.input is not None:
+        raise ConfigError(f"--split {arguments.split}: is a split of the run's data, and --input names a file; leave one of them out")
     for option, name in (("--push", arguments.push), ("--push-space", arguments.push_space)):
         if name is not None:
             check_repository(option, name)

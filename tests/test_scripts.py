@@ -227,6 +227,7 @@ def test_skipped_rows_are_listed_in_the_run(tiny_bert, tmp_path):
     assert not (tmp_path / "runs" / "a").exists()
 
 
+BOX = f"{ROOT}/models/goemotions-minilm"
 MISTAKES = {
     "train: unknown key": (["train.py", "--config", "configs/quickstart.yaml", "training.epoch=1"], "did you mean training.epochs?"),
     "train: no such config": (["train.py", "--config", "configs/none.yaml"], "cannot be read"),
@@ -248,6 +249,36 @@ MISTAKES = {
     "evaluate: threshold": (["evaluate.py", "--threshold", "1"], "must be in (0, 1)"),
     "evaluate: a file without a folder for its report": (["evaluate.py", "--input", "a.csv"], "give --output FOLDER too"),
     "evaluate: two files for one report": (["evaluate.py", "--input", "a.csv", "b.csv", "--output", "out"], "got 2; to score files give"),
+    "evaluate: a backend of a report": (
+        ["evaluate.py", "--split", "test", "--backend", "onnx"],
+        "--backend onnx: a report is of the model in torch; score the labelled rows with --input FILE --output FILE.csv, which writes",
+    ),
+    "evaluate: parts of a report": (["evaluate.py", "--part-rows", "9"], "--part-rows: is for scored files; give --output FILE.csv"),
+    "evaluate: a split and a file": (
+        ["evaluate.py", "--input", "a.csv", "--output", "out", "--split", "test"],
+        "--split test: is a split of the run's data, and --input names a file; leave one of them out",
+    ),
+    "evaluate: a scored file without texts": (
+        ["evaluate.py", "--input", "a.csv", "--output", "o.csv", "--no-texts"],
+        "--no-texts: is for reports; a scored file has all rows and columns of its input, so leave it out",
+    ),
+    "evaluate: apostrophes in Excel": (
+        ["evaluate.py", "--input", "none.csv", "--output", "a.csv.xlsx", "--excel-safe"],
+        "--excel-safe: is for scored csv files",
+    ),
+    "evaluate: apostrophes in CSV": (
+        ["evaluate.py", "--input", "none.csv", "--output", "a.CSV", "--excel-safe"],
+        "--input none.csv: no such file",  # the options are right
+    ),
+    "evaluate: a file into the model": (
+        ["evaluate.py", "--model", BOX, "--input", "emotion/data/sample/test.csv", "--output", f"{BOX}/../goemotions-minilm"],
+        "is the folder of the model, whose own reports are kept; choose another folder",
+    ),
+    "export: a split and a file": (["export.py", "--verify", "--input", "a.csv", "--split", "test"], "--input names a file; leave one"),
+    "export: rows that are not read": (
+        ["export.py", "--refit", "--split", "test"],
+        "--split: is an option of --verify or --merge or --onnx or --half, got --refit",
+    ),
     "export: no such model": (["export.py", "--model", "runs/none", "--verify"], "no such folder"),
     "export: no task": (["export.py", "--model", "runs/none"], "give one of --verify, --merge FOLDER, --onnx, --half FOLDER, --refit"),
     "export: two tasks": (["export.py", "--onnx", "--verify"], "got --verify and --onnx"),

@@ -24,6 +24,8 @@ DATA_KEYS -= {"data.max_length", "data.long_texts", "data.stride", "data.train_f
 """Settings that say what the splits of a run's data are."""
 NOT_OF_BEHAVIOUR = ("split", "input", "shard", "join", "probabilities", "excel_safe", "overwrite", "part_rows", "taxonomy", "engine")
 """Options that --behaviour does not take."""
+OF_REPORTS = ("split", "full", "no_texts")
+"""Options that scored files do not take."""
 OTHER_DATA_FORMATS = (".tsv", ".txt", ".json", ".xls", ".zip", ".ndjson", ".feather")
 """Suffixes of data files that scoring cannot write; any other suffix of --output is a part of a folder's name."""
 
@@ -48,10 +50,11 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--probabilities {probabilities}: must be none, all or a number of labels, at least 1")
     if not is_file and probabilities != "none":
         raise ConfigError("--probabilities: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
-    if arguments.excel_safe and not (is_file and not is_on_ray and (arguments.output == "-" or ".csv" in Path(arguments.output).suffixes)):
+    if arguments.excel_safe and (not is_file or is_on_ray or not _is_csv(arguments.output)):
         raise ConfigError("--excel-safe: is for scored csv files; give --output FILE.csv")
     if arguments.overwrite and not is_file and arguments.join is None:
         raise ConfigError("--overwrite: is for scored files; a report replaces an earlier one in any case")
+    _check_effects(arguments, is_file)
     if arguments.part_rows is not None and arguments.part_rows < 1:
         raise ConfigError(f"--part-rows {arguments.part_rows}: must be at least 1")
     if arguments.input is not None and arguments.output is None:
@@ -65,6 +68,22 @@ def check_options(arguments: argparse.Namespace) -> None:
     check_keys(arguments.overrides, allowed, why)
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")
+
+
+def _check_effects(arguments: argparse.Namespace, is_file: bool) -> None:
+    """Raise a ConfigError for options that have no effect on a scored file (`is_file`), or on a report."""
+    if is_file:
+        if given := [name for name in OF_REPORTS if getattr(arguments, name)]:
+            option = f"--{given[0].replace('_', '-')}"
+            raise ConfigError(f"{option}: is for reports; a scored file has all rows and columns of its input, so leave it out")
+        return
+    if arguments.part_rows is not None:
+        raise ConfigError("--part-rows: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
+    if arguments.input is not None and arguments.split is not None:
+        raise ConfigError(f"--split {arguments.split}: is a split of the run's data, and --input names a file; leave one of them out")
+    if arguments.behaviour is None and arguments.backend != "torch":
+        scored = "score the labelled rows with --input FILE --output FILE.csv, which writes the metrics of this backend"
+        raise ConfigError(f"--backend {arguments.backend}: a report is of the model in torch; {scored}")
 
 
 def _check_sharding(arguments: argparse.Namespace, is_file: bool) -> None:
@@ -138,6 +157,12 @@ def is_scored_file(output: str | None) -> bool:
     if is_file:
         check_format(path)
     return is_file
+
+
+def _is_csv(output: str) -> bool:
+    from emotion.data.reading.opening import find_format
+
+    return output == "-" or find_format(Path(output)) == ".csv"
 
 
 def is_probabilities(value: object) -> bool:

@@ -304,6 +304,13 @@ def choose_model(given: str | None) -> tuple[str, str]:
     return (given, "") if given else find_default_model()
 
 
+def choose_output(given: str | None, run: RunFolder | None) -> RunFolder | None:
+    """Return the folder that a report is written to: the given one, or else the run's; `run` itself, whichever path names its folder."""
+    if given is None or (run is not None and expand_path(given).resolve() == run.path.resolve()):
+        return run
+    return RunFolder(expand_path(given))
+
+
 def find_run_of_model(location: str) -> RunFolder | None:
     """Return the run of a run folder or of the model folder in it; None for another folder."""
     path = expand_path(location)

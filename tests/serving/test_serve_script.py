@@ -133,7 +133,8 @@ def test_the_end_does_not_wait_for_an_answer_that_never_comes(signals, status, e
     port = wait_for_address(script)
     assert ask(port, "/explain", b'{"text": "a"}')[0] == 503
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"POST /explain HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"text\": \"a\"}")
+        connection.sendall(b"POST /explain HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
+        connection.sendall(b'Content-Length: 13\r\n\r\n{"text": "a"}')
         for number in signals:
             time.sleep(0.2)  # a signal that comes twice at once is one
             script.send_signal(number)
