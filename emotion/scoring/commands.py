@@ -51,7 +51,7 @@ def score(arguments: argparse.Namespace, model: str, process: int, num_processes
         tally = score_files(predictor, rule, job, print_message)
         if tally is None:
             return 0
-        for line in format_tally(tally, job, time.perf_counter() - started):
+        for line in format_tally(tally, job, time.perf_counter() - started, is_stdout):
             print_message(line)
         if is_stdout:
             with output.open("rb") as stream:

@@ -33,12 +33,16 @@ def write_output(job: ScoringJob, columns: list[str], parts: list[Path], tally: 
         write_json(job.folder / FINISHED, {"output": describe_version(partial)})
 
 
-def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
-    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score."""
+def format_tally(tally: Tally, job: ScoringJob, seconds: float, is_stdout: bool = False) -> list[str]:
+    """Return the lines of the summary of a scoring job: metrics if there are gold labels, then rows, speed and rows without a score.
+
+    `is_stdout` means that the rows go to stdout, and the files of metrics and bad rows are not kept.
+    """
     lines = []
     if tally.scores is not None:
         metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
         where = f"the join writes those of all rows to {job.metrics}" if job.shard else f"all metrics are in {job.metrics}"
+        where = "--output FILE.csv writes all metrics" if is_stdout else where
         lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; {where}")
     if tally.num_non_finite:
         lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
@@ -47,12 +51,15 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float) -> list[str]:
     if tally.num_scored and not tally.num_cut + tally.num_split:
         lines.append(ALL_FIT)
     where = f"the join lists them in {job.quarantine}" if job.shard else f"they are in {job.quarantine}"
+    where = "--output FILE.csv lists them with the reasons" if is_stdout else where
     bad = f"{tally.num_bad:,} rows could not be scored, {where}" if tally.num_bad else "every row was scored"
     if tally.num_rows and not tally.num_scored:
-        bad = f"no row could be scored; {job.quarantine} has the reasons{' after the join' if job.shard else ''}"
+        reasons = f"{job.quarantine} has the reasons{' after the join' if job.shard else ''}"
+        bad = f"no row could be scored; {where if is_stdout else reasons}"
     if not tally.num_rows:  # only a shard can be empty
         bad = f"the input has fewer parts of {job.part_rows:,} rows than shards; a smaller --part-rows makes more"
-    lines.append(f"{job.title}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    title = "stdout" if is_stdout else job.title
+    lines.append(f"{title}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
     if job.shard:
         command = shlex.join(["python", "evaluate.py", "--join", str(job.output)])
         lines.append(f"when all {job.shard.count} shards are complete: `{command}`")

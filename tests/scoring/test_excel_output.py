@@ -168,3 +168,18 @@ def test_the_summary_says_that_no_row_could_be_scored(tmp_path):
         job.output.unlink(missing_ok=True)
         tally = score(tmp_path / "a.csv", output=job.output)
         assert tally.num_scored == num_scored and format_tally(tally, job, 1.0)[-1].endswith(f"; {ending}")
+
+
+def test_the_summary_of_stdout_names_no_file_that_is_not_kept(tmp_path):
+    job = ScoringJob((tmp_path / "a.csv",), tmp_path / "stdout.csv", DataConfig())
+    for content, ending in (
+        ("text,label\na,joy\n,joy\n", "1 rows could not be scored, --output FILE.csv lists them with the reasons"),
+        ("text,label\n,joy\n", "no row could be scored; --output FILE.csv lists them with the reasons"),
+    ):
+        (tmp_path / "a.csv").write_text(content)
+        job.output.unlink(missing_ok=True)
+        tally = score(tmp_path / "a.csv", output=job.output)
+        *others, last = format_tally(tally, job, 2.0, is_stdout=True)
+        assert last == f"stdout: {tally.num_rows} rows in 2.0 s ({tally.num_rows / 2:.0f} rows/s); {ending}"
+        assert str(tmp_path) not in "".join(others)
+        assert tally.scores is None or others[0].endswith("; --output FILE.csv writes all metrics")
