@@ -12,7 +12,7 @@ import numpy as np
 
 from emotion.config import DataConfig
 from emotion.errors import ConfigError, DataError
-from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.decision import DecisionRule, rank_labels
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
 from emotion.paths import expand_path
@@ -88,7 +88,7 @@ class Model:
         rule = self._build_rule(threshold, empty_set)
         probabilities = self.predict(texts)
         return [
-            [self.label_names[column] for column in row.argsort()[::-1] if is_predicted[column]]
+            [self.label_names[column] for column in rank_labels(row) if is_predicted[column]]
             for row, is_predicted in zip(probabilities, rule.decide(probabilities), strict=True)
         ]
 
@@ -133,9 +133,11 @@ class Model:
         rule = self._build_rule(threshold, empty_set)
         if not is_probabilities(probabilities):
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
-        paths = expand_patterns([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
+        names = [str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+        if not names:
+            raise DataError("inputs: is an empty list; give at least one file or pattern")
         columns = DataConfig(text_column=text_column, label_column=label_column)
-        job = ScoringJob(paths, expand_path(output), columns, str(probabilities), model=self._location)
+        job = ScoringJob(expand_patterns(names), expand_path(output), columns, str(probabilities), model=self._location)
         tally = score_files(self._predictor, rule, job, logger.info)
         assert tally is not None  # only a second process gets None
         return tally

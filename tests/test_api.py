@@ -3,13 +3,20 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import emotion
+import emotion.api
+from emotion.evaluation.decision import DecisionRule
+from emotion.inference.answers import build_record
 from emotion.inference.predictor import Predictor
+from emotion.labels import LabelSet
+from emotion.scoring.formats import format_scores
 from tests.conftest import ROOT, SAMPLE, infer_cold, run_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok"]
@@ -92,6 +99,22 @@ def test_labels_follow_the_decision_rule(model):
     assert model.predict_labels(TEXTS, threshold=0.9999, empty_set="top1") == top
 
 
+def test_equal_probabilities_have_one_order_everywhere():
+    """Labels that always occur together have the same weights in TF-IDF."""
+    names = tuple(f"label-{number}" for number in range(40))
+    scores = np.full(40, 0.25, dtype=np.float32)
+    scores[[9, 30]] = 0.75
+    expected = ["label-9", "label-30", *(name for name in names if name not in ("label-9", "label-30"))]
+    rule = DecisionRule((0.1,) * 40)
+    predictor = SimpleNamespace(label_set=LabelSet(names), rule=rule, predict=lambda texts: scores[None])
+    record = build_record("a", names, scores, scores > 0, rule, None, None)
+    cells = format_scores(scores, scores > 0, "40", Path("a.csv"), LabelSet(names))
+    assert emotion.api.Model(predictor, "").predict_labels(["a"]) == [expected]
+    assert record["labels"] == list(record["probabilities"]) == cells[1::2] == expected
+    top = DecisionRule((0.9,) * 40, "top1").decide(scores[None])[0]
+    assert build_record("a", names, scores, top, rule, 1, None)["labels"] == ["label-9"] == list(record["probabilities"])[:1]
+
+
 def test_no_texts_have_no_answers(model):
     assert model.predict([]).shape == (0, len(model.label_names))
     assert model.predict_labels([]) == []
@@ -150,6 +173,11 @@ def test_patterns_and_several_files_are_scored_into_one(model, tmp_path):
             lambda model: model.score_file("a.csv", "b.csv", probabilities=0),
             emotion.ConfigError,
             "probabilities=0: must be 'none', 'all' or a number of labels, at least 1",
+        ),
+        (
+            lambda model: model.score_file([], "b.csv"),
+            emotion.DataError,
+            "inputs: is an empty list; give at least one file or pattern",
         ),
         (
             lambda model: emotion.load("runs/none", backend="tpu"),

@@ -78,6 +78,11 @@ class DecisionRule:
         return replace(rule, thresholds=(threshold,) * len(self.thresholds), fitted_on="nothing: given by hand")
 
 
+def rank_labels(probabilities: np.ndarray) -> np.ndarray:
+    """Return the columns of the labels by falling probability, int64 (L,), from float (L,); equal probabilities keep their order."""
+    return np.argsort(-probabilities, kind="stable")
+
+
 def default_rule(num_labels: int) -> DecisionRule:
     """Return the rule with threshold 0.5 for every label."""
     return DecisionRule((0.5,) * num_labels)

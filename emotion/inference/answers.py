@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.decision import DecisionRule, rank_labels
 from emotion.inference.explanation import Explanation
 from emotion.text import escape_controls
 
@@ -31,7 +31,7 @@ def build_record(
     explanation: Explanation | None,
 ) -> dict[str, Any]:
     """Return what --json prints for a text; `scores` are its probabilities, (L,), and `predicted` its predictions, bool (L,)."""
-    order = scores.argsort()[::-1]
+    order = rank_labels(scores)
     labels = [int(i) for i in order if predicted[i]]
     record: dict[str, Any] = {"text": text, "labels": [names[i] for i in labels]}
     record["probabilities"] = {names[i]: round(float(scores[i]), DIGITS) for i in order[:top_k]}
@@ -58,7 +58,7 @@ def format_table(
 
     A circle marks a label that is below its threshold and predicted only because no label reaches its own.
     """
-    order = scores.argsort()[::-1]
+    order = rank_labels(scores)
     width = min(shutil.get_terminal_size().columns, 100)
     shown, names = escape_controls(text), tuple(map(escape_controls, names))
     names_width = max(NAME_WIDTH, *(count_columns(names[i]) for i in order[:top_k]))

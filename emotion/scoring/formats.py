@@ -19,6 +19,7 @@ import numpy as np
 from emotion.data.reading.opening import find_format
 from emotion.data.reading.rows import BadRow, Row
 from emotion.errors import ConfigError, DataError
+from emotion.evaluation.decision import rank_labels
 from emotion.files import replace_nan
 from emotion.labels import LabelSet
 from emotion.scoring.excel import MAX_CELL_CHARACTERS, count_cell_characters, cut_cell, write_excel
@@ -138,7 +139,7 @@ def format_scores(
     if probabilities == "all":
         values += [to_number(value) for value in row]
     elif probabilities != "none":
-        for column in np.argsort(-row, kind="stable")[: int(probabilities)]:
+        for column in rank_labels(row)[: int(probabilities)]:
             values += [label_set.names[column], to_number(row[column])]
     return values
 
