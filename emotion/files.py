@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fnmatch
 import hashlib
 import json
 import math
@@ -26,6 +27,8 @@ DISK_FULL_MESSAGES = {"No space left on device": errno.ENOSPC, "quota exceeded":
 """The operating system's messages for the same errors: safetensors passes on the message, not the number."""
 SECONDS_TO_RENAME = 2.0 if os.name == "nt" else 0.0
 """How long a rename is tried: on Windows, virus scanners and indexers hold a new file open for a moment."""
+TEMPORARY = (".*.partial", ".*.old")
+"""Patterns of the names that `atomic_write` gives for a while; a kill may leave such a file or folder."""
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Samples of a large file that its fingerprint covers."""
 MAX_NAME_BYTES = 240
@@ -36,7 +39,8 @@ MAX_NAME_BYTES = 240
 def atomic_write(path: Path, num_bytes: int | None = None, is_shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a new file or folder, and rename it to `path` when the block ends without an error.
 
-    A file or folder at `path` is replaced. `num_bytes` is the size of the new data, if the caller knows it; an error message reports it.
+    A file or folder at `path` is replaced, but no folder by a file. `num_bytes` is the size of the new data, if the caller knows it; an
+    error message reports it.
     Where others may write the same at the same time (`is_shared`), each has a temporary path of its own, and the last one stays.
 
     Raises: StorageError if the path is not writable or the device is full; the previous file or folder is then unchanged.
@@ -51,6 +55,8 @@ def atomic_write(path: Path, num_bytes: int | None = None, is_shared: bool = Fal
         yield partial
         if partial.is_dir():
             _share_permissions(partial)
+        if partial.is_file() and path.is_dir() and not path.is_symlink():
+            raise StorageError(f"{path}: is a folder; give the name of a file")
         if path.is_dir():  # a rename cannot replace a folder: keep the old one until the new one has its name
             _remove(old)
             _rename(path, old)
@@ -68,6 +74,11 @@ def atomic_write(path: Path, num_bytes: int | None = None, is_shared: bool = Fal
     finally:
         with suppress(OSError):
             _remove(partial)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file or folder has a name of `TEMPORARY`."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in TEMPORARY)
 
 
 def restore_name(path: Path) -> None:

@@ -141,6 +141,16 @@ def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "link"}
 
 
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "a.txt").touch()
+    with pytest.raises(StorageError) as caught:
+        write_json(folder, {})
+    assert str(caught.value) == f"{folder}: is a folder; give the name of a file"
+    assert {path.name for path in tmp_path.rglob("*")} == {"results", "a.txt"}
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
 def test_a_refusal_inside_the_block_is_about_its_own_file_only(number, tmp_path):
     path, reason = tmp_path / "a.txt", os.strerror(number)

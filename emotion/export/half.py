@@ -16,7 +16,7 @@ from emotion.evaluation.decision import refit_rule
 from emotion.export.model_card import complete_card, find_location
 from emotion.export.refit import report_again, store_rule
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE, Agreement, compare_logits
-from emotion.files import atomic_write
+from emotion.files import TEMPORARY, atomic_write
 from emotion.inference.numpy_predictor import WEIGHTS
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import read_sidecar
@@ -39,7 +39,7 @@ def write_half(run: RunFolder, rows: Examples, folder: Path, test_rows: Examples
         raise ModelError(f"--half: {run.path} is the {BASELINE} baseline; use it as it is")
     reference = predictor.predict_logits(rows.texts, "float32")
     with atomic_write(folder) as partial:
-        shutil.copytree(run.model, partial, ignore=shutil.ignore_patterns("onnx", WEIGHTS))
+        shutil.copytree(run.model, partial, ignore=shutil.ignore_patterns("onnx", WEIGHTS, *TEMPORARY))
         _convert_weights(run.model, partial)
         smaller, result = Predictor.load(str(partial)), RunFolder(partial)
         logits = smaller.predict_logits(rows.texts, "float16")

@@ -10,6 +10,7 @@ from typing import Any
 
 from emotion.errors import ModelError
 from emotion.export.model_card import complete_card
+from emotion.files import is_temporary
 from emotion.inference.sidecar import SIDECAR
 from emotion.modeling.backbones import hide_folders
 from emotion.text import describe_error
@@ -77,10 +78,10 @@ def list_files(run: RunFolder) -> list[tuple[str, int]]:
 
     Raises: ModelError if the run has no model.
     """
-    files = [path for path in sorted(run.model.rglob("*")) if path.is_file()]
-    if not any(path.name == SIDECAR for path in files):
+    sizes = {path.relative_to(run.model): path.stat().st_size for path in sorted(run.model.rglob("*")) if path.is_file()}
+    if Path(SIDECAR) not in sizes:
         raise ModelError(f"{run.path}: has no finished model, so there is nothing to push")
-    return [(path.relative_to(run.model).as_posix(), path.stat().st_size) for path in files]
+    return [(path.as_posix(), size) for path, size in sizes.items() if not any(map(is_temporary, path.parts))]
 
 
 def format_files(run: RunFolder, name: str, is_private: bool) -> str:

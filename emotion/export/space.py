@@ -14,6 +14,7 @@ import yaml
 import emotion
 from emotion.errors import ConfigError
 from emotion.export.hub import list_files, open_hub, read_public, translate_hub_errors
+from emotion.files import TEMPORARY
 from emotion.inference.numpy_predictor import is_numpy_supported
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.tracking.run_folder import RunFolder
@@ -86,7 +87,7 @@ def copy_run(run: RunFolder, target: RunFolder) -> None:
 
     The config stays: it names paths of the machine that trained the model.
     """
-    shutil.copytree(run.model, target.model)
+    shutil.copytree(run.model, target.model, ignore=shutil.ignore_patterns(*TEMPORARY))
     for file, content in read_public(run.model).items():
         (target.model / file).write_bytes(content)
     shutil.copyfile(run.efficiency, target.efficiency)

@@ -5,6 +5,9 @@ import json
 import pytest
 import yaml
 
+from emotion.errors import ModelError
+from emotion.export.hub import list_files
+from emotion.tracking.run_folder import RunFolder
 from tests.conftest import copy_run, run_script
 from tests.hub import TOKEN, serve_hub, unreachable_hub
 
@@ -18,6 +21,18 @@ def tested_run(tiny_run, tmp_path_factory):
 
 def push(run, name, hub, *more, warm=None):
     return run_script("export.py", "--model", str(run), "--push", name, *more, warm=warm, **hub)
+
+
+def test_what_a_killed_process_has_left_is_not_published(tmp_path):
+    run = RunFolder(tmp_path)
+    for name in ("emotion.json", "onnx/model.onnx", ".onnx.partial/model.onnx", ".onnx.old/about.json", ".README.md.partial"):
+        (run.model / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.model / name).write_text("{}")
+    expected = [("emotion.json", 2), ("onnx/model.onnx", 2)]
+    assert list_files(run) == expected
+    (run.model / "emotion.json").rename(run.model / ".onnx.partial" / "emotion.json")
+    with pytest.raises(ModelError, match="has no finished model"):
+        list_files(run)
 
 
 @pytest.mark.slow
