@@ -20,6 +20,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     import argparse
     import os
     import sys
+    from contextlib import nullcontext
     from pathlib import Path
     from typing import TYPE_CHECKING
 
@@ -116,7 +117,8 @@ def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
 
     rows, rows_name = read_rows(arguments, model, run)
     examples = rows.examples
-    agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
+    with run.hold() if run is not None else nullcontext():
+        agreement = export_onnx(Predictor.load(model), model, arguments.int8, examples.texts, examples.labels)
     print_message(f"{find_model_folder(model)}/onnx: {agreement.describe(rows_name)}", sys.stdout)
     return 0
 

@@ -1,7 +1,9 @@
 """An exported ONNX model gives torch's answers, is refused if it does not, and needs no torch to predict."""
 
 import json
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from emotion.export import onnx_export
 from emotion.inference.loading import load_predictor
 from emotion.inference.onnx_predictor import OnnxPredictor
 from emotion.inference.predictor import Predictor
-from tests.conftest import copy_run, infer_cold, run_script
+from emotion.tracking.run_folder import RunFolder
+from tests.conftest import ROOT, copy_run, infer_cold, run_script
 
 TEXTS = ["I love this so much!", "NA", "so\x85so 🙃", "I am furious. " * 60, "ok", "\t"]
 
@@ -171,6 +174,17 @@ def test_infer_uses_the_fp32_onnx_model_for_lines_and_imports_no_torch(exported)
     expected = Predictor.load(str(exported)).predict(["I love it"])[0]
     assert "(ONNX fp32)" in stderr
     assert list(record["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+def test_one_process_at_a_time_exports_into_a_run(tiny_run, tmp_path, monkeypatch, capsys):
+    """Both would write the same temporary folder."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["export.py", "--model", str(run), "--onnx"])
+    with RunFolder(run).hold(), pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "export.py"), run_name="__main__")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and line.startswith(f"error: {run}: is being written by process ")
+    assert line.endswith("; wait for it, or choose another run.name=NAME") and not (run / "model" / "onnx").exists()
 
 
 def test_missing_onnx_model_is_one_line(tiny_run):
