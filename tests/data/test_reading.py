@@ -213,7 +213,7 @@ def test_too_few_rows_are_said_with_the_columns_that_were_read_and_the_setting_o
     assert str(caught.value) == f"{read_as}: 4 distinct texts are too few to split off a fraction of 0.1; {remedy}"
     with pytest.raises(DataError) as caught:
         read(f"data.train={path}", f"data.validation={path}", "data.train_fraction=0.9")
-    remedy = "set data.train_fraction=1"
+    remedy = "take another data.train_fraction than 0.9, or 1 for all rows"
     assert str(caught.value) == f"{read_as}: 4 distinct texts are too few to split off a fraction of 0.1; {remedy}"
 
 

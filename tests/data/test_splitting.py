@@ -68,7 +68,7 @@ def test_too_few_texts_of_each_label_raise_with_the_numbers(num_labels, median):
         split_rows([f"text {i}" for i in range(200)], labels, 0.1, seed=0)
     assert str(caught.value) == (
         f"200 distinct texts with {num_labels} different labels (the median label is in {median}) are too few to split off "
-        "a fraction of 0.1, which needs 10 texts of a label"
+        "a fraction of 0.1, which needs 10 texts of a label; give the split as a file"
     )
 
 
