@@ -126,3 +126,8 @@ def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
         raise error
     characters = error.object[error.start : error.end]
     return "".join(ASCII_FORMS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters), error.end
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number and its noun: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

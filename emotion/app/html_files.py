@@ -8,7 +8,7 @@ from emotion.app.about import About
 from emotion.app.html_answers import MAX_LABELS, format_name, format_table, format_text
 from emotion.app.results import Progress, ScoredFile
 from emotion.app.uploads import Upload
-from emotion.text import escape_controls
+from emotion.text import escape_controls, format_count
 
 MAX_CELL_CHARACTERS = 200
 LONG_CHARACTERS = 40
@@ -193,11 +193,6 @@ def _format_score(value: float | None) -> str:
 def _format_cell(value: object) -> str:
     text = _shorten(value)
     return f"<td{' class=long' if len(text) > LONG_CHARACTERS else ''}>{format_text(text)}</td>"
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return a number and its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _shorten(value: object) -> str:

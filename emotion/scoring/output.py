@@ -10,6 +10,7 @@ from emotion.inference.text_checks import ALL_FIT, describe_counts
 from emotion.scoring.formats import escape_formulas, format_header, join_bytes, join_parts
 from emotion.scoring.manifest import FINISHED, ScoringJob, describe_version
 from emotion.scoring.parts import Tally, find_bad_rows
+from emotion.text import format_count
 from emotion.tracking.run_rows import describe_known
 
 
@@ -43,23 +44,22 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float, is_stdout: bool 
         metrics = ", ".join(f"{name} {tally.scores[name]:.3f}" for name in ("macro_f1", "micro_f1", "subset_accuracy"))
         where = f"the join writes those of all rows to {job.metrics}" if job.shard else f"all metrics are in {job.metrics}"
         where = "--output FILE.csv writes all metrics" if is_stdout else where
-        lines.append(f"against the gold labels of {tally.num_judged:,} rows: {metrics}; {where}")
+        lines.append(f"against the gold labels of {format_count(tally.num_judged, 'row')}: {metrics}; {where}")
     if tally.num_non_finite:
         lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
     known = describe_known(tally.known_texts, tally.num_scored)
     lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
     if tally.num_scored and not tally.num_cut + tally.num_split:
         lines.append(ALL_FIT)
-    where = f"the join lists them in {job.quarantine}" if job.shard else f"they are in {job.quarantine}"
-    where = "--output FILE.csv lists them with the reasons" if is_stdout else where
-    bad = f"{tally.num_bad:,} rows could not be scored, {where}" if tally.num_bad else "every row was scored"
+    where = "--output FILE.csv lists the reasons" if is_stdout else f"listed in {job.quarantine}{' by the join' if job.shard else ''}"
+    bad = f"{format_count(tally.num_bad, 'row')} could not be scored, {where}" if tally.num_bad else "every row was scored"
     if tally.num_rows and not tally.num_scored:
         reasons = f"{job.quarantine} has the reasons{' after the join' if job.shard else ''}"
         bad = f"no row could be scored; {where if is_stdout else reasons}"
     if not tally.num_rows:  # only a shard can be empty
         bad = f"the input has fewer parts of {job.part_rows:,} rows than shards; a smaller --part-rows makes more"
     title = "stdout" if is_stdout else job.title
-    lines.append(f"{title}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    lines.append(f"{title}: {format_count(tally.num_rows, 'row')} in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
     if job.shard:
         command = shlex.join(["python", "evaluate.py", "--join", str(job.output)])
         lines.append(f"when all {job.shard.count} shards are complete: `{command}`")

@@ -59,7 +59,7 @@ def test_decisions_are_applied_to_training_rows_and_counted(data):
         assert list_labels(dataset, split) == list_labels(plain, split)
     path = data / "decided" / "reviewed.csv"
     assert [message for message in dataset.messages if message.startswith("corrections")] == [
-        f"corrections: {path}: 1 rows dropped, 2 with new labels, 1 kept; 1 without a decision",
+        f"corrections: {path}: 1 row dropped, 2 with new labels, 1 kept; 1 without a decision",
         "corrections: 2 decisions on validation rows are not applied, so that scores compare with those of other runs; "
         "data.corrected_splits=train,validation applies them",
         "corrections: 1 decisions on test rows are not applied, so that scores compare with those of other runs; "

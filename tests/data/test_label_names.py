@@ -283,7 +283,7 @@ def test_scoring_says_what_matched_and_judges_it(tmp_path):
     assert gold == [([2, 0], [1, 3]), None, ([], [1, 3])]
     assert notes == [
         "labels matched in another spelling: 'Joy' is 'joy', 'ANGER' is 'anger'",
-        "labels that the model does not have are left out: 'happiness' (1 rows)",
+        "labels that the model does not have are left out: 'happiness' (1 row)",
         "2 of the model's 4 labels are judged; the file does not have 'fear', 'love'",
         "rows with a label that the model does not have are not judged",
     ]

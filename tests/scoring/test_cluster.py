@@ -382,7 +382,7 @@ def test_the_command(tiny_run, inputs, workers, tmp_path, monkeypatch, capsys):
     is_near = np.isclose(scored[parents], 0.2, rtol=0, atol=1e-4)  # rounding may cross the threshold
     assert ((is_predicted == (scored[parents] >= 0.2)) | is_near).all(axis=None)
     assert re.fullmatch(
-        rf"{tmp_path}/out: 93 rows in .* s \(.* rows/s\); 2 rows could not be scored, they are in {tmp_path}/out/_quarantine.tsv",
+        rf"{tmp_path}/out: 93 rows in .* s \(.* rows/s\); 2 rows could not be scored, listed in {tmp_path}/out/_quarantine.tsv",
         capsys.readouterr().err.splitlines()[-1],
     )
 

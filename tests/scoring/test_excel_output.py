@@ -162,7 +162,7 @@ def test_the_summary_says_that_no_row_could_be_scored(tmp_path):
     job = ScoringJob((tmp_path / "a.csv",), tmp_path / "out.csv", DataConfig())
     for content, num_scored, ending in (
         ("text,id\n,1\n,2\n", 0, f"no row could be scored; {job.quarantine} has the reasons"),
-        ("text,id\n,1\na,2\n", 1, f"1 rows could not be scored, they are in {job.quarantine}"),
+        ("text,id\n,1\na,2\n", 1, f"1 row could not be scored, listed in {job.quarantine}"),
     ):
         (tmp_path / "a.csv").write_text(content)
         job.output.unlink(missing_ok=True)
@@ -173,8 +173,8 @@ def test_the_summary_says_that_no_row_could_be_scored(tmp_path):
 def test_the_summary_of_stdout_names_no_file_that_is_not_kept(tmp_path):
     job = ScoringJob((tmp_path / "a.csv",), tmp_path / "stdout.csv", DataConfig())
     for content, ending in (
-        ("text,label\na,joy\n,joy\n", "1 rows could not be scored, --output FILE.csv lists them with the reasons"),
-        ("text,label\n,joy\n", "no row could be scored; --output FILE.csv lists them with the reasons"),
+        ("text,label\na,joy\n,joy\n", "1 row could not be scored, --output FILE.csv lists the reasons"),
+        ("text,label\n,joy\n", "no row could be scored; --output FILE.csv lists the reasons"),
     ):
         (tmp_path / "a.csv").write_text(content)
         job.output.unlink(missing_ok=True)

@@ -239,11 +239,11 @@ def test_the_script_prints_the_next_command(tmp_path, monkeypatch, capsys):
     assert f"score the first with `{command} --shard 2/3`" in " ".join(capsys.readouterr().err.split())
     assert run_evaluate(monkeypatch, *words, "--shard=2/3") == 0 and run_evaluate(monkeypatch, *words, "--shard", "3/3") == 0
     shown = capsys.readouterr().err
-    assert f"rows/s); 3 rows could not be scored, the join lists them in {tmp_path}/out.csv.quarantine.tsv\n" in shown
+    assert f"rows/s); 3 rows could not be scored, listed in {tmp_path}/out.csv.quarantine.tsv by the join\n" in shown
     assert "the input has fewer parts of 90 rows than shards; a smaller --part-rows makes more" in shown
     assert run_evaluate(monkeypatch, "--join", tmp_path / "out.csv") == 0
     shown = capsys.readouterr().err
-    assert f"{tmp_path}/out.csv: 98 rows in " in shown and f"rows could not be scored, they are in {tmp_path}/out.csv.quar" in shown
+    assert f"{tmp_path}/out.csv: 98 rows in " in shown and f"rows could not be scored, listed in {tmp_path}/out.csv.quar" in shown
     assert {path.name for path in tmp_path.iterdir()} == {
         *("a b.csv", "model", "out.csv", "out.csv.metrics.json", "out.csv.quarantine.tsv")
     }

@@ -16,7 +16,7 @@ from emotion.data.splitting import normalize_text
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 from emotion.paths import expand_path
-from emotion.text import unescape_formula
+from emotion.text import format_count, unescape_formula
 
 KEEP, DROP, NO_LABEL = "keep", "drop", "none"
 """Decisions other than labels: the labels are right, the row is left out, the row has no label."""
@@ -77,7 +77,7 @@ def apply_corrections(dataset: Dataset, config: DataConfig, find_split: FindSpli
             changes[split] |= dict.fromkeys(rows, decision)
     for split, of_rows in changes.items():
         dataset.splits[split] = _change_rows(split, dataset, of_rows)
-    done = f"{counts[DROP]:,} rows dropped, {counts['labels']:,} with new labels, {counts[KEEP]:,} kept"
+    done = f"{format_count(counts[DROP], 'row')} dropped, {counts['labels']:,} with new labels, {counts[KEEP]:,} kept"
     dataset.messages.append(f"corrections: {path}: {done}; {num_empty:,} without a decision")
     for split, number in skipped.items():
         dataset.messages.append(_describe_skipped(split, number, config.corrected_splits))

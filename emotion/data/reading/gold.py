@@ -12,7 +12,7 @@ from emotion.data.reading.rows import LABEL_COLUMN_NAMES
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.labels import LabelSet, fold_name
-from emotion.text import MAX_NAMES_SHOWN, format_names
+from emotion.text import MAX_NAMES_SHOWN, format_count, format_names
 
 
 class LabelReader:
@@ -92,7 +92,7 @@ class LabelReader:
             pairs = ", ".join(f"{written!r} is {name!r}" for written, name in list(self.respelled.items())[:MAX_NAMES_SHOWN])
             messages.append(f"labels matched in another spelling: {pairs}{' and more' if len(self.respelled) > MAX_NAMES_SHOWN else ''}")
         if self.unknown:
-            rows = ", ".join(f"{name!r} ({number:,} rows)" for name, number in self.unknown.most_common(MAX_NAMES_SHOWN))
+            rows = ", ".join(f"{name!r} ({format_count(number, 'row')})" for name, number in self.unknown.most_common(MAX_NAMES_SHOWN))
             more = " and more" if len(self.unknown) > MAX_NAMES_SHOWN else ""
             messages.append(f"labels that the model does not have are left out: {rows}{more}")
         if self.missing:

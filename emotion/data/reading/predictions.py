@@ -16,7 +16,7 @@ from emotion.data.reading.rows import ID_COLUMN_NAMES, LABEL_COLUMN_NAMES
 from emotion.data.reading.tables import Table, read_table
 from emotion.errors import DataError
 from emotion.labels import LabelSet, fold_name
-from emotion.text import MAX_NAMES_SHOWN, format_names
+from emotion.text import MAX_NAMES_SHOWN, format_count, format_names
 
 PREDICTION_COLUMN_NAMES = ("predicted_labels", "predicted_label", "predictions", "prediction", "predicted")
 PREFIX = "probability_"
@@ -166,7 +166,7 @@ def _read_labels(table: Table, rows: np.ndarray, label_set: LabelSet, read: Read
         )
     notes = [f"{len(unreadable):,} rows cannot be read and count as rows without labels, the first: {unreadable[0]}"] if unreadable else []
     if unknown:
-        shown = ", ".join(f"{name!r} ({number:,} rows)" for name, number in unknown.most_common(MAX_NAMES_SHOWN))
+        shown = ", ".join(f"{name!r} ({format_count(number, 'row')})" for name, number in unknown.most_common(MAX_NAMES_SHOWN))
         notes.append(f"unknown labels are left out: {shown}{' and more' if len(unknown) > MAX_NAMES_SHOWN else ''}")
     return label_set.encode_columns(columns), notes
 
