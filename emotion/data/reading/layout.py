@@ -246,10 +246,8 @@ def _detect_text_column(table: Table, config: DataConfig) -> str:
     free = [column for column in table.columns if column not in config.named_columns]
     if (known := _find_by_name(free, TEXT_COLUMN_NAMES)) is not None:
         return known
-    path, other_names = (
-        find_text_path(table.columns, table.rows),
-        {*ID_COLUMN_NAMES, *LABEL_COLUMN_NAMES, str(find_rater_column(free)).lower()},
-    )
+    path = find_text_path(table.columns, table.rows)
+    other_names = {*ID_COLUMN_NAMES, *LABEL_COLUMN_NAMES, str(find_rater_column(free)).lower()}
     for columns in ([column for column in free if column.lower() not in other_names], free):
         lengths = {column: _mean_length(_head(table, column)) for column in columns}
         best = max(lengths, key=lambda column: lengths[column], default=None)
