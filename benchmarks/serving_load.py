@@ -2,16 +2,18 @@
 
     python -m benchmarks.serving_load --model runs/NAME --output serving_load.json [--backends numpy torch] [--seconds 5]
 
-Each client sends one text a request and the next one when the answer has come. The servers with `--max-batch 32` and with `--max-batch 1`
-(each text alone) run at the same time and take turns, so that noise of the machine affects both. Clients and servers share the machine.
+Each client sends one text a request and the next one when the answer has come, so a slow server gets fewer requests: times are not those at
+a given rate of requests. After a second of warm-up with as many clients, the answers that come within the measured seconds count. The
+servers with `--max-batch 32` and with `--max-batch 1` (each text alone) run at the same time and take turns, so that noise of the machine
+affects both. Clients and servers share the machine.
 """
 
 import argparse
 import csv
 import http.client
+import itertools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emotion.cpu.machine import count_cores, name_cpu
 from emotion.errors import exit_on_error
 from emotion.files import write_json
@@ -27,7 +31,7 @@ from emotion.files import write_json
 TEXTS = "emotion/data/sample/test.csv"
 BATCHES = {"batched": 32, "one at a time": 1}
 CLIENTS = (1, 8, 32)
-NUM_WARM_UP = 20
+WARM_UP_SECONDS = 1.0
 
 
 def main() -> int:
@@ -58,22 +62,17 @@ def measure_backend(model: str, backend: str, texts: list[str], seconds: float, 
     """Return a row for each server and number of clients."""
     servers = {name: start_server(model, backend, max_batch) for name, max_batch in BATCHES.items()}
     try:
-        for _, port, _ in servers.values():
-            ask_for(port, texts[:NUM_WARM_UP], seconds=60)
         rows = []
         for num_clients in CLIENTS:
             times: dict[str, list[float]] = {name: [] for name in servers}
-            elapsed, batches = dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0.0)
+            before = {name: read_batches(port) for name, (_, port, _) in servers.items()}
             for _ in range(repeats):
                 for name, (_, port, _) in servers.items():
-                    before, started = count_batches(port), time.perf_counter()
                     times[name] += load(port, texts, num_clients, seconds)
-                    elapsed[name] += time.perf_counter() - started
-                    batches[name] += count_batches(port) - before
-            rows += [
-                {"backend": servers[name][2], "server": name, "clients": num_clients} | summarize(times[name], elapsed[name], batches[name])
-                for name in servers
-            ]
+            for name, (_, port, used) in servers.items():
+                num_texts, num_batches = read_batches(port) - before[name]
+                row = {"backend": used, "server": name, "clients": num_clients, "texts_per_batch": num_texts / num_batches}
+                rows.append(row | summarize(times[name], repeats * seconds))
         return rows
     finally:
         for process, *_ in servers.values():
@@ -91,33 +90,33 @@ def start_server(model: str, backend: str, max_batch: int) -> tuple[subprocess.P
 
 
 def load(port: int, texts: list[str], num_clients: int, seconds: float) -> list[float]:
-    """Return the seconds of each request that clients sent in turn, at the same time, for some seconds."""
+    """Return the seconds of each request of several clients whose answer came in the measured time, after the warm-up."""
+    begin = time.perf_counter() + WARM_UP_SECONDS
     with ThreadPoolExecutor(num_clients) as pool:
-        parts = pool.map(lambda client: ask_for(port, texts[client:] + texts[:client], seconds), range(num_clients))
-        return [value for part in parts for value in part]
+        parts = pool.map(lambda client: ask_until(begin + seconds, port, texts[client:] + texts[:client]), range(num_clients))
+        return [end - start for part in parts for start, end in part if begin <= end <= begin + seconds]
 
 
-def ask_for(port: int, texts: list[str], seconds: float) -> list[float]:
-    """Return the seconds of each of a client's requests, one text after the other, until the time is over or each text was sent."""
-    times, deadline = [], time.perf_counter() + seconds
+def ask_until(deadline: float, port: int, texts: list[str]) -> list[tuple[float, float]]:
+    """Return the begin and end of each of a client's requests, one text after the other and from the first one again, until a deadline."""
+    times: list[tuple[float, float]] = []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    for text in texts:
-        started = time.perf_counter()
-        if started > deadline:
+    for text in itertools.cycle(texts):
+        if (start := time.perf_counter()) > deadline:
             break
         connection.request("POST", "/predict", json.dumps({"text": text}), {"Content-Type": "application/json"})
         response = connection.getresponse()
         response.read()
         assert response.status == 200, response.status
-        times.append(time.perf_counter() - started)
+        times.append((start, time.perf_counter()))
     connection.close()
     return times
 
 
-def count_batches(port: int) -> float:
-    """Return the number of batches that a server has predicted."""
-    lines = fetch(port, "/metrics").splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("emotion_batch_texts_count "))
+def read_batches(port: int) -> np.ndarray:
+    """Return the numbers of texts and of batches that a server has predicted, float (2,)."""
+    values = dict(line.split() for line in fetch(port, "/metrics").splitlines() if line.startswith("emotion_batch_texts_"))
+    return np.array([float(values[f"emotion_batch_texts_{name}"]) for name in ("sum", "count")])
 
 
 def fetch(port: int, path: str) -> str:
@@ -125,10 +124,9 @@ def fetch(port: int, path: str) -> str:
         return answer.read().decode()
 
 
-def summarize(times: list[float], elapsed: float, num_batches: float) -> dict[str, float]:
-    percentiles = statistics.quantiles(times, n=100, method="inclusive")
-    rates = {"texts_per_second": len(times) / elapsed, "texts_per_batch": len(times) / num_batches}
-    return rates | {"p50_ms": 1_000 * percentiles[49], "p99_ms": 1_000 * percentiles[98]}
+def summarize(times: list[float], seconds: float) -> dict[str, float]:
+    p50, p99 = 1_000 * np.quantile(times, (0.5, 0.99))
+    return {"texts_per_second": len(times) / seconds, "p50_ms": p50, "p99_ms": p99}
 
 
 if __name__ == "__main__":
