@@ -150,11 +150,13 @@ def _find_disk_full_reason(error: Exception) -> str | None:
 
 
 def _describe_disk_full(path: Path, reason: str, num_bytes: int | None) -> str:
-    if reason == DISK_FULL_REASONS[errno.EFBIG]:
-        return f"{path}: {reason}; raise the limit and start again"
-    needed = "" if num_bytes is None else f"{num_bytes / 2**20:,.2f} MiB needed, "
-    free = shutil.disk_usage(path.parent).free
-    return f"{path}: {reason} ({needed}{free / 2**20:,.2f} MiB free); free some space and start again"
+    sizes = [] if num_bytes is None else [f"{num_bytes / 2**20:,.2f} MiB needed"]
+    remedy = "raise the limit"
+    if reason != DISK_FULL_REASONS[errno.EFBIG]:
+        sizes.append(f"{shutil.disk_usage(path.parent).free / 2**20:,.2f} MiB free")
+        remedy = "free some space"
+    shown = f" ({', '.join(sizes)})" if sizes else ""
+    return f"{path}: {reason}{shown}; {remedy} and start again"
 
 
 def _name_beside(path: Path, ending: str) -> Path:

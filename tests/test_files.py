@@ -68,7 +68,7 @@ def test_full_disk_raises_one_line_and_keeps_the_old_file(error, tmp_path):
     path.write_text("old")
     message = r"scores\.json: .*(space|quota).* \(2\.00 MiB needed, .* MiB free\); free some space"
     if "size limit" in error:
-        message = r"scores\.json: the file exceeds the size limit \(ulimit -f\); raise the limit and start again$"
+        message = r"scores\.json: the file exceeds the size limit \(ulimit -f\) \(2\.00 MiB needed\); raise the limit and start again$"
     with pytest.raises(StorageError, match=message), atomic_write(path, 2 << 20) as partial:
         partial.write_text("new")
         raise DISK_FULL_ERRORS[error]

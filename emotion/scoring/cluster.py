@@ -26,6 +26,7 @@ from emotion.scoring.manifest import PART_ROWS, check_same_job, describe_columns
 from emotion.scoring.parts import Tally
 from emotion.scoring.ray_engine import run_parts
 from emotion.scoring.remote_files import HIDDEN, Folder, InputFile, find_inputs
+from emotion.text import format_count
 
 MANIFEST, QUARANTINE, LOCK = "_manifest.json", "_quarantine.tsv", "_job.lock"
 NEW = "_new"
@@ -222,6 +223,8 @@ def _collect(parts: list[FilePart], folder: Folder) -> Tally:
 
 def format_summary(tally: Tally, job: ClusterJob, seconds: float) -> list[str]:
     """Return the lines of the summary: what was found in the texts, then rows, speed and rows without a score."""
-    bad = f"{tally.num_bad:,} rows could not be scored, they are in {job.quarantine}" if tally.num_bad else "every row was scored"
-    rows = f"{job.output}: {tally.num_rows:,} rows in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}"
+    bad = (
+        f"{format_count(tally.num_bad, 'row')} could not be scored, listed in {job.quarantine}" if tally.num_bad else "every row was scored"
+    )
+    rows = f"{job.output}: {format_count(tally.num_rows, 'row')} in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}"
     return [*describe_counts(tally.text_checks, tally.num_scored), rows]

@@ -15,6 +15,7 @@ from emotion.scoring import excel
 from emotion.scoring.formats import format_scores
 from emotion.scoring.manifest import ScoringJob
 from emotion.scoring.output import format_tally
+from emotion.text import format_count
 from tests.data.test_excel import TEXTS, write_excel
 from tests.scoring.oracle import make_texts, predict_labels, read_output, score, start_and_fail
 
@@ -180,6 +181,6 @@ def test_the_summary_of_stdout_names_no_file_that_is_not_kept(tmp_path):
         job.output.unlink(missing_ok=True)
         tally = score(tmp_path / "a.csv", output=job.output)
         *others, last = format_tally(tally, job, 2.0, is_stdout=True)
-        assert last == f"stdout: {tally.num_rows} rows in 2.0 s ({tally.num_rows / 2:.0f} rows/s); {ending}"
+        assert last == f"stdout: {format_count(tally.num_rows, 'row')} in 2.0 s ({tally.num_rows / 2:.0f} rows/s); {ending}"
         assert str(tmp_path) not in "".join(others)
         assert tally.scores is None or others[0].endswith("; --output FILE.csv writes all metrics")
