@@ -13,14 +13,21 @@ UNUSABLE_FONTS = ("emoji", "color", "last resort")
 
 @contextmanager
 def use_fonts(names: Iterable[str]) -> Iterator[None]:
-    """Draw with installed fonts that have the characters of these names, and print for which characters there is none."""
-    from matplotlib import rc_context, rcParams
+    """Draw with installed fonts that have the characters of these names, and print for which characters there is none.
 
-    families, missing = find_fonts({character for name in names for character in name if character.isprintable()})
-    if missing:
-        shown = " ".join(sorted(missing)[:MAX_CHARACTERS_SHOWN])
-        print_message(f"figures: no installed font can draw {shown}; install one that has them, such as Noto Sans; tables are not affected")
-    with rc_context({"font.family": [*rcParams["font.family"], *families]} if families else {}):
+    The rest is matplotlib's default style, for which the figures are laid out: other libraries, such as quapy, change the size of all text
+    when they are imported.
+    """
+    from matplotlib import rcParams, style
+
+    with style.context("default"):
+        families, missing = find_fonts({character for name in names for character in name if character.isprintable()})
+        if missing:
+            shown = " ".join(sorted(missing)[:MAX_CHARACTERS_SHOWN])
+            print_message(
+                f"figures: no installed font can draw {shown}; install one that has them, such as Noto Sans; tables are not affected"
+            )
+        rcParams["font.family"] = [*rcParams["font.family"], *families]
         yield
 
 

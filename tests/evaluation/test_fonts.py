@@ -14,6 +14,13 @@ def test_names_of_the_default_font_change_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_figures_have_the_default_style_whatever_another_library_has_set():
+    with matplotlib.rc_context({"font.size": 18, "figure.dpi": 200}):
+        with fonts.use_fonts(["joy"]):
+            assert all(matplotlib.rcParams[key] == matplotlib.rcParamsDefault[key] for key in ("font.size", "figure.dpi"))
+        assert matplotlib.rcParams["font.size"] == 18
+
+
 @pytest.mark.parametrize("is_installed", [True, False])
 def test_an_installed_font_is_used_for_the_characters_that_the_default_lacks(is_installed, monkeypatch, capsys):
     characters = {"default": set("joy"), "sans": {"愤", "怒"}, "serif": {"愤", "怒", "غ"}}

@@ -2,11 +2,9 @@
 
 import html
 import json
-import multiprocessing
 import re
 import runpy
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from statistics import NormalDist
@@ -21,6 +19,7 @@ from emotion.evaluation import plots
 from emotion.evaluation.comparison.figures import plot_differences, plot_pareto_front
 from emotion.evaluation.decision import default_rule
 from emotion.evaluation.document import Figure, Paragraph, Section, Table, format_html
+from emotion.evaluation.fonts import use_fonts
 from emotion.evaluation.metrics import confusion_matrices, list_judged_columns
 from emotion.evaluation.mistakes import NUM_SHOWN, count_confusions
 from emotion.evaluation.reporting import score_split
@@ -165,17 +164,9 @@ def draw_split(names):
     "names", [["joy", "fear"], ["joy", "fear", "anger"], [f"{number} very disappointed people" for number in range(7)]]
 )
 def test_no_text_of_a_figure_is_cut_off_or_hides_another(names):
-    run_alone(check_texts, names)
-
-
-def run_alone(check, argument):
-    """Run a check of a figure's layout in a new process: matplotlib passes over an error of its layout, which other tests may cause."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(check, argument).result()
-
-
-def check_texts(names):
-    for figure in draw_split(names):
+    with use_fonts(names):
+        figures = draw_split(names)
+    for figure in figures:
         figure.draw_without_rendering()
         boxes = {text: text.get_window_extent() for text in figure.findobj(Text) if text.get_visible() and text.get_text()}
         assert len(boxes) > 2 * len(names)
@@ -223,14 +214,11 @@ def test_points_of_the_pareto_front_are_named_at_the_points_and_apart():
 
 @pytest.mark.parametrize("num_models", [2, 9])
 def test_cells_of_the_matrix_of_differences_do_not_run_into_each_other(num_models):
-    run_alone(check_cells, num_models)
-
-
-def check_cells(num_models):
     names = ["a-very-long-name-of-a-run-that-somebody-gave", *(f"model {number}" for number in range(1, num_models))]
     models, differences = compare(*(make_run(name, 0.1 + 0.04 * number, number) for number, name in enumerate(names)), num_resamples=100)
     wide = [replace(pair, value=-0.1, interval=(0.123, 0.234), p_value=0.01) for pair in differences]
-    figure = plot_differences(models, wide)
+    with use_fonts(names):
+        figure = plot_differences(models, wide)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [text.get_window_extent() for text in axes.texts]
