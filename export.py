@@ -24,7 +24,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from pathlib import Path
     from typing import TYPE_CHECKING
 
-    from emotion.arguments import BACKBONE_OPTION, ArgumentParser, BeQuiet
+    from emotion.arguments import BACKBONE_OPTION, ArgumentParser, BeQuiet, check_one_source
     from emotion.config import check_keys, check_repository, describe_keys
     from emotion.paths import expand_home
     from emotion.text import print_message
@@ -225,6 +225,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
+    check_arguments(arguments)
+    return arguments
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise a ConfigError for anything but one task with options of its own."""
     tasks = {"--merge": arguments.merge, "--onnx": arguments.onnx, "--half": arguments.half, "--refit": arguments.refit}
     tasks["--serving-check"] = arguments.serving_check
     tasks |= {"--push": arguments.push, "--push-space": arguments.push_space}
@@ -248,8 +254,7 @@ def parse_arguments() -> argparse.Namespace:
             raise ConfigError(f"--{option.replace('_', '-')}: is an option of {' or '.join(allowed)}, got {given[0]}")
     if arguments.half is not None and (arguments.split == "test" or arguments.input):
         raise ConfigError("--half: fits the decision rule on the validation rows of the run; leave out --split and --input")
-    if arguments.split is not None and arguments.input is not None:
-        raise ConfigError(f"--split {arguments.split}: is a split of the run's data, and --input names a file; leave one of them out")
+    check_one_source(arguments)
     for option, name in (("--push", arguments.push), ("--push-space", arguments.push_space)):
         if name is not None:
             check_repository(option, name)
@@ -259,7 +264,6 @@ def parse_arguments() -> argparse.Namespace:
     check_keys(arguments.overrides, [key for key, _, _ in describe_keys()], "")  # those without effect are found with the run
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export.py runs in a single process; start it without a launcher")
-    return arguments
 
 
 def check_target(option: str, folder: Path, is_overwriting: bool) -> None:

@@ -64,3 +64,9 @@ class BeQuiet(argparse.Action):
 
     def __call__(self, *_: Any) -> None:
         be_quiet()
+
+
+def check_one_source(arguments: argparse.Namespace) -> None:
+    """Raise a ConfigError if both a split of the run's data and a file are given as the labelled rows."""
+    if arguments.split is not None and arguments.input is not None:
+        raise ConfigError(f"--split {arguments.split}: is a split of the run's data, and --input names a file; leave one of them out")

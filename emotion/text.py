@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable
 from io import TextIOWrapper
 from typing import Any, TextIO
@@ -131,3 +132,8 @@ def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
 def format_count(number: int, noun: str) -> str:
     """Return a number and its noun: `1 row`, `2,000 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def count_columns(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal: two for a wide character such as a Chinese one, none for an accent."""
+    return sum((1 + (unicodedata.east_asian_width(char) in "WF")) * (not unicodedata.combining(char)) for char in text)

@@ -122,10 +122,8 @@ def plot_confusions(counts: np.ndarray, support: np.ndarray, names: Sequence[str
 def plot_co_occurrence(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], num_hidden: int = 0) -> "Figure":
     """Draw P(column label | row label) among gold labels and among predictions, both bool (n, L), side by side."""
     names = tuple(map(format_name, names))
-    side, margin = (
-        max(0.24 * len(names), 1.92),
-        0.3 + 0.06 * max(map(len, names)),
-    )  # inches; computed here because constrained layout takes 1 s
+    side = max(0.24 * len(names), 1.92)  # inches; margins are computed here because constrained layout takes 1 s
+    margin = 0.3 + 0.06 * max(map(len, names))
     width, height = 2 * (margin + side) + 1.2, margin + side + 0.8
     figure, axes = make_subplots(1, 2, (width, height), layout=None)
     images = []

@@ -2,14 +2,13 @@
 
 import shutil
 import sys
-import unicodedata
 from typing import Any
 
 import numpy as np
 
 from emotion.evaluation.decision import DecisionRule, rank_labels
 from emotion.inference.explanation import Explanation
-from emotion.text import escape_controls
+from emotion.text import count_columns, escape_controls
 
 COLOR_FOR, COLOR_AGAINST = (86, 180, 233), (230, 159, 0)
 """Blue and orange, which color-blind readers can tell apart."""
@@ -75,11 +74,6 @@ def format_table(
         for i in order[predicted[order]]:
             lines += [f"  {names[i]:<15} {highlight_words(explanation, i)}", ""]
     return "\n".join(lines)
-
-
-def count_columns(text: str) -> int:
-    """Return the number of columns that a text takes on a terminal: two for a wide character such as a Chinese one, none for an accent."""
-    return sum((1 + (unicodedata.east_asian_width(char) in "WF")) * (not unicodedata.combining(char)) for char in text)
 
 
 def highlight_words(explanation: Explanation, label: int) -> str:

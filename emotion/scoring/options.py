@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+from emotion.arguments import check_one_source
 from emotion.config import DataConfig, check_keys
 from emotion.errors import ConfigError
 from emotion.text import read_digits
@@ -79,8 +80,7 @@ def _check_effects(arguments: argparse.Namespace, is_file: bool) -> None:
         return
     if arguments.part_rows is not None:
         raise ConfigError("--part-rows: is for scored files; give --output FILE.csv, .jsonl, .parquet or .xlsx")
-    if arguments.input is not None and arguments.split is not None:
-        raise ConfigError(f"--split {arguments.split}: is a split of the run's data, and --input names a file; leave one of them out")
+    check_one_source(arguments)
     if arguments.behaviour is None and arguments.backend != "torch":
         scored = "score the labelled rows with --input FILE --output FILE.csv, which writes the metrics of this backend"
         raise ConfigError(f"--backend {arguments.backend}: a report is of the model in torch; {scored}")

@@ -51,16 +51,22 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float, is_stdout: bool 
     lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
     if tally.num_scored and not tally.num_cut + tally.num_split:
         lines.append(ALL_FIT)
-    where = "--output FILE.csv lists the reasons" if is_stdout else f"listed in {job.quarantine}{' by the join' if job.shard else ''}"
-    bad = f"{format_count(tally.num_bad, 'row')} could not be scored, {where}" if tally.num_bad else "every row was scored"
-    if tally.num_rows and not tally.num_scored:
-        reasons = f"{job.quarantine} has the reasons{' after the join' if job.shard else ''}"
-        bad = f"no row could be scored; {where if is_stdout else reasons}"
-    if not tally.num_rows:  # only a shard can be empty
-        bad = f"the input has fewer parts of {job.part_rows:,} rows than shards; a smaller --part-rows makes more"
-    title = "stdout" if is_stdout else job.title
-    lines.append(f"{title}: {format_count(tally.num_rows, 'row')} in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s); {bad}")
+    rows = f"{format_count(tally.num_rows, 'row')} in {seconds:.1f} s ({tally.num_rows / seconds:,.0f} rows/s)"
+    lines.append(f"{'stdout' if is_stdout else job.title}: {rows}; {_describe_bad_rows(tally, job, is_stdout)}")
     if job.shard:
         command = shlex.join(["python", "evaluate.py", "--join", str(job.output)])
         lines.append(f"when all {job.shard.count} shards are complete: `{command}`")
     return lines
+
+
+def _describe_bad_rows(tally: Tally, job: ScoringJob, is_stdout: bool) -> str:
+    """Return how many rows could not be scored, and where their reasons are."""
+    if not tally.num_rows:  # only a shard can be empty
+        return f"the input has fewer parts of {job.part_rows:,} rows than shards; a smaller --part-rows makes more"
+    if not tally.num_bad:
+        return "every row was scored"
+    if not tally.num_scored:
+        where = f"{job.quarantine} has the reasons{' after the join' if job.shard else ''}"
+        return f"no row could be scored; {'--output FILE.csv lists the reasons' if is_stdout else where}"
+    where = f"listed in {job.quarantine}{' by the join' if job.shard else ''}"
+    return f"{format_count(tally.num_bad, 'row')} could not be scored, {'--output FILE.csv lists the reasons' if is_stdout else where}"

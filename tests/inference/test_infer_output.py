@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from emotion.evaluation.decision import DecisionRule
-from emotion.inference.answers import count_columns, format_table
-from emotion.text import escape_controls
+from emotion.inference.answers import format_table
+from emotion.text import count_columns, escape_controls
 from tests.conftest import ENCODING, run_script, show
 from tests.inference.test_numpy import LABELS, save
 
