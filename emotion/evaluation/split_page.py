@@ -49,7 +49,7 @@ def _summarize(report: dict[str, Any]) -> list[Block]:
     return [
         *([Paragraph(f"**{_capitalize(str(Verdict(**verdict)))}.**")] if verdict else []),
         *(Paragraph(f"{_capitalize(line)}.") for line in summarize(report)),
-        *(Paragraph(f"Note: {escape_markdown(note)}") for note in report.get("notes", [])),
+        *(Paragraph(f"Note: {escape_markdown(note)}.") for note in report.get("notes", [])),
         Paragraph(". ".join(f"{name}: {escape_markdown(value)}" for name, value in facts.items() if value) + "."),
     ]
 
