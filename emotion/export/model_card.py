@@ -26,7 +26,7 @@ from emotion.files import atomic_write
 from emotion.inference.sidecar import read_sidecar
 from emotion.labels import LabelSet
 from emotion.modeling.packaged import find_packaged
-from emotion.text import escape_controls
+from emotion.text import escape_controls, format_count
 from emotion.tracking.run_folder import RunFolder
 
 CARD = """---
@@ -211,5 +211,8 @@ def _describe_targets(config: Config) -> str:
     raters = "; the targets are the fractions of raters who gave a label" if config.data.soft_labels else ""
     if not teachers:
         return raters
+    means = f"the mean probabilities of {format_count(len(teachers), 'trained model')}"
+    if weight == 1:  # neither raters nor gold labels count
+        return f"; the targets are {means}"
     subject = ", mixed" if raters else "; the targets are mixed"
-    return f"{raters}{subject} with the mean probabilities of {len(teachers)} trained model(s), with weight {weight:g}"
+    return f"{raters}{subject} with {means}, with weight {weight:g}"

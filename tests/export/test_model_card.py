@@ -40,7 +40,7 @@ def test_card_names_the_training_data():
 
 def test_card_names_the_teachers():
     config = Config(distillation=DistillationConfig(teachers=("first", "second"), weight=0.25))
-    assert "the mean probabilities of 2 trained model(s), with weight 0.25" in write_card(config, LABELS, {}, "run")
+    assert "the mean probabilities of 2 trained models, with weight 0.25" in write_card(config, LABELS, {}, "run")
 
 
 def test_front_matter_names_the_library_that_opens_the_folder():

@@ -179,7 +179,7 @@ def test_a_student_learns_from_its_teachers_and_keeps_their_probabilities(tiny_b
     kept = run.read_probabilities("teachers", rows.ids, dataset.label_set)
     assert kept is not None
     np.testing.assert_allclose(kept, predict_soft_labels((str(tiny_run),), rows.texts, dataset.label_set), atol=1e-6)
-    assert "the mean probabilities of 1 trained model(s), with weight 1" in (run.model / "README.md").read_text()
+    assert "; the targets are the mean probabilities of 1 trained model." in (run.model / "README.md").read_text()
     # The loss is the cross-entropy against the teacher's probabilities; with gold labels it would be another.
     losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
     entropy = -np.mean(kept * np.log(kept) + (1 - kept) * np.log(1 - kept))
