@@ -41,7 +41,7 @@ def serve_until_interrupted(arguments: argparse.Namespace, folder: Path, started
 
     prepare_environment(folder)
     from emotion.app.models import load_models
-    from emotion.tracking.run_folder import find_default_model
+    from emotion.tracking.locating import find_default_model
 
     location, choice = find_default_model() if not arguments.model else ("", "")
     models = load_models(arguments.model or [location], arguments.backend, arguments.backbone)

@@ -35,7 +35,7 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.join is not None:
         return join(Path(arguments.join), arguments.overwrite)
-    from emotion.tracking.run_folder import choose_model
+    from emotion.tracking.locating import choose_model
 
     model, choice = choose_model(arguments.model)
     process, num_processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -62,7 +62,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     from emotion.inference.speed import predict_timed
     from emotion.labels import LabelSet
     from emotion.tracking.findings import collect_findings, format_findings
-    from emotion.tracking.run_folder import choose_output, find_run_of_model
+    from emotion.tracking.locating import choose_output, find_run_of_model
     from emotion.tracking.run_rows import read_rows_to_score
     from emotion.tracking.taxonomies import merge_rows
 
@@ -123,7 +123,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     from emotion.export.model_card import complete_card
     from emotion.inference.loading import load_predictor
     from emotion.inference.sidecar import find_model_folder
-    from emotion.tracking.run_folder import choose_output, find_run_of_model
+    from emotion.tracking.locating import choose_output, find_run_of_model
 
     folder = find_model_folder(model)
     run = find_run_of_model(folder)

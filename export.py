@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def main() -> int:
     arguments = parse_arguments()
     from emotion.inference.sidecar import find_model_folder
-    from emotion.tracking.run_folder import find_newest_run, find_run_of_model
+    from emotion.tracking.locating import find_newest_run, find_run_of_model
 
     model = arguments.model or str(find_newest_run().path)
     print_message(f"model: {model}")

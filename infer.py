@@ -30,7 +30,7 @@ def main() -> int:
     from emotion.inference.loading import load_predictor
     from emotion.inference.text_checks import describe_text
     from emotion.inference.textwise import TextwisePredictor
-    from emotion.tracking.run_folder import choose_model
+    from emotion.tracking.locating import choose_model
 
     model, choice = choose_model(arguments.model)
     is_brief = arguments.text is not None or is_prompting

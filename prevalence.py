@@ -42,7 +42,7 @@ def main() -> int:
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
     from emotion.scoring.options import TEXT_KEYS
-    from emotion.tracking.run_folder import choose_model
+    from emotion.tracking.locating import choose_model
     from emotion.tracking.taxonomies import fit_taxonomy
 
     grouping = parse_grouping(arguments.by, arguments.date_format)

@@ -33,7 +33,7 @@ def main() -> int:
     from emotion.serving.answering import Answerer
     from emotion.serving.application import Service, build_app
     from emotion.serving.server import is_loopback, name_address, open_socket, serve
-    from emotion.tracking.run_folder import choose_model
+    from emotion.tracking.locating import choose_model
 
     model, choice = choose_model(arguments.model)
     with open_socket(arguments.host, arguments.port) as listener:  # before the model is loaded: a port that is taken is known at once

@@ -1,9 +1,10 @@
 """The settings of a run: frozen dataclasses, filled from a YAML file and `section.key=value` overrides.
 
-`settings` defines every setting with its default and bounds; `loading` reads, converts and checks the values.
+`settings` defines every setting with its default and bounds; `loading` reads and converts values; `checks` says what is wrong with them.
 """
 
-from emotion.config.loading import check_keys, check_repository, describe_keys, format_keys, format_keys_table, load_config, to_dict
+from emotion.config.checks import check_repository
+from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
     BOUNDS,

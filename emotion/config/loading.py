@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import itertools
 import sys
 import textwrap
 import types
@@ -15,12 +14,20 @@ from typing import Any, Literal
 
 import yaml
 
+from emotion.config.checks import (
+    check_backbone,
+    check_bounds,
+    check_columns,
+    check_combinations,
+    find_repository_fault,
+    find_secrets,
+    find_unwritable,
+)
 from emotion.config.effects import find_ineffective
-from emotion.config.settings import BASELINE, BOUNDS, REPOSITORY, Config
+from emotion.config.settings import Config
 from emotion.errors import ConfigError
-from emotion.paths import expand_path, find_model_fault
+from emotion.paths import expand_path
 from emotion.secrets import mask_secrets
-from emotion.text import is_writable_text
 
 MIN_DESCRIPTION_WIDTH = 40
 """Columns of a terminal below which a description goes under its key."""
@@ -42,12 +49,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     for override in overrides:
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
-    problems += _check_bounds(config)
+    problems += check_bounds(config)
     if not problems:
-        problems = [*_check_combinations(config), *_find_unwritable(config)]
+        problems = [*check_combinations(config), *find_unwritable(config)]
         if not is_of_run:
-            problems += [*_check_backbone(config), *_check_columns(config)]
-            problems += _find_secrets(config) or _check_repository(f"hub.repo={config.hub.repo!r}", config.hub.repo)
+            problems += [*check_backbone(config), *check_columns(config)]
+            problems += find_secrets(config) or find_repository_fault(f"hub.repo={config.hub.repo!r}", config.hub.repo)
         problems += find_ineffective(config, overrides)
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
@@ -118,7 +125,7 @@ def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> 
     for override in overrides:
         _apply_override(values, override, problems)
     config = _build(Config, values, "", problems)
-    if problems := problems + _check_bounds(config):
+    if problems := problems + check_bounds(config):
         raise ConfigError(mask_secrets(f"config: {'; '.join(problems)}"))
     for override in overrides:
         key = override.partition("=")[0].strip()
@@ -250,85 +257,3 @@ def _suggest_key(key: str, names: list[str]) -> str:
     if near:
         return f", did you mean {near[0]}?"
     return f" (known: {', '.join(names)})" if len(names) <= 12 else " (`python train.py --keys` lists all)"
-
-
-def _find_secrets(config: Config) -> list[str]:
-    """Return a problem for each value that looks like a secret: the config is written to the run folder and sent to trackers."""
-    return [
-        f"{key}: looks like a token or password, and settings are written to files; set HF_TOKEN or WANDB_API_KEY instead"
-        for key, text in _list_texts(config)
-        if mask_secrets(f"{key}={text}") != f"{key}={text}"
-    ]
-
-
-def _find_unwritable(config: Config) -> list[str]:
-    """Return a problem for each value that no file can hold, such as a name that is not UTF-8: saving the model would fail."""
-    return [
-        f"{key}={text!r}: must be valid UTF-8, without a NUL character"
-        for key, text in _list_texts(config)
-        if "\0" in text or not is_writable_text(text)
-    ]
-
-
-def check_repository(option: str, name: str) -> None:
-    """Raise a ConfigError unless `name` is USER/NAME; the Hub would guess the owner."""
-    if problems := _check_repository(f"{option} {name}", name):
-        raise ConfigError(problems[0])
-
-
-def _check_repository(given: str, name: str | None) -> list[str]:
-    is_allowed = name is None or REPOSITORY.fullmatch(name)
-    return [] if is_allowed else [f"{given}: must be USER/NAME, with the user or organization that owns the repository"]
-
-
-def _list_texts(config: Config) -> list[tuple[str, str]]:
-    """Return (key, text) of each setting that is a string or a list of strings."""
-    settings = [(f"{section}.{key}", value) for section, values in to_dict(config).items() for key, value in values.items()]
-    return [(key, value if isinstance(value, str) else ",".join(value)) for key, value in settings if isinstance(value, str | list)]
-
-
-def _check_backbone(config: Config) -> list[str]:
-    """Return a problem if the backbone is not where its name says: now, and not after the data is read or the Hub was asked."""
-    name = config.model.backbone
-    fault = None if name == BASELINE or name.startswith("bundled:") else find_model_fault(name)
-    return [] if fault is None else [f"model.backbone={name!r}: {fault}"]
-
-
-def _check_columns(config: Config) -> list[str]:
-    """Return a problem for each column that is named for two things: a model would learn the labels from the labels."""
-    data = config.data
-    roles = {"text_column": [data.text_column], "label_column": [data.label_column]}
-    roles |= {"label_columns": [*(data.label_columns or ())], "rater_column": [data.rater_column]}
-    return [
-        f"data.{one} and data.{other} both name the column {column!r}; leave one of them out"
-        for one, other in itertools.combinations(roles, 2)
-        for column in roles[one]
-        if column is not None and column in roles[other]
-    ]
-
-
-def _check_bounds(config: Config) -> list[str]:
-    """Return a problem for each value out of its bounds."""
-    values = {key: config.get(key) for key in BOUNDS}
-    return [f"{key}={values[key]!r}: must be {bound}" for key, (bound, is_allowed) in BOUNDS.items() if not is_allowed(values[key])]
-
-
-def _check_combinations(config: Config) -> list[str]:
-    """Return a problem for each combination of settings that cannot work."""
-    problems = []
-    is_baseline = config.model.backbone == BASELINE
-    if config.model.quantization != "none" and config.lora.r == 0:
-        problems.append("model.quantization=nf4 with lora.r=0: 4-bit weights cannot be trained; set lora.r=16 or model.quantization=none")
-    if config.model.emoji_tokens and config.lora.r > 0:
-        remedy = "set model.emoji_tokens=false or lora.r=0"
-        problems.append(f"model.emoji_tokens=true with lora.r={config.lora.r}: adapters hold no new embeddings; {remedy}")
-    if config.hub.push and not config.hub.repo:
-        problems.append("hub.push=true without hub.repo: set hub.repo=USER/NAME")
-    if is_baseline and config.lora.r > 0:
-        problems.append(f"model.backbone={BASELINE} with lora.r={config.lora.r}: the baseline has no layers to adapt; set lora.r=0")
-    if config.distillation.teachers and config.distillation.num_teachers:
-        problems.append("distillation.teachers with distillation.num_teachers: set only one of them, the other to null or 0")
-    if is_baseline and (config.distillation.teachers or config.distillation.num_teachers):
-        remedy = "set distillation.teachers=null and distillation.num_teachers=0"
-        problems.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")
-    return problems

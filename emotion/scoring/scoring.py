@@ -40,7 +40,7 @@ from emotion.scoring.processes import WAIT_SECONDS, PartnerWatch, enter_folder, 
 from emotion.scoring.shards import RowDigest
 from emotion.scoring.texts import predict_texts, select_texts
 from emotion.text import is_quiet
-from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.locating import find_run_of_model
 from emotion.tracking.run_rows import read_rows
 
 if TYPE_CHECKING:

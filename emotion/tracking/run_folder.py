@@ -1,15 +1,10 @@
 """The files of a run; `RunFolder` has a property or method for each. All but metrics.jsonl, which grows, are written atomically."""
 
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +12,17 @@ import numpy as np
 import yaml
 
 from emotion.config import Config, load_config, to_dict
-from emotion.errors import ConfigError, DataError, ModelError
+from emotion.errors import ConfigError, DataError
 from emotion.evaluation.rows import ScoredRows
 from emotion.files import append_line, atomic_write, replace_nan, write_json
 from emotion.labels import LabelSet
 from emotion.locks import hold_lock
 from emotion.paths import expand_path
-from emotion.secrets import mask_secrets
 from emotion.text import describe_error, print_message
+from emotion.tracking.environment import describe_environment
 
 GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy")
-"""Packages whose versions environment.json records."""
-
-SHIPPED_MODEL = Path(__file__).parents[2] / "models" / "goemotions-minilm"
-"""The model that comes with a checkout of the project: it answers before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +144,7 @@ class RunFolder:
         """Write config.yaml and environment.json, and clear the log."""
         self.metrics.unlink(missing_ok=True)
         self.write_config(replace(config, run=replace(config.run, name=self.path.name)))
-        write_json(self.environment, _describe_environment(command))
+        write_json(self.environment, describe_environment(command))
 
     def resume(self, config: Config) -> None:
         """Write the settings that the run goes on with, and the folder in which relative paths among them are found."""
@@ -267,87 +257,3 @@ def translate_damage(path: Path, remedy: str = "restore it, or predict the split
         yield
     except Exception as error:  # of many types
         raise DataError(f"{path}: is damaged ({describe_error(error)}); {remedy}") from None
-
-
-def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
-    """Return the run that finished most recently.
-
-    Raises: ModelError if there is none.
-    """
-    finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
-    if not finished:
-        raise ModelError(
-            f"no finished run in {folder}/: train one with `python train.py --config configs/quickstart.yaml`, or give a model with --model"
-        )
-    return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
-
-
-def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
-    """Return the location of the model that is used if none is named, and which one it is.
-
-    Raises: ModelError if no run is finished and the shipped model is missing, as in an installed package.
-    """
-    try:
-        return str(find_newest_run(folder).path), "the newest finished run"
-    except ModelError:
-        if not (SHIPPED_MODEL / "emotion.json").is_file():
-            raise
-    location = os.path.relpath(SHIPPED_MODEL) if SHIPPED_MODEL.is_relative_to(Path.cwd()) else str(SHIPPED_MODEL)
-    return location, f"no finished run in {folder}/, so the model that comes with this project"
-
-
-def choose_model(given: str | None) -> tuple[str, str]:
-    """Return the location of the model that a script uses, and which one it is; empty for the one that is given.
-
-    Raises: ModelError as `find_default_model` does.
-    """
-    return (given, "") if given else find_default_model()
-
-
-def choose_output(given: str | None, run: RunFolder | None) -> RunFolder | None:
-    """Return the folder that a report is written to: the given one, or else the run's; `run` itself, whichever path names its folder."""
-    if given is None or (run is not None and expand_path(given).resolve() == run.path.resolve()):
-        return run
-    return RunFolder(expand_path(given))
-
-
-def find_run_of_model(location: str) -> RunFolder | None:
-    """Return the run of a run folder or of the model folder in it; None for another folder."""
-    path = expand_path(location)
-    for candidate in (path, path.parent):
-        if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
-            return RunFolder(candidate)
-    return None
-
-
-def _describe_environment(command: list[str]) -> dict[str, Any]:
-    import torch
-
-    return {
-        "command": [mask_secrets(argument) for argument in command],
-        "working_directory": str(Path.cwd()),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "git_commit": _read_git_commit(),
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
-        "num_threads": torch.get_num_threads(),
-        "packages": {name: _read_version(name) for name in PACKAGES},
-    }
-
-
-def _read_git_commit() -> str | None:
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
-
-
-def _read_version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -12,7 +12,8 @@ from emotion.errors import DataError
 from emotion.evaluation.rows import ScoredRows
 from emotion.labels import LabelSet
 from emotion.paths import expand_path
-from emotion.tracking.run_folder import RunFolder, find_run_of_model, translate_damage
+from emotion.tracking.locating import find_run_of_model
+from emotion.tracking.run_folder import RunFolder, translate_damage
 
 MAX_KNOWN_FRACTION = 0.05
 """Fraction of training texts from which rows are not a test. Data sets that people use have some: short texts such as "Thanks!" repeat."""

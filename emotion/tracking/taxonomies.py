@@ -9,7 +9,7 @@ from emotion.evaluation.comparison.runs import Run
 from emotion.evaluation.parents import ParentModel, fit_parents
 from emotion.evaluation.taxonomy import TaxonomyLevel, read_taxonomy
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.locating import find_run_of_model
 from emotion.tracking.run_rows import read_validation
 
 

@@ -18,7 +18,8 @@ from emotion.errors import ConfigError, ModelError
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import find_model_folder, read_sidecar
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import RunFolder, find_run_of_model
+from emotion.tracking.locating import find_run_of_model
+from emotion.tracking.run_folder import RunFolder
 from emotion.tracking.run_rows import read_rows
 from emotion.training.fingerprint import fingerprint_rows
 from emotion.training.state import TrainState

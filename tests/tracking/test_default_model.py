@@ -9,8 +9,9 @@ import pytest
 from emotion.errors import ModelError
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
-from emotion.tracking import run_folder
-from emotion.tracking.run_folder import SHIPPED_MODEL, RunFolder, find_default_model
+from emotion.tracking import locating
+from emotion.tracking.locating import SHIPPED_MODEL, find_default_model
+from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
 TEXT = "Thank you so much, you saved my day!"
@@ -34,7 +35,7 @@ def test_the_newest_finished_run_comes_first(tmp_path, monkeypatch):
 
 
 def test_an_installed_package_has_no_shipped_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "SHIPPED_MODEL", tmp_path / "models")
+    monkeypatch.setattr(locating, "SHIPPED_MODEL", tmp_path / "models")
     with pytest.raises(ModelError, match=r"no finished run in .*: train one with"):
         find_default_model(tmp_path)
 

@@ -11,7 +11,7 @@ from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.inference.sidecar import find_model_folder
 from emotion.labels import LabelSet
-from emotion.tracking.run_folder import find_run_of_model
+from emotion.tracking.locating import find_run_of_model
 from emotion.tracking.run_rows import read_rows_to_score, read_validation
 
 MIN_POSITIVES = 30

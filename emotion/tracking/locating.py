@@ -1,0 +1,62 @@
+"""Which run, model or folder a script means: the one that is named, the newest finished run, or the model that comes with the project."""
+
+import os
+from pathlib import Path
+
+from emotion.errors import ModelError
+from emotion.paths import expand_path
+from emotion.tracking.run_folder import RunFolder
+
+SHIPPED_MODEL = Path(__file__).parents[2] / "models" / "goemotions-minilm"
+"""The model that comes with a checkout of the project: it answers before anything is trained."""
+
+
+def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
+    """Return the run that finished most recently.
+
+    Raises: ModelError if there is none.
+    """
+    finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
+    if not finished:
+        raise ModelError(
+            f"no finished run in {folder}/: train one with `python train.py --config configs/quickstart.yaml`, or give a model with --model"
+        )
+    return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
+
+
+def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
+    """Return the location of the model that is used if none is named, and which one it is.
+
+    Raises: ModelError if no run is finished and the shipped model is missing, as in an installed package.
+    """
+    try:
+        return str(find_newest_run(folder).path), "the newest finished run"
+    except ModelError:
+        if not (SHIPPED_MODEL / "emotion.json").is_file():
+            raise
+    location = os.path.relpath(SHIPPED_MODEL) if SHIPPED_MODEL.is_relative_to(Path.cwd()) else str(SHIPPED_MODEL)
+    return location, f"no finished run in {folder}/, so the model that comes with this project"
+
+
+def choose_model(given: str | None) -> tuple[str, str]:
+    """Return the location of the model that a script uses, and which one it is; empty for the one that is given.
+
+    Raises: ModelError as `find_default_model` does.
+    """
+    return (given, "") if given else find_default_model()
+
+
+def choose_output(given: str | None, run: RunFolder | None) -> RunFolder | None:
+    """Return the folder that a report is written to: the given one, or else the run's; `run` itself, whichever path names its folder."""
+    if given is None or (run is not None and expand_path(given).resolve() == run.path.resolve()):
+        return run
+    return RunFolder(expand_path(given))
+
+
+def find_run_of_model(location: str) -> RunFolder | None:
+    """Return the run of a run folder or of the model folder in it; None for another folder."""
+    path = expand_path(location)
+    for candidate in (path, path.parent):
+        if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
+            return RunFolder(candidate)
+    return None
