@@ -1,0 +1,244 @@
+"""Do other losses, R-Drop and other ways of fine-tuning beat plain binary cross-entropy?
+
+    python -m benchmarks.training_variants --data path/to/goemotions --output runs/variants --fraction 0.1 --seeds 0 1 2
+
+Every variant is trained on the same fraction of the training rows with each seed. It replaces one function of the method: the loss, the
+loss of a micro-batch, or the groups of parameters. `masked-lm` first trains the backbone on the texts of all training rows, without labels.
+Every run is validated on the whole validation split, and the table compares each variant with `bce` on the same rows, by macro average
+precision, which needs no thresholds. The test split is not read. Finished runs in `--output` are kept, and an interrupted one is resumed.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch.nn import functional
+
+from benchmarks.learning_rates import METRICS
+from benchmarks.learning_rates import read_scores as read_run_scores
+from benchmarks.study import call
+from emotion.config import DataConfig, ModelConfig, TrainingConfig
+from emotion.data.reading import read_dataset
+from emotion.errors import exit_on_error
+from emotion.evaluation.uncertainty import find_interval
+from emotion.files import atomic_write, write_json
+from emotion.modeling.backbones import locate_backbone
+from emotion.tracking.run_folder import RunFolder
+from emotion.training.optimization import build_scheduler
+
+BACKBONE = "bundled:all-MiniLM-L6-v2"
+NUM_RESAMPLES = 400
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits and labels of 0 and 1, float32 (b, L): the loss summed over rows and labels, float32 ()."""
+
+
+def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy, what train.py uses."""
+    return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+
+
+def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+    """Focal loss: what is decided rightly counts little (Lin et al. 2017)."""
+    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return ((1 - torch.exp(-losses)) ** gamma * losses).sum()
+
+
+def asymmetric(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 4.0, margin: float = 0.05) -> torch.Tensor:
+    """Asymmetric loss: easy negatives count little, those below the margin nothing (Ridnik et al. 2021)."""
+    shifted = (torch.sigmoid(logits) - margin).clamp(min=0)
+    positives = labels * functional.logsigmoid(logits)
+    negatives = (1 - labels) * shifted**gamma * torch.log1p(-shifted)
+    return -(positives + negatives).sum()
+
+
+def label_correlation(logits: torch.Tensor, labels: torch.Tensor, weight: float = 0.2) -> torch.Tensor:
+    """SpanEmo's loss: cross-entropy and a row's mean of exp(p of a negative - p of a positive) (Alhuzali and Ananiadou 2021)."""
+    probabilities = torch.sigmoid(logits)
+    counts = labels.sum(dim=1) * (1 - labels).sum(dim=1)
+    pairs = ((1 - labels) * probabilities.exp()).sum(dim=1) * (labels * (-probabilities).exp()).sum(dim=1)
+    return (1 - weight) * bce(logits, labels) + weight * labels.shape[1] * (pairs / counts.clamp(min=1)).sum()
+
+
+def distribution_balanced(frequencies: torch.Tensor, gamma: float = 2.0, negative_scale: float = 2.0) -> Loss:
+    """Return the loss of Wu et al. (2020) with the constants of Huang et al. (2021); `frequencies`, float32 (L,), are those of the labels.
+
+    Rows are weighted as if every label were as common, negatives count less the surer they are, and right answers count little.
+    """
+    bias = 0.05 * torch.logit(frequencies)
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        inverse = 1 / frequencies
+        rebalanced = inverse / (labels * inverse).sum(dim=1, keepdim=True).clamp(min=1e-6)
+        weights = 0.1 + torch.sigmoid(10 * (rebalanced - 0.2))
+        scale = labels + (1 - labels) * negative_scale
+        losses = functional.binary_cross_entropy_with_logits((logits + bias) * scale, labels, reduction="none")
+        return (weights / scale * (1 - torch.exp(-losses)) ** gamma * losses).sum()
+
+    return loss
+
+
+def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, weight: float = 1.0) -> torch.Tensor:
+    """Return the mean loss of two passes with different dropout and how far they disagree, in symmetric KL (Liang et al. 2021)."""
+    first, second = (model(**micro_batch.inputs).logits.float() for _ in range(2))
+    losses = (loss_function(first, micro_batch.labels) + loss_function(second, micro_batch.labels)) / 2
+    disagreement = ((torch.sigmoid(first) - torch.sigmoid(second)) * (first - second)).sum() / 2  # the mean of both directions' KL
+    return (losses + weight * disagreement) / num_targets
+
+
+LOSSES = {"bce": bce, "focal": focal, "asymmetric": asymmetric, "label-correlation": label_correlation}
+LAYER_DECAYS = {"layer-decay-0.9": 0.9}
+VARIANTS = (*LOSSES, "distribution-balanced", "r-drop", *LAYER_DECAYS, "frozen-embeddings", "masked-lm")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--train"]:
+        return train_variant(sys.argv[2], sys.argv[3:])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="a folder with one file per split")
+    parser.add_argument("--output", default="runs/variants", help="folder for the runs and variants.json")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="which ones, beside bce (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--fraction", type=float, default=0.1, help="fraction of the training rows (default: a tenth)")
+    arguments = parser.parse_args()
+    output = Path(arguments.output)
+    settings = [f"data.source={arguments.data}", "data.hub_config=null", f"data.train_fraction={arguments.fraction}"]
+    settings += [f"run.folder={output}", "tracking.backend=none"]
+    names = list(dict.fromkeys(["bce", *arguments.variants]))
+    for seed in arguments.seeds:
+        for name in names:
+            if not RunFolder(output / f"{name}-{seed}").is_finished:
+                own = [f"training.seed={seed}", f"run.name={name}-{seed}"]
+                if name == "masked-lm":
+                    own.append(f"model.backbone={continue_pretraining(arguments.data, output / 'masked-lm-backbone')}")
+                call("-m", "benchmarks.training_variants", "--train", name, "--config", "configs/minilm.yaml", "--resume", *settings, *own)
+    rows = [read_scores(output, name, arguments.seeds) for name in names]
+    write_json(output / "variants.json", rows)
+    print("\n".join(format_table(rows)))
+    return 0
+
+
+def train_variant(name: str, options: Sequence[str]) -> int:
+    """Run train.py in this process with the function of a variant in the place of its own, and return its exit status."""
+    train: Any = import_module("train")
+    optimization: Any = import_module("emotion.training.optimization")
+    if name in LOSSES:
+        optimization.build_loss = lambda *_: LOSSES[name]
+    elif name == "distribution-balanced":
+        optimization.compute_pos_weight = lambda targets, *_: torch.tensor(targets.mean(axis=0), dtype=torch.float32)
+        optimization.build_loss = lambda frequencies, _: distribution_balanced(frequencies)
+    elif name == "r-drop":
+        train.compute_loss = r_drop
+    elif name in LAYER_DECAYS:
+        optimization.group_parameters = partial(group_by_layer, decay=LAYER_DECAYS[name])
+    elif name == "frozen-embeddings":
+        original = optimization.build_optimizer
+        optimization.build_optimizer = lambda model, *arguments: original(freeze_embeddings(model), *arguments)
+    sys.argv = ["train.py", *options]
+    return int(train.main())
+
+
+def group_by_layer(model: Any, head_parameters: set[str], config: TrainingConfig, decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups, in which every layer has the learning rate of the one above times `decay`, the embeddings the lowest."""
+    head_rate = config.head_learning_rate or config.learning_rate
+    num_layers = model.config.num_hidden_layers
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        number = re.search(r"\.layer\.(\d+)\.", name)
+        depth = num_layers - 1 - int(number[1]) if number else num_layers if "embeddings" in name else 0
+        rate = head_rate if name in head_parameters else config.learning_rate * decay**depth
+        groups.setdefault((rate, config.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": weight_decay} for (rate, weight_decay), parameters in groups.items()]
+
+
+def freeze_embeddings(model: Any) -> Any:
+    """Stop the word embeddings of a model from learning, and return it."""
+    model.get_input_embeddings().requires_grad_(False)
+    return model
+
+
+def continue_pretraining(data: str, folder: Path, num_epochs: int = 1, rate: float = 1e-4, batch_size: int = 64) -> Path:
+    """Train MiniLM to guess masked words of the training rows' texts, save it in a folder unless that is there, and return the folder."""
+    if folder.is_dir():
+        return folder
+    from tqdm import tqdm
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling
+
+    location = locate_backbone(ModelConfig(backbone=BACKBONE))
+    tokenizer = AutoTokenizer.from_pretrained(location)
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_pretrained(location).train()  # its head is new, but for the word embeddings
+    texts = read_dataset(DataConfig(source=data))["train"].texts
+    tokens = [tokenizer(text, truncation=True, max_length=64) for text in texts]
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    scheduler = build_scheduler(optimizer, num_epochs * -(-len(tokens) // batch_size), warmup_ratio=0.1)
+    for epoch in range(num_epochs):
+        order = torch.randperm(len(tokens)).tolist()
+        for start in tqdm(range(0, len(order), batch_size), f"masked words, epoch {epoch + 1}"):
+            batch = collator([tokens[row] for row in order[start : start + batch_size]])
+            loss = model(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        print(f"masked words, epoch {epoch + 1}: loss of the last batch {loss.item():.3f}", flush=True)
+    with atomic_write(folder) as partial:
+        model.base_model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return folder
+
+
+def read_scores(output: Path, name: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return a variant's validation scores, one a seed, and its mean difference in mAP from `bce` with an interval over rows."""
+    folders = [RunFolder(output / f"{name}-{seed}") for seed in seeds]
+    scores = [read_run_scores(folder.path) for folder in folders]
+    rows = [folder.read_predictions("validation") for folder in folders]
+    references = [RunFolder(output / f"bce-{seed}").read_predictions("validation") for seed in seeds]
+
+    def compare(sample: np.ndarray) -> float:
+        maps = [compute_map(run.labels[sample], run.probabilities[sample]) for run in (*rows, *references)]
+        return float(np.mean(maps[: len(rows)]) - np.mean(maps[len(rows) :]))
+
+    num_rows, generator = len(rows[0].labels), np.random.default_rng(0)
+    difference = compare(np.arange(num_rows))
+    resampled = np.array([compare(generator.integers(num_rows, size=num_rows)) for _ in range(NUM_RESAMPLES if name != "bce" else 0)])
+    return {
+        "variant": name,
+        **{metric: [run[metric] for run in scores] for metric in METRICS},
+        "difference": difference,
+        "interval": find_interval(resampled, difference),
+        "training_seconds": [json.loads(folder.efficiency.read_text(encoding="utf-8"))["training_seconds"] for folder in folders],
+    }
+
+
+def compute_map(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the macro average precision over the labels with a positive row."""
+    columns = [column for column in range(labels.shape[1]) if labels[:, column].any()]
+    return float(np.mean([average_precision_score(labels[:, column], probabilities[:, column]) for column in columns]))
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the Markdown table: means over the seeds, in brackets the lowest and the highest."""
+    lines = ["| variant | mAP | difference | macro-F1 | micro-F1 | seconds |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [f"{np.mean(row[metric]):.3f} ({min(row[metric]):.3f}-{max(row[metric]):.3f})" for metric in METRICS]
+        low, high = row["interval"]
+        cells.insert(1, "" if row["variant"] == "bce" else f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})")
+        lines.append(f"| {row['variant']} | " + " | ".join(cells) + f" | {np.mean(row['training_seconds']):.0f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main())
