@@ -76,7 +76,15 @@ def test_key_in_the_wrong_section_gets_a_suggestion():
 @pytest.mark.parametrize("key", BOUNDS)
 def test_value_out_of_bounds_raises(key):
     with pytest.raises(ConfigError, match=key):
-        load_config(None, [f"{key}=-1"])
+        load_config(None, [f"{key}={'../x' if key == 'run.name' else -1}"])
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "/tmp/x", "a\\b"])
+def test_a_run_lies_in_its_folder(name):
+    """A name that is a path would be a run that no script finds again."""
+    with pytest.raises(ConfigError, match=r"run\.name=.*: must be the name of one folder, without / and \\; run\.folder=FOLDER says where"):
+        load_config(None, [f"run.name={name}"])
+    assert load_config(None, ["run.name=2. try.of me"]).run.name == "2. try.of me"
 
 
 def test_teachers_exclude_num_teachers_and_the_baseline():

@@ -340,5 +340,9 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "distillation.num_teachers": ("at least 0, or auto", lambda x: x == "auto" or x >= 0),
     "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
+    "run.name": (
+        "the name of one folder, without / and \\; run.folder=FOLDER says where it is",
+        lambda x: x is None or not ({"/", "\\"} & set(x) or x in (".", "..")),
+    ),
 }
 """Allowed values of settings: their description in error messages, and a function that tests a value."""

@@ -9,6 +9,7 @@ import torch
 from emotion.config import BASELINE, Config, ModelConfig
 from emotion.data.batching import LengthBucketSampler, tokenize
 from emotion.data.reading import read_dataset
+from emotion.distributed.collectives import print_on_main
 from emotion.distributed.launch import Launch
 from emotion.errors import ConfigError
 from emotion.labels import LabelSet
@@ -50,6 +51,8 @@ class Plan:
     device: str = "cpu"
     num_cut: int = 0
     """Training texts that are longer than `data.max_length`."""
+    messages: tuple[str, ...] = ()
+    """How the data were read, one sentence each."""
 
     @property
     def batch_size(self) -> int:
@@ -88,6 +91,7 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     if config.model.backbone == BASELINE:
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} has no training steps to plan; start it without --dry-run")
     texts: list[str] | None = None
+    messages: tuple[str, ...] = ()
     if config.data.source in KNOWN_DATASETS and not config.data.train and not config.data.soft_labels:  # which must have raters
         num_rows, num_labels = KNOWN_DATASETS[config.data.source]
         label_set = LabelSet(tuple(f"label {column}" for column in range(num_labels)))
@@ -95,20 +99,22 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     else:
         dataset = read_dataset(config.data)
         label_set, texts = dataset.label_set, dataset["train"].texts
-        num_rows, row_source = len(texts), "counted"
+        num_rows, row_source, messages = len(texts), "counted", tuple(dataset.messages)
     training, distillation = config.training.resolve_epochs(num_rows), config.distillation.resolve_num_teachers(num_rows)
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)
     known = (num_rows, row_source, lengths, length_source)
-    return Plan(config, num_processes, *known, precision, footprint, largest_batch, num_shards, num_cut=num_cut)
+    return Plan(config, num_processes, *known, precision, footprint, largest_batch, num_shards, num_cut=num_cut, messages=messages)
 
 
 def print_plan(config: Config, launch: Launch) -> None:
-    """Print the plan of a run that is launched like this."""
+    """Print how the data were read, as the run does, and its plan for a launch like this."""
     plan = plan_run(config, launch.accelerator.num_processes, launch.precision, launch.num_shards)
     plan = replace(plan, device=str(launch.accelerator.device))
+    for message in plan.messages:
+        print_on_main(launch.accelerator, f"data: {message}")
     if launch.accelerator.is_main_process:
         for line in format_plan(plan).splitlines():
             print(wrap_for(line, sys.stdout, " " * NAME_WIDTH))

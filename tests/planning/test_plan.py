@@ -1,6 +1,7 @@
 """The plan that `train.py --dry-run` prints."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
 from emotion.planning import machine
 from emotion.planning.memory import Footprint, estimate_footprint
-from emotion.planning.plan import Plan, _format_duration, format_plan, plan_run
+from emotion.planning.plan import Plan, _format_duration, format_plan, plan_run, print_plan
 
 
 def test_steps_and_padding_by_hand():
@@ -112,6 +113,18 @@ def test_a_plan_counts_the_texts_that_are_cut(tmp_path):
     assert plan.num_rows == 20 and (plan.lengths == 4).all() and plan.num_cut == 5
     assert "tokens      4.0 per text, at most 4, 0.0% padding (counted); 5 texts (25.0%) are cut at data.max_length=4" in format_plan(plan)
     assert "cut" not in format_plan(plan_run(load_config(None, [*settings, "data.max_length=5"]), 1, "fp32"))
+
+
+def test_a_plan_tells_how_the_data_are_read_as_a_run_does(tmp_path, capsys):
+    rows = "".join(f"text number {row},{'joy' if row % 2 else 'fear'}\n" for row in range(40))
+    (tmp_path / "rows.csv").write_text(f"comment,feeling\n{rows}")
+    config = load_config(None, [f"data.source={tmp_path / 'rows.csv'}", "data.label_column=feeling"])
+    accelerator = SimpleNamespace(num_processes=1, is_main_process=True, device="cpu")
+    print_plan(config, SimpleNamespace(accelerator=accelerator, precision="fp32", num_shards=1))
+    printed = capsys.readouterr().out
+    expected = [f"data: {message}" for message in read_dataset(config.data).messages]
+    assert "text from column 'comment', labels from column 'feeling'" in expected[0]
+    assert all(message in " ".join(printed.split()) for message in expected) and printed.index("data:") < printed.index("backbone")
 
 
 def test_a_plan_has_the_number_of_automatic_epochs():
