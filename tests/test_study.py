@@ -96,7 +96,7 @@ def test_model_of_the_study_trains_saves_reloads_verifies_and_infers(name, tiny_
 @pytest.mark.parametrize("name", STUDY)
 def test_dry_run_needs_neither_network_nor_weights(name, tmp_path):
     result = run_script("train.py", "--config", f"configs/{name}.yaml", "--dry-run", "training.precision=bf16", f"run.folder={tmp_path}")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0 and not result.stderr, result.stderr
     assert f"{NUM_PARAMETERS[name]:,}, of which" in result.stdout and "43,410 training rows" in result.stdout
     assert ("5,428 in 4 epochs" if name == "distilbert" else "2,714 in 2 epochs") in result.stdout
     assert not list(tmp_path.iterdir())

@@ -206,7 +206,9 @@ def _describe_time(plan: Plan) -> str:
 def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86_400:,.0f} days"
 
 
 def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarray | None, int, str]:

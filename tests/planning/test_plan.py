@@ -67,7 +67,7 @@ def test_the_time_is_operations_by_speed(monkeypatch):
     assert "time        about 3 min" in format_plan(make_plan(num_processes=2))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h")])
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h"), (18_658_800, "216 days")])
 def test_a_duration_is_in_its_largest_unit(seconds, text):
     assert _format_duration(seconds) == text
 
