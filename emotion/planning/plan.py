@@ -200,7 +200,11 @@ def _describe_time(plan: Plan) -> str:
     num_flops = plan.footprint.flops_per_token * plan.num_tokens
     seconds = num_flops / (speed * EFFICIENCY * plan.num_processes)
     basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products here, of which training is taken to reach"
-    return f"about {_format_duration(seconds)}, without validation ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
+    distillation = plan.config.distillation
+    num_models = 1 if distillation.teacher_configs else 1 + int(distillation.num_teachers)  # those of other configs take another time
+    each = f" for {num_models} models, {_format_duration(seconds)} for each" if num_models > 1 else ""
+    total = _format_duration(num_models * seconds)
+    return f"about {total}{each}, without validation ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
 
 
 def _format_duration(seconds: float) -> str:

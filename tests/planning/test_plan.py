@@ -65,6 +65,10 @@ def test_the_time_is_operations_by_speed(monkeypatch):
     assert "time        about 7 min, without validation (0.0 TFLOP, 0 GFLOP/s in matrix products here, " in format_plan(make_plan())
     assert "training is taken to reach 70%: a guess from one run of MiniLM on a CPU)" in format_plan(make_plan())
     assert "time        about 3 min" in format_plan(make_plan(num_processes=2))
+    config = load_config(None, ["distillation.num_teachers=3"])
+    plan = make_plan()
+    taught = replace(plan, config=replace(plan.config, distillation=config.distillation))
+    assert "time        about 27 min for 4 models, 7 min for each, without validation" in format_plan(taught)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h"), (18_658_800, "216 days")])
