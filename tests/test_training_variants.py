@@ -56,7 +56,7 @@ def test_a_frequent_label_counts_less_beside_a_rare_one():
         targets[0, columns] = 1
         loss(logits, targets).backward()
         gradients.append(logits.grad[0, 0].abs().item())
-    weights = [0.1 + 1 / (1 + np.exp(-10 * (share - 0.2))) for share in (1, 2 / 102)]  # of 1 / frequency: all of it, or 2 of 2 + 100
+    weights = [0.1 + 1 / (1 + np.exp(-10 * (fraction - 0.2))) for fraction in (1, 2 / 102)]  # of 1 / frequency: all of it, or 2 of 2 + 100
     assert gradients[1] / gradients[0] == pytest.approx(weights[1] / weights[0], rel=1e-4)
 
 
