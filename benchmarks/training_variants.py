@@ -32,6 +32,7 @@ from emotion.errors import exit_on_error
 from emotion.evaluation.uncertainty import find_interval
 from emotion.files import atomic_write, write_json
 from emotion.modeling.backbones import locate_backbone
+from emotion.modeling.heads import MIN_FREQUENCY, find_head
 from emotion.tracking.run_folder import RunFolder
 from emotion.training.optimization import build_scheduler
 
@@ -95,9 +96,15 @@ def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, 
     return (losses + weight * disagreement) / num_targets
 
 
-LOSSES = {"bce": bce, "focal": focal, "asymmetric": asymmetric, "label-correlation": label_correlation}
+LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
+    "focal": lambda _: focal,
+    "asymmetric": lambda _: asymmetric,
+    "label-correlation": lambda _: label_correlation,
+    "distribution-balanced": lambda targets: distribution_balanced(targets.mean(dim=0).clamp(min=MIN_FREQUENCY)),
+}
+"""Losses by name; each is made from the training labels, float32 (n, L)."""
 LAYER_DECAYS = {"layer-decay-0.9": 0.9}
-VARIANTS = (*LOSSES, "distribution-balanced", "r-drop", *LAYER_DECAYS, "frozen-embeddings", "masked-lm")
+VARIANTS = ("bce", *LOSSES, "r-drop", *LAYER_DECAYS, "frozen-embeddings", "masked-lm")
 
 
 def main() -> int:
@@ -131,20 +138,45 @@ def train_variant(name: str, options: Sequence[str]) -> int:
     """Run train.py in this process with the function of a variant in the place of its own, and return its exit status."""
     train: Any = import_module("train")
     optimization: Any = import_module("emotion.training.optimization")
+    build_optimizer = optimization.build_optimizer
     if name in LOSSES:
-        optimization.build_loss = lambda *_: LOSSES[name]
-    elif name == "distribution-balanced":
-        optimization.compute_pos_weight = lambda targets, *_: torch.tensor(targets.mean(axis=0), dtype=torch.float32)
-        optimization.build_loss = lambda frequencies, _: distribution_balanced(frequencies)
+        models = []
+
+        def keep_model(model: Any, *arguments: Any) -> Any:
+            models.append(model)
+            return build_optimizer(model, *arguments)
+
+        def make_loss(labels: np.ndarray, *_: Any) -> Loss:
+            targets = torch.tensor(labels, dtype=torch.float32)
+            loss = LOSSES[name](targets)
+            find_head(models[-1]).bias.data.copy_(fit_constant(loss, targets))
+            return loss
+
+        optimization.build_optimizer, optimization.compute_pos_weight = keep_model, make_loss
+        optimization.build_loss = lambda loss, _: loss
     elif name == "r-drop":
         train.compute_loss = r_drop
     elif name in LAYER_DECAYS:
         optimization.group_parameters = partial(group_by_layer, decay=LAYER_DECAYS[name])
     elif name == "frozen-embeddings":
-        original = optimization.build_optimizer
-        optimization.build_optimizer = lambda model, *arguments: original(freeze_embeddings(model), *arguments)
+        optimization.build_optimizer = lambda model, *arguments: build_optimizer(freeze_embeddings(model), *arguments)
     sys.argv = ["train.py", *options]
     return int(train.main())
+
+
+def fit_constant(loss: Loss, targets: torch.Tensor, num_steps: int = 400) -> torch.Tensor:
+    """Return the logits, float32 (L,), that have the lowest loss as the answer to every row: where the biases of a head start.
+
+    For binary cross-entropy they are the log-odds of the labels' frequencies, from which train.py starts. A loss that counts negatives less
+    has its minimum elsewhere, and a training from the log-odds would be spent on the way to it.
+    """
+    logits = torch.zeros(targets.shape[1], requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        (loss(logits.expand_as(targets), targets) / targets.numel()).backward()
+        optimizer.step()
+    return logits.detach()
 
 
 def group_by_layer(model: Any, head_parameters: set[str], config: TrainingConfig, decay: float) -> list[dict[str, Any]]:

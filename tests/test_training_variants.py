@@ -11,6 +11,7 @@ from benchmarks.training_variants import (
     asymmetric,
     bce,
     distribution_balanced,
+    fit_constant,
     focal,
     format_table,
     group_by_layer,
@@ -20,7 +21,7 @@ from benchmarks.training_variants import (
 from emotion.config import TrainingConfig
 from emotion.modeling.heads import list_head_parameters
 from emotion.training.optimization import build_loss, group_parameters
-from tests.tiny import make_model
+from tests.tiny import LABELS, make_model
 
 LOGITS = torch.linspace(-4, 4, 24).reshape(6, 4)
 TARGETS = (torch.arange(24).reshape(6, 4) % 3 == 0).float()
@@ -58,6 +59,16 @@ def test_a_frequent_label_counts_less_beside_a_rare_one():
         gradients.append(logits.grad[0, 0].abs().item())
     weights = [0.1 + 1 / (1 + np.exp(-10 * (fraction - 0.2))) for fraction in (1, 2 / 102)]  # of 1 / frequency: all of it, or 2 of 2 + 100
     assert gradients[1] / gradients[0] == pytest.approx(weights[1] / weights[0], rel=1e-4)
+
+
+def test_biases_start_where_a_loss_has_its_minimum():
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert fit_constant(bce, targets) == pytest.approx(torch.logit(targets.mean(dim=0)), abs=1e-3)
+    logits = fit_constant(asymmetric, targets)
+    assert (logits > torch.logit(targets.mean(dim=0))).all()  # negatives count less
+    lowest = asymmetric(logits.expand_as(targets), targets)
+    for step in (-0.1, 0.1):
+        assert asymmetric((logits + torch.tensor([step, 0.0])).expand_as(targets), targets) > lowest
 
 
 def test_r_drop_adds_how_far_two_passes_disagree():
@@ -100,13 +111,12 @@ def test_the_loss_of_a_variant_reaches_the_training(tiny_bert, monkeypatch):
     monkeypatch.setattr(training_variants, "import_module", modules.get)
     monkeypatch.setattr("sys.argv", [])
     assert training_variants.train_variant("focal", ["--config", "x.yaml"]) == 0
-    assert optimization.build_loss(None, torch.device("cpu"))(LOGITS, TARGETS) == focal(LOGITS, TARGETS)
-    training_variants.train_variant("distribution-balanced", [])
-    targets = np.array([[True, False], [True, True]])
-    weight = optimization.compute_pos_weight(targets, TrainingConfig(), None)
-    assert weight.tolist() == [1.0, 0.5]
-    training_variants.train_variant("frozen-embeddings", [])
     model = make_model(tiny_bert)
+    optimization.build_optimizer(model, TrainingConfig())
+    loss = optimization.build_loss(optimization.compute_pos_weight(LABELS, TrainingConfig(), None), torch.device("cpu"))
+    assert loss(LOGITS, TARGETS) == focal(LOGITS, TARGETS)
+    assert torch.equal(model.classifier.bias, fit_constant(focal, torch.tensor(LABELS, dtype=torch.float32)))
+    training_variants.train_variant("frozen-embeddings", [])
     groups = optimization.build_optimizer(model, TrainingConfig()).param_groups
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     assert id(model.get_input_embeddings().weight) not in trained and id(model.classifier.weight) in trained
