@@ -170,7 +170,7 @@ def given(runs, tmp_path):
 
 @pytest.mark.slow
 def test_predictions_of_other_models_join_the_report(runs, given, tmp_path, run_here):
-    status, output, errors = run_here(runs[2], *given, "--output", str(tmp_path / "out"))
+    status, output, errors = run_here(runs[2], *given, "--equivalence-margin", "0.02", "--output", str(tmp_path / "out"))
     assert status == 0 and "The predictions of labels and values were read from files" in output
     assert "labels: 5 of 400 test rows are missing and count as rows without labels" in errors
     rows = {row["model"]: row for row in read_table([tmp_path / "out"], "accuracy")}
@@ -179,7 +179,7 @@ def test_predictions_of_other_models_join_the_report(runs, given, tmp_path, run_
     assert rows["labels"]["macro_average_precision"] == rows["labels"]["expected_calibration_error"] == "labels only"
     assert rows["labels"]["seeds"] == "not known" and rows["quarter"]["seeds"] == "1"
     verdicts = {row["pair"]: row["verdict"] for row in read_table([tmp_path / "out"], "differences") if row["metric"] == "macro_f1"}
-    assert len(verdicts) == 3 and verdicts["quarter - values"] == "practically equal"
+    assert len(verdicts) == 3 and verdicts["quarter - values"] == "practically equal"  # 0.98^400 is small enough for three pairs
     assert [row["backbone"] for row in read_table([tmp_path / "out"], "runs")][1:] == ["not trained here"] * 2
     assert [row["model"] for row in read_table([tmp_path / "out"], "efficiency")] == ["quarter"]
     assert "5 of 400 test rows are missing" in (tmp_path / "out" / "report.md").read_text()
