@@ -261,9 +261,18 @@ def test_conclusion_compares_no_costs_of_different_devices():
         ({"label_set": LabelSet(tuple("abce"))}, "their label sets differ (d, e)"),
         ({"label_set": LabelSet(tuple("abdc"))}, "their label sets differ (same names in another order)"),
         ({"labels": np.zeros((400, NUM_LABELS), dtype=bool)}, "gold labels of"),
+        ({"is_judged": np.arange(400)[:, None] * np.ones(NUM_LABELS, dtype=bool) > 0}, "the gold labels of 1 test rows differ"),
     ],
 )
 def test_runs_with_other_test_data_are_refused(change, message):
     with pytest.raises(DataError) as caught:
         check_comparable([make_run("one"), replace(make_run("two"), **change)])
     assert message in str(caught.value) and str(caught.value).startswith("two: cannot be compared with one")
+
+
+def test_test_rows_without_a_gold_label_are_refused():
+    runs = [replace(make_run(name), labels=np.zeros((400, NUM_LABELS), dtype=bool), taxonomy="ekman") for name in ("one", "two")]
+    with pytest.raises(
+        DataError, match=r"^one: none of its 400 test rows has a gold label of the taxonomy ekman: nothing can be compared$"
+    ):
+        check_comparable(runs)
