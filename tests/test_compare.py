@@ -138,6 +138,24 @@ def test_single_model_is_reported_without_texts_if_asked(runs, tmp_path, run_her
     assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
+def test_thresholds_given_by_hand_are_said(runs, tmp_path, run_here):
+    run = Path(shutil.copytree(runs[2], tmp_path / "run"))
+    write_json(run / "report" / "test" / "metrics.json", {"decision": default_rule(28).with_overrides(0.4).to_dict()})
+    status, _, errors = run_here(str(run), "--output", str(tmp_path / "out"), "--no-texts")
+    note = "it was evaluated with one threshold given by hand (--threshold)"
+    assert status == 0 and f"run: {note}; `python evaluate.py --model {run} --split test`" in errors
+    assert f"**run**: {note.replace('_', chr(92) + '_')}" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_nothing_of_an_earlier_comparison_stays(report, runs, tmp_path, run_here):
+    shutil.copytree(report[0], tmp_path / "out")
+    status, *_ = run_here(runs[2], "--output", str(tmp_path / "out"))
+    assert status == 0
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    tables = {"accuracy", "efficiency", "confusions", "errors", "slices", "runs"}
+    assert left == {"report.html", "report.md", "accuracy.png", "confusions.png"} | {f"{name}.csv" for name in tables}
+
+
 @pytest.mark.parametrize("price", ["0", "-1", "nan", "inf"])
 def test_prices_that_cannot_be_used(price, run_here):
     status, _, errors = run_here("any", "--output", "out", "--price-per-hour", price)

@@ -28,6 +28,8 @@ MAX_EXAMPLES = 5
 MAX_LABELS = 60
 MAX_SIGNS = 20
 TEXT_CHARACTERS = 300
+SOMETIMES = ("periods", "groups", "top_changes", "examples", "poor_fit", "signs")
+"""Tables and figures that depend on what is found, and on whether texts are quoted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
             Section("Labels", [_list_labels(analysis)]),
             Section("Method", [Paragraph(METHOD), *(Paragraph(escape_markdown(note)) for note in analysis.notes)]),
         ]
-    write_document(folder, f"Prevalence of {len(analysis.label_set)} labels in {analysis.cells[CellKey()].num_rows:,} rows", sections)
+    title = f"Prevalence of {len(analysis.label_set)} labels in {analysis.cells[CellKey()].num_rows:,} rows"
+    write_document(folder, title, sections, SOMETIMES)
     write_csv(folder / "prevalence.csv", _list_prevalences(analysis))
     write_csv(folder / "changes.csv", _list_changes(analysis))
     return conclusion

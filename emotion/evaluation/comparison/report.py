@@ -35,6 +35,8 @@ from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
 
 UNKNOWN = "not measured"
+SOMETIMES = ("differences", "labels", "pareto_inference", "pareto_training", "scale", "throughput", "behaviour", "behaviour_differences")
+"""Tables and figures that depend on what the models have."""
 LABELS_ONLY, UNKNOWN_SEEDS = "labels only", "not known"
 
 
@@ -79,7 +81,7 @@ def write_comparison(
         ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     taxonomy = f", labels of the taxonomy {runs[0].taxonomy}" if runs[0].taxonomy is not None else ""
-    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections)
+    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections, SOMETIMES)
     return conclusion
 
 
