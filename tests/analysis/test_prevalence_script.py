@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,10 @@ def run_in(run, tmp_path, content, *arguments):
 
 @pytest.mark.slow
 def test_mistakes(tiny_run, tmp_path):
+    message = run_in(
+        tiny_run, tmp_path, "text,source\na,b\n", "--input", str(tmp_path / "rows.csv"), str(tmp_path / "r*.csv"), "--by", "source"
+    )
+    assert message.startswith(f"error: {tmp_path / 'rows.csv'}: is named more than once by --input, so its rows would count more than once")
     labels = json.loads((tiny_run / "model" / "emotion.json").read_text())["labels"]
     header, zeros = ",".join(["day", *(f"probability_{name}" for name in labels)]), ",0.1" * len(labels)
     path = tmp_path / "rows.csv"
@@ -262,6 +267,18 @@ def test_nothing_of_an_earlier_report_stays(tmp_path):
     write_prevalences(tmp_path, analysis, quote_texts=False)
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".html", ".png"} and (tmp_path / "own.csv").is_file()
     assert not [path.name for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+
+
+def test_too_few_rows_say_nothing_on_the_page_either(tmp_path):
+    analysis = make_analysis()
+    counter = CellCounter(4, has_clusters=False)
+    counter.add([CellKey()], np.array([[0.9, 0.1, 0.1, 0.1]]), np.array([[True, False, False, False]]), ["one text"])
+    few = replace(analysis, cells=counter.cells, prevalences=measure(counter.cells, analysis.validation, []))
+    write_prevalences(tmp_path, few, quote_texts=False)
+    for name in ("labels.csv", "prevalence.csv"):
+        rows = read_csv(tmp_path / name)
+        assert [row["remark"] for row in rows] == ["too few rows"] * 4
+        assert {row["prevalence"] for row in rows} <= {"", "unknown"}
 
 
 def test_the_table_of_all_differences_marks_a_poor_fit(tmp_path):

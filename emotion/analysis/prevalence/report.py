@@ -176,7 +176,7 @@ def _list_labels(analysis: Analysis) -> Table:
     rows = []
     for label in _rank_labels(analysis):
         estimate, support = analysis.prevalences.estimates[row, label], int(analysis.validation.supports[label])
-        is_known = np.isfinite(estimate)
+        is_known = np.isfinite(estimate) and not analysis.cells[CellKey()].is_small
         rows.append(
             [
                 analysis.label_set.names[label],
@@ -193,6 +193,8 @@ def _list_labels(analysis: Analysis) -> Table:
 
 def _remark(analysis: Analysis, row: int, label: int) -> str:
     """Return what speaks against the estimate of a label in a cell."""
+    if analysis.cells[analysis.prevalences.keys[row]].is_small:
+        return "too few rows"
     if np.isnan(analysis.prevalences.estimates[row, label]):
         return "no validation rows with it" if analysis.validation.supports[label] == 0 else "no validation rows without it"
     if analysis.prevalences.is_misfit[row, label]:
@@ -208,9 +210,9 @@ def _list_prevalences(analysis: Analysis) -> list[list[Any]]:
         for label, name in enumerate(analysis.label_set.names):
             is_known = not cell.is_small and np.isfinite(analysis.prevalences.estimates[row, label])
             values = [analysis.prevalences.estimates[row, label], *analysis.prevalences.bounds[row, label]] if is_known else []
-            remark = "too few rows" if cell.is_small else _remark(analysis, row, label)
             numbers = [f"{value:.6f}" for value in values] or ["", "", ""]
-            lines.append([*key.columns, cell.num_rows, name, *numbers, f"{analysis.prevalences.counts[row, label]:.6f}", remark])
+            count, remark = f"{analysis.prevalences.counts[row, label]:.6f}", _remark(analysis, row, label)
+            lines.append([*key.columns, cell.num_rows, name, *numbers, count, remark])
     return lines
 
 
