@@ -44,7 +44,8 @@ def main() -> int:
             print_message(f"{run.name}: {note}")
     texts = read_test_texts(labelled, arguments.runs[0], arguments.data)
     output = Path(arguments.output)
-    quote_texts, margin = not arguments.no_texts, arguments.equivalence_margin
+    is_allowed = all(run.config.run.quote_texts for run in runs if run.config is not None)
+    quote_texts, margin = is_allowed and not arguments.no_texts, arguments.equivalence_margin
     for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, quote_texts, margin):
         print(format_plain(sentence))
     print(f"\n{output}: report.html, report.md, tables as CSV, plots")

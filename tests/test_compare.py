@@ -138,6 +138,15 @@ def test_single_model_is_reported_without_texts_if_asked(runs, tmp_path, run_her
     assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
+def test_texts_that_a_run_does_not_quote_are_not_quoted_beside_other_runs(runs, tmp_path, run_here):
+    run = Path(shutil.copytree(runs[3], tmp_path / "private"))
+    config = json.loads((run / "config.yaml").read_text())
+    config["run"]["quote_texts"] = False
+    (run / "config.yaml").write_text(json.dumps(config))
+    status, *_ = run_here(runs[2], str(run), "--output", str(tmp_path / "out"))
+    assert status == 0 and "text" not in read_table([tmp_path / "out"], "errors")[0]
+
+
 def test_thresholds_given_by_hand_are_said(runs, tmp_path, run_here):
     run = Path(shutil.copytree(runs[2], tmp_path / "run"))
     write_json(run / "report" / "test" / "metrics.json", {"decision": default_rule(28).with_overrides(0.4).to_dict()})
