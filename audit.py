@@ -53,6 +53,7 @@ def audit(arguments: argparse.Namespace, resume_command: str) -> int:
     from emotion.analysis.audit.report import check_undecided
     from emotion.data.reading import Examples
     from emotion.data.reading.labelled_rows import SPLITTING_KEYS  # they are of the folds here
+    from emotion.tracking.locating import check_output
     from emotion.tracking.run_folder import RunFolder
 
     check_installed()
@@ -60,6 +61,7 @@ def audit(arguments: argparse.Namespace, resume_command: str) -> int:
     if not run.config.is_file():
         raise ConfigError(f"--run {arguments.run}: is not a run folder (no config.yaml); `ls runs` lists the runs")
     config = load_config(run.config, arguments.overrides, is_of_run=True)
+    check_output(arguments.output)
     check_undecided(output)
     label_set, splits = read_rows(run, [word for word in arguments.overrides if word.partition("=")[0].strip() not in SPLITTING_KEYS])
     rows = Examples.join(list(splits.values()))

@@ -33,16 +33,19 @@ def main() -> int:
     from emotion.tracking.finished_runs import read_external_run, read_finished_run
 
     runs = [read_finished_run(path) for path in arguments.runs]
+    labelled = runs[0]  # with the labels of the model, as its data has them
     check_comparable(runs)  # before the texts, which take longer
     for name, path in arguments.predictions:
         runs.append(read_external_run(name, path, runs[0]))
-        for note in runs[-1].notes:
-            print_message(f"{name}: {note}")
-    texts = read_test_texts(runs[0], arguments.runs[0], arguments.data)
     if arguments.taxonomy is not None:
         runs = merge_runs(runs, arguments.taxonomy, arguments.runs)
+    for run in runs:
+        for note in run.notes:
+            print_message(f"{run.name}: {note}")
+    texts = read_test_texts(labelled, arguments.runs[0], arguments.data)
     output = Path(arguments.output)
-    quote_texts, margin = not arguments.no_texts, arguments.equivalence_margin
+    is_allowed = all(run.config.run.quote_texts for run in runs if run.config is not None)
+    quote_texts, margin = is_allowed and not arguments.no_texts, arguments.equivalence_margin
     for sentence in write_comparison(output, runs, texts, arguments.price_per_hour, quote_texts, margin):
         print(format_plain(sentence))
     print(f"\n{output}: report.html, report.md, tables as CSV, plots")

@@ -73,7 +73,7 @@ def evaluate(arguments: argparse.Namespace, model: str) -> int:
     file = arguments.input[0] if arguments.input else None
     split = Path(file).stem if file else arguments.split or "test"
     gold_labels = label_set if parents is None or file is None else parents.level.gold_labels
-    output = choose_output(arguments.output, run)
+    output = choose_output(arguments.output, run, folder)
     if file and output is not None and output.path.resolve() in (run and run.path.resolve(), Path(folder).resolve()):
         raise ConfigError(f"--output {arguments.output}: is the folder of the model, whose own reports are kept; choose another folder")
     rows = read_rows_to_score(run, split, file, arguments.overrides, gold_labels)
@@ -133,7 +133,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     probabilities = predictor.predict(list_texts(cases), "predict")
     results = collect_results(cases, name, probabilities, predictor.label_set, rule, not arguments.no_texts)
     results |= {"model": escape_controls((run.path if run else Path(folder)).resolve().name), "evaluated": time.strftime("%Y-%m-%d %H:%M")}
-    output = choose_output(arguments.output, run)
+    output = choose_output(arguments.output, run, folder)
     if output is not None:
         write_behaviour_report(output.behaviour, results)
         if output == run:

@@ -88,6 +88,9 @@ def score_first(
     from emotion.data.reading.streams import expand_patterns
 
     paths = expand_patterns(arguments.input)
+    resolved = [path.resolve() for path in paths]
+    if repeated := [path for path, own in zip(paths, resolved, strict=True) if resolved.count(own) > 1]:
+        raise DataError(f"{repeated[0]}: is named more than once by --input, so its rows would count more than once; name each file once")
     scored = [is_scored(path, grouping, levels, config, arguments.cluster) for path in paths]
     if all(scored):
         return paths

@@ -106,6 +106,16 @@ def test_every_row_has_a_prediction_of_a_fold_that_has_not_seen_its_text(audited
 
 
 @pytest.mark.slow
+def test_an_audit_is_not_written_into_a_run(audited, monkeypatch, capsys):
+    """Its predictions of the validation rows would replace those of the run."""
+    status, _ = run_audit(monkeypatch, audited, output="run")
+    expected = (
+        f"error: --output {audited}/run: is the folder of a run or model, whose own predictions and reports are kept; choose another\n"
+    )
+    assert (status, capsys.readouterr().err) == (2, expected)
+
+
+@pytest.mark.slow
 def test_a_finished_fold_is_not_trained_again_and_what_was_stopped_goes_on(audited, tmp_path, monkeypatch, capsys):
     copy = shutil.copytree(audited, tmp_path / "copy")
     shutil.rmtree(copy / "audit" / "folds" / "fold-2")

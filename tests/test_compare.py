@@ -138,6 +138,33 @@ def test_single_model_is_reported_without_texts_if_asked(runs, tmp_path, run_her
     assert "text" not in read_table([tmp_path], "errors")[0] and any("words" in row["rows"] for row in read_table([tmp_path], "slices"))
 
 
+def test_texts_that_a_run_does_not_quote_are_not_quoted_beside_other_runs(runs, tmp_path, run_here):
+    run = Path(shutil.copytree(runs[3], tmp_path / "private"))
+    config = json.loads((run / "config.yaml").read_text())
+    config["run"]["quote_texts"] = False
+    (run / "config.yaml").write_text(json.dumps(config))
+    status, *_ = run_here(runs[2], str(run), "--output", str(tmp_path / "out"))
+    assert status == 0 and "text" not in read_table([tmp_path / "out"], "errors")[0]
+
+
+def test_thresholds_given_by_hand_are_said(runs, tmp_path, run_here):
+    run = Path(shutil.copytree(runs[2], tmp_path / "run"))
+    write_json(run / "report" / "test" / "metrics.json", {"decision": default_rule(28).with_overrides(0.4).to_dict()})
+    status, _, errors = run_here(str(run), "--output", str(tmp_path / "out"), "--no-texts")
+    note = "it was evaluated with one threshold given by hand (--threshold)"
+    assert status == 0 and f"run: {note}; `python evaluate.py --model {run} --split test`" in errors
+    assert f"**run**: {note.replace('_', chr(92) + '_')}" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_nothing_of_an_earlier_comparison_stays(report, runs, tmp_path, run_here):
+    shutil.copytree(report[0], tmp_path / "out")
+    status, *_ = run_here(runs[2], "--output", str(tmp_path / "out"))
+    assert status == 0
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    tables = {"accuracy", "efficiency", "confusions", "errors", "slices", "runs"}
+    assert left == {"report.html", "report.md", "accuracy.png", "confusions.png"} | {f"{name}.csv" for name in tables}
+
+
 @pytest.mark.parametrize("price", ["0", "-1", "nan", "inf"])
 def test_prices_that_cannot_be_used(price, run_here):
     status, _, errors = run_here("any", "--output", "out", "--price-per-hour", price)
@@ -170,7 +197,7 @@ def given(runs, tmp_path):
 
 @pytest.mark.slow
 def test_predictions_of_other_models_join_the_report(runs, given, tmp_path, run_here):
-    status, output, errors = run_here(runs[2], *given, "--output", str(tmp_path / "out"))
+    status, output, errors = run_here(runs[2], *given, "--equivalence-margin", "0.02", "--output", str(tmp_path / "out"))
     assert status == 0 and "The predictions of labels and values were read from files" in output
     assert "labels: 5 of 400 test rows are missing and count as rows without labels" in errors
     rows = {row["model"]: row for row in read_table([tmp_path / "out"], "accuracy")}
@@ -179,7 +206,7 @@ def test_predictions_of_other_models_join_the_report(runs, given, tmp_path, run_
     assert rows["labels"]["macro_average_precision"] == rows["labels"]["expected_calibration_error"] == "labels only"
     assert rows["labels"]["seeds"] == "not known" and rows["quarter"]["seeds"] == "1"
     verdicts = {row["pair"]: row["verdict"] for row in read_table([tmp_path / "out"], "differences") if row["metric"] == "macro_f1"}
-    assert len(verdicts) == 3 and verdicts["quarter - values"] == "practically equal"
+    assert len(verdicts) == 3 and verdicts["quarter - values"] == "practically equal"  # 0.98^400 is small enough for three pairs
     assert [row["backbone"] for row in read_table([tmp_path / "out"], "runs")][1:] == ["not trained here"] * 2
     assert [row["model"] for row in read_table([tmp_path / "out"], "efficiency")] == ["quarter"]
     assert "5 of 400 test rows are missing" in (tmp_path / "out" / "report.md").read_text()

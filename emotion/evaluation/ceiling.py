@@ -53,7 +53,7 @@ def measure_ceiling(ratings: Ratings, predictions: np.ndarray) -> dict[str, Any]
     listed = [rater for rater in np.argsort(-counts, kind="stable")[:MAX_RATERS].tolist() if counts[rater] >= MIN_TEXTS]
     per_rater = [{"rater": escape_controls(ratings.names[rater])} | _score(pairs.take(pairs.raters == rater)) for rater in listed]
     others = pairs.take(~np.isin(pairs.raters, listed))
-    result |= {"all": _score(pairs), "per_rater": sorted(per_rater, key=lambda row: -row["raters"]["macro_f1"])}
+    result |= {"all": _score(pairs), "per_rater": sorted(per_rater, key=lambda row: -np.nan_to_num(row["raters"]["macro_f1"], nan=-1.0))}
     if num_others := len(np.unique(others.raters)):
         is_enough = len(np.unique(others.texts)) >= MIN_TEXTS
         result["other_raters"] = {"num_raters": num_others} | (_score(others) if is_enough else {"num_texts": len(np.unique(others.texts))})
@@ -125,6 +125,9 @@ def _add_intervals(estimates: dict[str, Any], resampled: dict[str, np.ndarray]) 
 
 
 def _format_score(scores: dict[str, Any], name: str) -> str:
+    """Return a score with its interval; macro-F1 is not measured where no label was given by the others."""
+    if np.isnan(scores[name]):
+        return "not measured"
     return "{:.3f} ({:.3f} to {:.3f})".format(scores[name], *scores[f"{name}_interval_95"])
 
 

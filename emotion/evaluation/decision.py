@@ -14,6 +14,8 @@ from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
 
+BY_HAND = "nothing: given by hand"
+"""`fitted_on` of thresholds that a user gave."""
 TEMPERATURE_BOUNDS = (0.2, 5.0)
 PROBABILITY_EPSILON = 1e-9
 """Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
@@ -75,7 +77,7 @@ class DecisionRule:
         rule = self if empty_set is None else replace(self, empty_set=empty_set)
         if threshold is None:
             return rule
-        return replace(rule, thresholds=(threshold,) * len(self.thresholds), fitted_on="nothing: given by hand")
+        return replace(rule, thresholds=(threshold,) * len(self.thresholds), fitted_on=BY_HAND)
 
 
 def rank_labels(probabilities: np.ndarray) -> np.ndarray:

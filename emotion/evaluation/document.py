@@ -3,7 +3,7 @@
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -70,13 +70,23 @@ class Section:
     blocks: Sequence[Block]
 
 
-def write_document(folder: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write report.md, report.html and one CSV file per table to `folder`, where the figures are already saved."""
+def write_document(folder: Path, title: str, sections: Sequence[Section], sometimes: Collection[str] = ()) -> None:
+    """Write report.md, report.html and one CSV file per table to `folder`, where the figures are already saved.
+
+    `sometimes` are the names of tables and figures that not every report of this sort has. Those that an earlier report left in the folder
+    and this one does not have are removed: they would be taken for its own, and may quote texts that it does not.
+    """
+    blocks = [block for section in sections for block in section.blocks]
+    written = {f"{block.name}.csv" for block in blocks if isinstance(block, Table)}
+    written |= {block.path.name for block in blocks if isinstance(block, Figure)}
+    if (folder / "report.md").is_file():
+        for name in {f"{stem}.{suffix}" for stem in sometimes for suffix in ("csv", "png")} - written:
+            (folder / name).unlink(missing_ok=True)
     with atomic_write(folder / "report.md") as partial:
         partial.write_text(format_markdown(title, sections), encoding="utf-8")
     with atomic_write(folder / "report.html") as partial:
         partial.write_text(format_html(title, sections), encoding="utf-8")
-    for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
+    for table in (block for block in blocks if isinstance(block, Table)):
         write_csv(folder / f"{table.name}.csv", [table.columns, *table.rows])
 
 

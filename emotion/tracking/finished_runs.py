@@ -9,7 +9,7 @@ from emotion.data.reading.predictions import read_predictions
 from emotion.errors import DataError
 from emotion.evaluation.behaviour.results import FILE_NAME, PassedCases, has_rule, list_passed, read_results
 from emotion.evaluation.comparison.runs import Run
-from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.decision import BY_HAND, DecisionRule
 from emotion.tracking.run_folder import RunFolder
 
 
@@ -23,8 +23,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         raise DataError(f"{path}: is not a run folder (no config.yaml); `ls runs` lists the runs")
     for needed in (folder.predictions(split), folder.report(split) / "metrics.json"):
         if not needed.is_file():
-            command = shlex.join(["python", "evaluate.py", "--model", path, "--split", split])
-            raise DataError(f"{path}: its {split} split is not evaluated yet; run `{command}`")
+            raise DataError(f"{path}: its {split} split is not evaluated yet; run `{_write_command(path, split)}`")
     try:
         rows = folder.read_predictions(split)
         report = json.loads((folder.report(split) / "metrics.json").read_text(encoding="utf-8"))
@@ -34,6 +33,8 @@ def read_finished_run(path: str, split: str = "test") -> Run:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); evaluate its {split} split again") from None
     rule = DecisionRule.from_dict(decision, len(rows.label_set), str(folder.report(split) / "metrics.json"))
+    remedy = f"`{_write_command(path, split)}` evaluates it with those fitted on validation rows"
+    by_hand = f"it was evaluated with one threshold given by hand (--threshold); {remedy}"
     return Run(
         name=folder.path.resolve().name,
         config=folder.resolve_data(folder.read_config()),
@@ -47,6 +48,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         trained_on=trained_on if isinstance(trained_on, str) else None,
         is_judged=rows.is_judged,
         evaluated=evaluated if isinstance(evaluated, str) else None,
+        notes=(by_hand,) if rule.fitted_on == BY_HAND else (),
         behaviour=_read_behaviour(folder, rule),
     )
 
@@ -69,8 +71,13 @@ def read_external_run(name: str, path: str, reference: Run) -> Run:
         efficiency={},
         speed={},
         is_judged=is_judged,
+        given=found.predictions,
         notes=tuple(found.notes),
     )
+
+
+def _write_command(path: str, split: str) -> str:
+    return shlex.join(["python", "evaluate.py", "--model", path, "--split", split])
 
 
 def _read_behaviour(folder: RunFolder, rule: DecisionRule) -> PassedCases | None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.paths import expand_path
 from emotion.tracking.run_folder import RunFolder
 
@@ -46,11 +46,25 @@ def choose_model(given: str | None) -> tuple[str, str]:
     return (given, "") if given else find_default_model()
 
 
-def choose_output(given: str | None, run: RunFolder | None) -> RunFolder | None:
-    """Return the folder that a report is written to: the given one, or else the run's; `run` itself, whichever path names its folder."""
+def choose_output(given: str | None, run: RunFolder | None, model: str) -> RunFolder | None:
+    """Return the folder that a report is written to: the given one, or else the run's; `run` itself, whichever path names its folder.
+
+    `model` is the folder of the model.
+
+    Raises: ConfigError as `check_output` does, for another folder than that of the model.
+    """
     if given is None or (run is not None and expand_path(given).resolve() == run.path.resolve()):
         return run
+    if expand_path(given).resolve() != expand_path(model).resolve():
+        check_output(given)
     return RunFolder(expand_path(given))
+
+
+def check_output(given: str) -> None:
+    """Raise a ConfigError if --output names the folder of a run or model: what is written there would replace its own predictions."""
+    path = expand_path(given)
+    if (path / "emotion.json").is_file() or ((path / "config.yaml").is_file() and (path / "model").is_dir()):
+        raise ConfigError(f"--output {given}: is the folder of a run or model, whose own predictions and reports are kept; choose another")
 
 
 def find_run_of_model(location: str) -> RunFolder | None:

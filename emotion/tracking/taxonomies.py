@@ -45,11 +45,11 @@ def merge_run(run: Run, name: str, location: str | None) -> Run:
     """
     if location is None or run.probabilities is None:
         level, probabilities = read_taxonomy(name).apply(run.label_set), None
-        predictions, _ = level.merge_labels(run.predictions)
+        predictions, _ = level.merge_labels(run.predictions if run.given is None else run.given)
         notes = (*run.notes, f"it has a label of the taxonomy {level.name} where a label of that one was predicted")
     else:
         parents = fit_taxonomy(name, location, run.label_set)
-        level, probabilities, notes = parents.level, parents.convert(run.probabilities), run.notes
+        level, probabilities, notes = parents.level, parents.convert(run.probabilities), ()
         predictions = parents.rule.decide(probabilities)
     labels, is_judged = level.merge_labels(run.labels, run.is_judged)
     return replace(
@@ -59,6 +59,7 @@ def merge_run(run: Run, name: str, location: str | None) -> Run:
         probabilities=probabilities,
         predictions=predictions if is_judged is None else predictions & is_judged,
         is_judged=is_judged,
+        given=None,
         notes=notes,
         taxonomy=level.name,
         behaviour=None,  # its cases are about the labels of the model

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("cleanlab", reason="needs requirements-audit.txt")
 
 from cleanlab.count import compute_confident_joint
+from scipy import stats
 
 from emotion.analysis.audit.noise import estimate_noise
 from emotion.analysis.audit.ranking import LabelIssues, check_installed, compute_relative_confidence, find_issues
@@ -112,3 +113,13 @@ def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     with pytest.raises(ConfigError, match=r"^audit\.py: cleanlab is not installed: pip install -r requirements-audit\.txt$"):
         check_installed()
+
+
+def test_few_rows_without_an_error_do_not_show_that_there_is_none():
+    """Of 20 given labels that all look right, up to 12 % may be wrong: the upper end of Jeffreys' interval, as all rows are confident."""
+    labels = np.zeros((1_000, 1), dtype=bool)
+    labels[:20] = True
+    (noise,) = estimate_noise(labels, np.where(labels, 0.9, 0.1))
+    assert noise.wrong == noise.missing == noise.wrong_interval[0] == noise.missing_interval[0] == 0
+    upper = stats.beta.ppf(0.975, 0.5, 20.5)  # 0.117
+    assert noise.wrong_interval[1] == pytest.approx(upper, rel=0.3) and noise.missing_interval[1] == pytest.approx(upper, rel=0.3)

@@ -62,9 +62,25 @@ def test_probabilities_that_are_no_mixture_have_a_poor_fit_and_others_have_not(f
     misfits = dict(zip(found.keys, found.is_misfit.tolist(), strict=True))
     assert misfits[CellKey("", "other")] == [False, True, False, False]
     assert not any(any(misfits[key]) for key in parts)
-    assert not any(any(row) for key, row in misfits.items() if key.is_rest)
+    assert not any(misfits[CellKey("", "other", is_rest=True)])
+    assert not any(row[0] or row[2] or row[3] for key, row in misfits.items() if key.is_rest)
     assert all(found.has_poor_fit(change) for change in found.changes if change.second.group == "other" and change.label == 1)
     assert not any(found.has_poor_fit(change) for change in found.changes if change.label != 1)
+
+
+def test_a_difference_from_periods_with_a_poor_fit_is_marked(few_resamples):
+    """Only one of three months is like the validation rows: what it is compared with, the two others, cannot be trusted."""
+    generator = np.random.default_rng(7)
+    parts = {CellKey(month): draw(1_500, generator)[1] for month in MONTHS[:3]}
+    for month in MONTHS[:2]:
+        logits = np.log(parts[CellKey(month)] / (1 - parts[CellKey(month)]))
+        parts[CellKey(month)] = 1 / (1 + np.exp(0.5 * (2 - logits)))  # of every label, the model is less sure
+    found, _ = measure_all(count(parts))
+    misfits = dict(zip(found.keys, found.is_misfit.tolist(), strict=True))
+    assert not any(misfits[CellKey(MONTHS[2])]) and misfits[CellKey(MONTHS[2], is_rest=True)][:2] == [True, True]
+    compared = [change for change in found.changes if change.second == CellKey(MONTHS[2]) and change.label < 2]
+    assert len(compared) == 2 and all(found.has_poor_fit(change) for change in compared)
+    assert set(found.misfits) == {CellKey(), CellKey(MONTHS[0]), CellKey(MONTHS[1])}
 
 
 def test_fit_is_worse_than_chance_as_often_as_its_p_value_says():

@@ -31,6 +31,14 @@ def test_terms():
             "%d.%Q",
             "--date-format %d.%Q: is not a format of dates ('Q' is a bad directive in format '%d.%Q'); give one such as %d/%m/%Y",
         ),
+        (
+            "month(a)",
+            "%Y",
+            "--date-format %Y: does not say the month of a date: 2023-08-17 is '2023', which is read as 2023-01; give a format",
+        ),
+        ("month(a)", "%d %b", "--date-format %d %b: does not say the month of a date: 2023-08-17 is '17 Aug', which is read as 1900-08; "),
+        ("quarter(a)", "%H:%M", "--date-format %H:%M: does not say the quarter of a date: 2023-08-17 is '00:00', which is read as 1900-Q1"),
+        ("week(a)", "%m/%Y", "--date-format %m/%Y: does not say the week of a date: 2023-08-17 is '08/2023', which is read as 2023-W31"),
         ("a", "%d", "--date-format %d: there is no date in --by a; give a term such as month(COLUMN)"),
     ],
 )
@@ -40,7 +48,7 @@ def test_terms_that_cannot_be_used(by, date_format, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("date_format", ["unix", "%d.%m.%y", "%d %b", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%I:%M %p %d/%m/%Y %Z"])
+@pytest.mark.parametrize("date_format", ["unix", "%d.%m.%y", "%d %b %Y", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%I:%M %p %d/%m/%Y %Z"])
 def test_formats_of_dates(date_format):
     assert parse_grouping("day(a)", date_format).date_format == date_format
 

@@ -3,14 +3,20 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from emotion.analysis.prevalence.cells import CellCounter, CellKey
+from emotion.analysis.prevalence.changes import list_comparisons, measure, sum_cells
 from emotion.analysis.prevalence.grouping import parse_grouping
 from emotion.analysis.prevalence.levels import Levels, list_columns
 from emotion.analysis.prevalence.reading import read_scored
+from emotion.analysis.prevalence.report import Analysis, write_prevalences
+from emotion.analysis.prevalence.validation import count_validation
+from emotion.analysis.prevalence.words import POOR_FIT
 from emotion.config import DataConfig, DecisionConfig
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
@@ -18,6 +24,7 @@ from emotion.evaluation.parents import fit_parents
 from emotion.evaluation.taxonomy import Taxonomy
 from emotion.labels import LabelSet
 from emotion.scoring.manifest import describe_version
+from tests.analysis.simulated import NAMES, RULE, draw
 from tests.conftest import SAMPLE, run_script
 
 NUM_ROWS = 300
@@ -110,6 +117,10 @@ def run_in(run, tmp_path, content, *arguments):
 
 @pytest.mark.slow
 def test_mistakes(tiny_run, tmp_path):
+    message = run_in(
+        tiny_run, tmp_path, "text,source\na,b\n", "--input", str(tmp_path / "rows.csv"), str(tmp_path / "r*.csv"), "--by", "source"
+    )
+    assert message.startswith(f"error: {tmp_path / 'rows.csv'}: is named more than once by --input, so its rows would count more than once")
     labels = json.loads((tiny_run / "model" / "emotion.json").read_text())["labels"]
     header, zeros = ",".join(["day", *(f"probability_{name}" for name in labels)]), ",0.1" * len(labels)
     path = tmp_path / "rows.csv"
@@ -220,6 +231,64 @@ def test_an_integer_beyond_the_range_of_a_float_is_no_probability(tmp_path):
     path.write_text(json.dumps({"day": "1", "probability_joy": 0.5, "probability_anger": 10**400}) + "\n")
     with pytest.raises(DataError, match=r"a\.jsonl:1: '10{49}' is no probability; score the file with --probabilities all$"):
         read_scored([path], parse_grouping("day"), levels, DataConfig())
+
+
+def test_rows_without_a_cluster_are_independent(tmp_path):
+    """An author who is not known is not one author with 100 rows."""
+    path, levels = tmp_path / "a.csv", Levels(LabelSet(("joy", "anger")), DecisionRule((0.5,) * 2))
+    lines = [f"{'' if row < 100 else row % 10},{0.9 if row < 100 else 0.1},0.2" for row in range(200)]
+    path.write_text("\n".join(["author,probability_joy,probability_anger", *lines]))
+    scored = read_scored([path], parse_grouping("probability_anger"), levels, DataConfig(), "author")
+    assert scored.notes == ["100 rows have no 'author': each counts as independent of all others"]
+    (cell,) = scored.counter.cells.values()
+    assert (cell.batches[:, 0] > 0).sum() > 40 and cell.batches[:, 0].max() < 40 and cell.num_rows == cell.batches[:, 0].sum() == 200
+
+
+def make_analysis():
+    """Return a report on two groups, in one of which joy is twice as common."""
+    generator = np.random.default_rng(0)
+    (gold, rows), *groups = (draw(2_000, generator, factors) for factors in ((1, 1, 1, 1), (1, 1, 1, 1), (2, 1, 1, 1)))
+    validation = count_validation([str(row) for row in range(2_000)], gold, rows, None, RULE)
+    counter = CellCounter(4, has_clusters=False)
+    for name, (_, probabilities) in zip("ab", groups, strict=True):
+        texts = [f"secret {row}" for row in range(2_000)]
+        counter.add([CellKey("", name)] * 2_000, probabilities, RULE.decide(probabilities), texts)
+    cells = sum_cells(counter.cells)
+    prevalences = measure(cells, validation, list_comparisons(cells))
+    return Analysis(LabelSet(NAMES), cells, validation, prevalences, [], [])
+
+
+def test_nothing_of_an_earlier_report_stays(tmp_path):
+    """The second report on the same folder quotes no text: neither does the folder. Files of others are left alone."""
+    analysis = make_analysis()
+    write_prevalences(tmp_path, analysis, quote_texts=True)
+    assert "secret" in (tmp_path / "examples.csv").read_text()
+    (tmp_path / "own.csv").write_text("mine")
+    write_prevalences(tmp_path, analysis, quote_texts=False)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".html", ".png"} and (tmp_path / "own.csv").is_file()
+    assert not [path.name for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+
+
+def test_too_few_rows_say_nothing_on_the_page_either(tmp_path):
+    analysis = make_analysis()
+    counter = CellCounter(4, has_clusters=False)
+    counter.add([CellKey()], np.array([[0.9, 0.1, 0.1, 0.1]]), np.array([[True, False, False, False]]), ["one text"])
+    few = replace(analysis, cells=counter.cells, prevalences=measure(counter.cells, analysis.validation, []))
+    write_prevalences(tmp_path, few, quote_texts=False)
+    for name in ("labels.csv", "prevalence.csv"):
+        rows = read_csv(tmp_path / name)
+        assert [row["remark"] for row in rows] == ["too few rows"] * 4
+        assert {row["prevalence"] for row in rows} <= {"", "unknown"}
+
+
+def test_the_table_of_all_differences_marks_a_poor_fit(tmp_path):
+    analysis = make_analysis()
+    assert not analysis.prevalences.is_misfit.any()
+    analysis.prevalences.is_misfit[analysis.rows[CellKey("", "a")], 0] = True
+    write_prevalences(tmp_path, analysis, quote_texts=False)
+    rows = {row["label"]: row for row in read_csv(tmp_path / "changes.csv")}
+    assert {name: row["remark"] for name, row in rows.items()} == {"joy": POOR_FIT, "anger": "", "fear": "", "pride": ""}
+    assert rows["joy"]["is_shown"] == "true"
 
 
 def make_rows():

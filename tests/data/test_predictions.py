@@ -155,3 +155,9 @@ def test_a_row_that_cannot_be_read_counts_as_one_without_labels(tmp_path):
     found = read(tmp_path / "a.jsonl", '{"id": "e1", "labels": ["joy"]}\n{"id": "e2", "labels": [["joy"]]}\n')
     assert [LABELS.decode(row) for row in found.predictions] == [["joy"], [], [], []]
     assert any(note.startswith("1 rows cannot be read and count as rows without labels, the first: ") for note in found.notes)
+
+
+def test_rows_that_share_an_id_cannot_be_matched(tmp_path):
+    (tmp_path / "a.csv").write_text("id,labels\n1,joy\n2,anger\n")
+    with pytest.raises(DataError, match=r"a\.csv: 2 test rows of the run have the id '1', so predictions cannot be matched by id"):
+        read_predictions(tmp_path / "a.csv", ["1", "2", "1"], LABELS)

@@ -131,3 +131,13 @@ def test_a_report_has_the_ceiling_where_raters_are_known(tmp_path, monkeypatch):
     assert '<section id="raters">' in page and "&lt;b&gt;" in page and "<b>" not in page
     assert "Human ceiling: one rater against the majority of the others has macro-F1" in page
     assert '"human_ceiling"' in (tmp_path / "metrics.json").read_text() and report["human_ceiling"]["num_raters"] == 3
+
+
+def test_a_rater_beside_whom_nobody_gave_a_label_is_not_measured():
+    """The first 40 texts have raters a and b, who find nothing; the next 40 have b and c, who agree on all."""
+    rows = np.repeat(np.arange(80), 2)
+    raters = np.array([0, 1] * 40 + [1, 2] * 40)
+    labels = np.ones((160, 1), dtype=bool) & (rows >= 40)[:, None]
+    ceiling = measure_ceiling(Ratings(rows, raters, ("a", "b", "c"), labels, np.ones_like(labels)), np.zeros((80, 1), dtype=bool))
+    assert [row["rater"] for row in ceiling["per_rater"]] == ["b", "c", "a"]
+    assert list_ceiling(ceiling)[3][:4] == ["a", "40", "not measured", "not measured"]

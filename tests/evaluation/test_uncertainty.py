@@ -116,5 +116,5 @@ def test_resamples_without_a_gold_row_do_not_count_in_p_values():
     differences = np.array([0.02, 0.03, -0.01, 0.005])
     with_nan = np.r_[differences, np.full(96, np.nan)]
     assert paired_p_value(with_nan) == paired_p_value(differences) == 2 * (1 + 1) / (1 + 4)
-    assert equivalence_p_value(with_nan, 0.01) == equivalence_p_value(differences, 0.01) == (1 + 2) / (1 + 4)
-    assert paired_p_value(with_nan[4:]) == equivalence_p_value(with_nan[4:], 0.01) == 1
+    assert equivalence_p_value(with_nan, 0.01, 600) == equivalence_p_value(differences, 0.01, 600) == (1 + 2) / (1 + 4)
+    assert paired_p_value(with_nan[4:]) == equivalence_p_value(with_nan[4:], 0.01, 600) == 1

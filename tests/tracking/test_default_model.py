@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
 from emotion.tracking import locating
-from emotion.tracking.locating import SHIPPED_MODEL, find_default_model
+from emotion.tracking.locating import SHIPPED_MODEL, choose_output, find_default_model
 from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
@@ -32,6 +32,21 @@ def test_the_newest_finished_run_comes_first(tmp_path, monkeypatch):
         write_run(tmp_path / name, seconds)
     (tmp_path / "unfinished" / "model").mkdir(parents=True)
     assert find_default_model(tmp_path) == (str(tmp_path / "new"), "the newest finished run")
+
+
+def test_a_report_is_not_written_into_the_folder_of_another_run_or_model(tmp_path):
+    for name in ("own", "other"):
+        write_run(tmp_path / name, 1_000)
+        (tmp_path / name / "config.yaml").write_text("")
+    own, model = RunFolder(tmp_path / "own"), str(tmp_path / "own" / "model")
+    assert choose_output(None, own, model) is choose_output(f"{tmp_path}/own/", own, model) is own
+    assert choose_output(f"{tmp_path}/report", own, model) == RunFolder(tmp_path / "report")
+    assert choose_output(model, None, model) == RunFolder(tmp_path / "own" / "model")
+    for other in (tmp_path / "other", tmp_path / "other" / "model"):
+        with pytest.raises(
+            ConfigError, match=f"^--output {other}: is the folder of a run or model, whose own predictions and reports are kept"
+        ):
+            choose_output(str(other), own, model)
 
 
 def test_an_installed_package_has_no_shipped_model(tmp_path, monkeypatch):

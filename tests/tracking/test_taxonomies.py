@@ -65,6 +65,16 @@ def test_runs_are_merged_by_fitted_parents_and_labels_from_a_file_by_their_union
     assert union.probabilities is None and not (union.predictions & ~union.is_judged).any() and len(union.notes) == 1
 
 
+def test_labels_from_a_file_count_for_a_parent_where_only_another_of_its_labels_was_annotated():
+    """joy is given and love was not annotated: the parent of both is known to be there, and who says love has found it."""
+    labels, is_judged = np.array([[True, False, False, False]]), np.array([[True, False, True, True]])
+    predictions = np.array([[False, True, False, False]])
+    run = Run("file", None, LABELS, ["1"], labels, None, predictions & is_judged, {}, {}, is_judged, given=predictions)
+    merged = merge_run(run, "ekman", None)
+    assert merged.label_set.names == ("anger", "joy")
+    assert merged.labels.tolist() == merged.predictions.tolist() == [[False, True]]
+
+
 @pytest.mark.slow
 def test_evaluate_and_score_with_a_taxonomy(tiny_run, tmp_path):
     """The reports and predictions of the model's own labels stay; gold labels of a file may be those of the parents."""

@@ -60,6 +60,12 @@ class Prevalences:
     changes: list[Change]
     """All comparisons, the smallest p-value first, then the largest difference."""
 
+    @property
+    def misfits(self) -> dict[CellKey, np.ndarray]:
+        """The labels with a poor fit, int (m,), of the cells that have some: most labels first. Sums of all other cells are left out."""
+        found = {key: np.flatnonzero(labels) for key, labels in zip(self.keys, self.is_misfit, strict=True) if not key.is_rest}
+        return {key: labels for key, labels in sorted(found.items(), key=lambda item: -len(item[1])) if len(labels)}
+
     def has_poor_fit(self, change: Change) -> bool:
         """Return whether one of the two cells of a difference has a poor fit."""
         return any(bool(self.is_misfit[self.keys.index(key), change.label]) for key in (change.first, change.second))
@@ -136,11 +142,15 @@ def measure(
 
 
 def _find_misfits(fits: np.ndarray, cells: Mapping[CellKey, Cell]) -> np.ndarray:
-    """Return which p-values of fit, float (cells, L), are small after correction for their number; sums of all other cells are left out."""
-    is_tested = np.isfinite(fits)
-    is_tested[[cell.is_small or key.is_rest for key, cell in cells.items()]] = False
+    """Return which p-values of fit, float (cells, L), are small after correction for their number.
+
+    Sums of all other cells do not count in that number, because their rows are in other cells too.
+    """
+    is_small, is_rest = np.array([(cell.is_small, key.is_rest) for key, cell in cells.items()]).T
+    is_tested = np.isfinite(fits) & ~(is_small | is_rest)[:, None]
     is_misfit = np.zeros(fits.shape, dtype=bool)
     is_misfit[is_tested] = adjust_p_values(fits[is_tested]) < SIGNIFICANCE_LEVEL
+    is_misfit[is_rest] = fits[is_rest] * is_tested.sum() < SIGNIFICANCE_LEVEL  # nan is not
     return is_misfit
 
 

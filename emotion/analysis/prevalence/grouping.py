@@ -83,24 +83,31 @@ def parse_grouping(by: str, date_format: str | None = None) -> Grouping:
     if not dates:
         return Grouping(columns)
     if date_format is not None:
-        _check_date_format(date_format)
+        _check_date_format(date_format, dates[0][1])
     return Grouping(columns, dates[0][2], dates[0][1], date_format or ISO)
 
 
-def _check_date_format(date_format: str) -> None:
-    """Check that a format of `--date-format` reads the dates that it writes.
+def _check_date_format(date_format: str, period: str) -> None:
+    """Check that a format of `--date-format` reads the dates that it writes, as far as the period of `--by` needs them.
 
     Raises: ConfigError if it does not.
     """
     if date_format == UNIX:
         return
+    example = datetime(2023, 8, 17, tzinfo=UTC)  # its year, quarter, month, week and day are not those that a format without them reads
     try:
-        datetime.strptime(datetime(2024, 3, 5, tzinfo=UTC).strftime(date_format), date_format)
+        found = datetime.strptime(example.strftime(date_format), date_format)
     except (ValueError, re.error) as error:  # re.error: a directive that is there twice
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"--date-format {date_format}: is not a format of dates ({reason}); give one such as %d/%m/%Y, or {UNIX} for seconds"
         ) from None
+    if name_period(found, period) != name_period(example, period):
+        day, written = name_period(example, "day"), example.strftime(date_format)
+        raise ConfigError(
+            f"--date-format {date_format}: does not say the {period} of a date: {day} is {written!r}, which is read as "
+            f"{name_period(found, period)}; give a format with it, such as %d/%m/%Y, or another period"
+        )
 
 
 def read_date(value: Any, date_format: str) -> date:

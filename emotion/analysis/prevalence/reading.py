@@ -80,7 +80,7 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
     """
     counter, skipped = CellCounter(len(levels.label_set), cluster is not None), Skipped()
     notes: list[str] = []
-    has_texts = False
+    has_texts, num_alone = False, 0
     for path in paths:
         with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
             _check_columns(str(path), opened.columns, grouping, cluster)
@@ -93,11 +93,13 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
                     continue
                 probabilities = reader.read_probabilities(rows)
                 texts = [str(row.values[reader.text] or "") for row in rows] if reader.text is not None else None
-                clusters = [row.values[reader.cluster] for row in rows] if reader.cluster is not None else None
-                counter.add(keys, probabilities, levels.rule.decide(probabilities), texts, clusters)
+                counter.add(keys, probabilities, levels.rule.decide(probabilities), texts, reader.read_clusters(rows))
                 if len(counter.cells) > MAX_CELLS:
                     raise DataError(f"--by: makes more than {MAX_CELLS:,} groups; choose columns with fewer values, or a longer period")
+            num_alone += reader.num_alone
     _check_skipped(paths, counter, skipped)
+    if num_alone:
+        notes.append(f"{num_alone:,} rows have no {cluster!r}: each counts as independent of all others")
     return ScoredRows(counter, skipped, notes, has_texts)
 
 
@@ -115,7 +117,7 @@ class _Reader:
         self._label_set, self._levels = label_set, levels
         self._groups = [columns.index(name) for name in grouping.columns]
         self._date = columns.index(grouping.date_column) if grouping.date_column is not None else None
-        self.cluster = columns.index(cluster) if cluster is not None else None
+        self._cluster, self.num_alone = columns.index(cluster) if cluster is not None else None, 0
         self.text = _find_text(path, columns, config)
         self._periods: dict[Any, str | None] = {}
 
@@ -153,6 +155,14 @@ class _Reader:
                 self._periods.clear()
             self._periods[value] = self._grouping.find_period(value)
         return self._periods[value]
+
+    def read_clusters(self, rows: Sequence[Row]) -> list[Any] | None:
+        """Return the cluster of each row: a row with an empty cell is one of its own, and is counted. None without clusters."""
+        if self._cluster is None:
+            return None
+        is_alone = [row.values[self._cluster] in (None, "") for row in rows]
+        self.num_alone += sum(is_alone)
+        return [f"{row.path}:{row.line}" if alone else row.values[self._cluster] for row, alone in zip(rows, is_alone, strict=True)]
 
     def read_probabilities(self, rows: Sequence[Row]) -> np.ndarray:
         """Return the probabilities, float (n, L).

@@ -28,6 +28,8 @@ MAX_EXAMPLES = 5
 MAX_LABELS = 60
 MAX_SIGNS = 20
 TEXT_CHARACTERS = 300
+SOMETIMES = ("periods", "groups", "top_changes", "examples", "poor_fit", "signs")
+"""Tables and figures that depend on what is found, and on whether texts are quoted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
             Section("Labels", [_list_labels(analysis)]),
             Section("Method", [Paragraph(METHOD), *(Paragraph(escape_markdown(note)) for note in analysis.notes)]),
         ]
-    write_document(folder, f"Prevalence of {len(analysis.label_set)} labels in {analysis.cells[CellKey()].num_rows:,} rows", sections)
+    title = f"Prevalence of {len(analysis.label_set)} labels in {analysis.cells[CellKey()].num_rows:,} rows"
+    write_document(folder, title, sections, SOMETIMES)
     write_csv(folder / "prevalence.csv", _list_prevalences(analysis))
     write_csv(folder / "changes.csv", _list_changes(analysis))
     return conclusion
@@ -143,18 +146,10 @@ def _quote_examples(analysis: Analysis) -> list[Section]:
 
 def _report_misfits(analysis: Analysis) -> list[Block]:
     """Return the labels that have a poor fit, by group."""
-    is_misfit, names = analysis.prevalences.is_misfit, analysis.label_set.names
-    worst = sorted(filter(lambda row: is_misfit[row].any(), range(len(is_misfit))), key=lambda row: -is_misfit[row].sum())
-    rows = [
-        [
-            _name(analysis.prevalences.keys[row]),
-            f"{int(is_misfit[row].sum()):,}",
-            ", ".join(names[label] for label in np.flatnonzero(is_misfit[row])),
-        ]
-        for row in worst[:MAX_SIGNS]
-    ]
+    misfits, names = analysis.prevalences.misfits, analysis.label_set.names
+    rows = [[_name(key), f"{len(labels):,}", ", ".join(names[label] for label in labels)] for key, labels in misfits.items()][:MAX_SIGNS]
     note = (
-        f"{len(worst):,} groups have labels with a poor fit: their probabilities are no mixture of those of the validation rows with "
+        f"{len(misfits):,} groups have labels with a poor fit: their probabilities are no mixture of those of the validation rows with "
         "the label and without it, so the texts are not like these rows. The estimates may be wrong by more than the intervals say."
     )
     return [Table("poor_fit", ["group", "labels with a poor fit", "which"], rows, note)] if rows else []
@@ -181,7 +176,7 @@ def _list_labels(analysis: Analysis) -> Table:
     rows = []
     for label in _rank_labels(analysis):
         estimate, support = analysis.prevalences.estimates[row, label], int(analysis.validation.supports[label])
-        is_known = np.isfinite(estimate)
+        is_known = np.isfinite(estimate) and not analysis.cells[CellKey()].is_small
         rows.append(
             [
                 analysis.label_set.names[label],
@@ -198,8 +193,10 @@ def _list_labels(analysis: Analysis) -> Table:
 
 def _remark(analysis: Analysis, row: int, label: int) -> str:
     """Return what speaks against the estimate of a label in a cell."""
+    if analysis.cells[analysis.prevalences.keys[row]].is_small:
+        return "too few rows"
     if np.isnan(analysis.prevalences.estimates[row, label]):
-        return "no validation rows"
+        return "no validation rows with it" if analysis.validation.supports[label] == 0 else "no validation rows without it"
     if analysis.prevalences.is_misfit[row, label]:
         return POOR_FIT
     is_rare = analysis.validation.supports[label] < MIN_POSITIVES
@@ -213,20 +210,22 @@ def _list_prevalences(analysis: Analysis) -> list[list[Any]]:
         for label, name in enumerate(analysis.label_set.names):
             is_known = not cell.is_small and np.isfinite(analysis.prevalences.estimates[row, label])
             values = [analysis.prevalences.estimates[row, label], *analysis.prevalences.bounds[row, label]] if is_known else []
-            remark = "too few rows" if cell.is_small else _remark(analysis, row, label)
             numbers = [f"{value:.6f}" for value in values] or ["", "", ""]
-            lines.append([*key.columns, cell.num_rows, name, *numbers, f"{analysis.prevalences.counts[row, label]:.6f}", remark])
+            count, remark = f"{analysis.prevalences.counts[row, label]:.6f}", _remark(analysis, row, label)
+            lines.append([*key.columns, cell.num_rows, name, *numbers, count, remark])
     return lines
 
 
 def _list_changes(analysis: Analysis) -> list[list[Any]]:
-    columns = ["label", "first_period", "first_group", "second_period", "second_group", "difference", "low", "high", "p_value", "is_shown"]
-    return [columns, *(_list_change(change, analysis.label_set) for change in analysis.prevalences.changes)]
+    cells = ["first_period", "first_group", "second_period", "second_group"]
+    columns = ["label", *cells, "difference", "low", "high", "p_value", "is_shown", "remark"]
+    return [columns, *(_list_change(change, analysis) for change in analysis.prevalences.changes)]
 
 
-def _list_change(change: Change, label_set: LabelSet) -> list[Any]:
+def _list_change(change: Change, analysis: Analysis) -> list[Any]:
     numbers = [f"{value:.6f}" for value in (change.difference, *change.interval, change.p_value)]
-    return [label_set.names[change.label], *change.first.columns, *change.second.columns, *numbers, str(change.is_shown).lower()]
+    name, remark = analysis.label_set.names[change.label], POOR_FIT if analysis.prevalences.has_poor_fit(change) else ""
+    return [name, *change.first.columns, *change.second.columns, *numbers, str(change.is_shown).lower(), remark]
 
 
 def _rank_labels(analysis: Analysis) -> list[int]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from emotion.analysis.prevalence.cells import MIN_BATCHES, MIN_ROWS, Cell, CellKey
 from emotion.analysis.prevalence.changes import SIGNIFICANCE_LEVEL, Change, Prevalences
 from emotion.analysis.prevalence.figures import format_percent
@@ -76,12 +74,12 @@ def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set:
         has_clusters = any(cell.batches is not None for cell in cells.values())
         limit = f"{MIN_ROWS} rows" + (f", or of fewer than about {MIN_BATCHES} clusters," if has_clusters else "")
         sentences.append(f"Groups of fewer than {limit} are too small to say anything: {names}.")
-    if prevalences.is_misfit.any():
-        worst = int(prevalences.is_misfit.sum(axis=1).argmax())
-        poor = [escape_markdown(label_set.names[label]) for label in np.flatnonzero(prevalences.is_misfit[worst])]
+    if misfits := prevalences.misfits:
+        worst = next(iter(misfits))
+        poor = [escape_markdown(label_set.names[label]) for label in misfits[worst]]
         more = f" and {len(poor) - NUM_SENTENCES:,} more" if len(poor) > NUM_SENTENCES else ""
         sentences.append(
-            f"**Warning:** texts are not like the validation rows. In {name_cell(prevalences.keys[worst])}, {len(poor):,} of "
+            f"**Warning:** texts are not like the validation rows. In {name_cell(worst)}, {len(poor):,} of "
             f"{len(label_set):,} labels have a poor fit ({', '.join(poor[:NUM_SENTENCES])}{more}): their estimates may be wrong by more "
             "than the intervals say. Label some hundred of these rows, and compare."
         )

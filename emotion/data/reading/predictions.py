@@ -80,6 +80,12 @@ def _match_rows(table: Table, ids: Sequence[str]) -> tuple[np.ndarray, list[str]
     Without a known name for ids, a column must hold all of them: numbers such as stars or years hold some by chance.
     """
     wanted = set(ids)
+    if len(wanted) < len(ids):
+        repeated, count = Counter(ids).most_common(1)[0]
+        raise DataError(
+            f"{table.path}: {count:,} test rows of the run have the id {repeated!r}, so predictions cannot be matched by id; give each row "
+            "an id of its own, train and evaluate again"
+        )
     named = [column for column in table.columns if column.lower() in ID_COLUMN_NAMES]
     candidates = {column: [_format_id(value) for value in table.values(column)] for column in named or table.columns}
     column = max(candidates, key=lambda name: len(wanted.intersection(candidates[name])), default=None)

@@ -34,7 +34,7 @@ def write_behaviour_report(folder: Path, results: dict[str, Any]) -> None:
         Section("Worst cases", _list_worst(worst)),
         *([Section("Identity terms", _list_gaps(results))] if results["gaps"] else []),
     ]
-    write_document(folder, f"Behaviour of {escape_controls(results['model'])}", sections)
+    write_document(folder, f"Behaviour of {escape_controls(results['model'])}", sections, sometimes=("worst", "gaps"))
 
 
 def summarize_results(results: dict[str, Any]) -> list[str]:

@@ -144,9 +144,10 @@ def compare_pairs(models: list[ModelScores], metric: str, margin: float = EQUIVA
     It is tested against 0, and for equivalence: whether it is below `margin` in both directions.
     """
     pairs = list(combinations(models, 2))
+    num_rows = len(models[0].group.runs[0].labels)
     gaps = [first.resampled[metric] - second.resampled[metric] for first, second in pairs]
     p_values = adjust_p_values(np.array([paired_p_value(gap) for gap in gaps]))
-    equivalence_p_values = adjust_p_values(np.array([equivalence_p_value(gap, margin) for gap in gaps]))
+    equivalence_p_values = adjust_p_values(np.array([equivalence_p_value(gap, margin, num_rows) for gap in gaps]))
     values = [first.score(metric) - second.score(metric) for first, second in pairs]
     return [
         Difference(first, second, metric, value, find_interval(gap, value), float(p_value), float(equivalence), margin)

@@ -35,6 +35,8 @@ from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
 
 UNKNOWN = "not measured"
+SOMETIMES = ("differences", "labels", "pareto_inference", "pareto_training", "scale", "throughput", "behaviour", "behaviour_differences")
+"""Tables and figures that depend on what the models have."""
 LABELS_ONLY, UNKNOWN_SEEDS = "labels only", "not known"
 
 
@@ -75,11 +77,11 @@ def write_comparison(
             *_report_scaling(folder, models),
             report_failures(folder, ranked, texts, quote_texts),
             *report_behaviour(ranked),
-            Section("Runs", [_list_runs(models), *_describe_external(models)]),
+            Section("Runs", [_list_runs(models), *_list_notes(models)]),
         ]
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     taxonomy = f", labels of the taxonomy {runs[0].taxonomy}" if runs[0].taxonomy is not None else ""
-    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections)
+    write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections, SOMETIMES)
     return conclusion
 
 
@@ -109,9 +111,10 @@ def _report_accuracy(folder: Path, ranked: list[ModelScores]) -> Section:
         cells += [f"{model.score(metric):.3f}" if is_known else LABELS_ONLY for metric in RANKING_METRICS]
         rows.append([model.name, *cells, UNKNOWN_SEEDS if model.group.is_external else str(len(model.by_seed))])
     note = (
-        "Scores at the decision rule of each model, which was fitted on the validation split; macro averages leave out labels without a "
-        "gold row. In parentheses: 95% bootstrap interval over test rows. macro_average_precision and expected_calibration_error do not "
-        "depend on thresholds; both are biased where labels have few gold rows, so they have no interval. "
+        "Scores at the decision rule of each model, fitted on the validation split unless a note under Runs says otherwise; macro averages "
+        "leave out labels without a gold row. In parentheses: 95% bootstrap interval over test rows. macro_average_precision and "
+        "expected_calibration_error do not depend on thresholds; both are biased where labels have few gold rows, so they have no "
+        "interval. "
         "For a model with several seeds, the score is the mean over seeds and ± is followed by the standard deviation over seeds."
     )
     has_seeds = any(len(model.by_seed) > 1 for model in ranked)
@@ -298,9 +301,9 @@ def _list_runs(models: list[ModelScores]) -> Table:
     return Table("runs", ["run", "model", "backbone", "method", "training data", "epochs", "learning rate", "seed"], rows)
 
 
-def _describe_external(models: list[ModelScores]) -> list[Block]:
-    """Return how the predictions of each model that was not trained here were read."""
-    runs = [model.group.runs[0] for model in models if model.group.is_external]
+def _list_notes(models: list[ModelScores]) -> list[Block]:
+    """Return how the predictions of each model that was not trained here were read, and which runs have thresholds given by hand."""
+    runs = [run for model in models for run in model.group.runs if run.notes]
     return [Paragraph(f"**{escape_markdown(run.name)}**: {escape_markdown('; '.join(run.notes))}.") for run in runs]
 
 

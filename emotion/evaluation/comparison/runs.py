@@ -36,16 +36,23 @@ class Run:
     """Prediction speed, measured when the test split was scored; empty if it was not measured."""
     is_judged: np.ndarray | None = None
     """Which labels were annotated; None if all were. Elsewhere `labels` and `predictions` are False."""
+    given: np.ndarray | None = None
+    """Predictions from a file, also of labels that were not annotated; None for those of a model of this project."""
     evaluated: str | None = None
     """When the test rows were scored, such as `2026-11-26 10:00`; None if an earlier version scored them."""
     notes: tuple[str, ...] = ()
-    """How predictions from a file were read; messages for the user."""
+    """How predictions from a file were read, or with which thresholds a run was evaluated; messages for the user."""
     taxonomy: str | None = None
     """Name of the taxonomy whose parents are the labels; None for the labels of the model."""
     behaviour: PassedCases | None = None
     """Which behaviour cases the model passed; None if they were not checked with the decision rule of the predictions."""
     trained_on: str | None = None
     """GPU or processor that trained it, as environment.json has it; None if the file is missing."""
+
+    @property
+    def gold_values(self) -> np.ndarray:
+        """The gold labels as 1 and 0, and -1 where a label was not annotated, int8 (n, L)."""
+        return np.where(True if self.is_judged is None else self.is_judged, self.labels, -1).astype(np.int8)
 
     @property
     def rows(self) -> ScoredRows:
@@ -96,12 +103,15 @@ class SeedGroup:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Check that all runs have the same labels, test rows and gold labels.
+    """Check that all runs have the same labels, test rows and gold labels, and that there are gold labels.
 
     Raises:
         DataError: naming the first run that differs.
     """
     first = runs[0]
+    if not first.labels.any():
+        of_taxonomy = f" of the taxonomy {first.taxonomy}" if first.taxonomy is not None else ""
+        raise DataError(f"{first.name}: none of its {len(first.ids):,} test rows has a gold label{of_taxonomy}: nothing can be compared")
     for run in runs[1:]:
         where = f"{run.name}: cannot be compared with {first.name}"
         if run.label_set != first.label_set:
@@ -112,8 +122,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"{where}: their test rows differ ({len(run.ids):,} and {len(first.ids):,} rows, "
                 f"{len(set(run.ids) & set(first.ids)):,} ids in common); score the same test split of both with evaluate.py"
             )
-        if (run.labels != first.labels).any():
-            num_differing = int((run.labels != first.labels).any(axis=1).sum())
+        if num_differing := int((run.gold_values != first.gold_values).any(axis=1).sum()):
             raise DataError(
                 f"{where}: the gold labels of {num_differing:,} test rows differ; score the same test split of both with evaluate.py"
             )

@@ -64,6 +64,14 @@ def test_report_has_the_documented_files_and_its_json_is_read_back(tmp_path):
     assert "1 more were skipped, because the model does not have the labels 'pride'" in markdown
 
 
+def test_nothing_of_another_suite_stays(tmp_path):
+    write_behaviour_report(tmp_path, collect())
+    cases = make_cases()[:1]
+    results = collect_results(cases, "own", np.full((1, 2), 0.9), LABELS, RULE, True) | {"model": "m", "evaluated": "2026-11-26 10:00"}
+    write_behaviour_report(tmp_path, results)
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"worst.csv", "gaps.csv"}
+
+
 def test_terminal_shows_counts_worst_cases_and_a_sentence_per_group_of_terms():
     lines = format_results(collect())
     assert any("1/5  0.20" in line and line.endswith("(1 hard)") for line in lines)

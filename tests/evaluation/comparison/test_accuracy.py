@@ -67,9 +67,19 @@ def test_two_different_models_of_the_same_quality_are_not_called_equal_on_few_ro
 
 def test_equivalence_p_value_counts_the_resamples_beyond_the_margin():
     differences = np.array([-0.03, -0.01, 0.0, 0.005, 0.01, 0.02, 0.0, 0.0, 0.0])
-    assert equivalence_p_value(differences, 0.01) == pytest.approx((1 + 2) / 10)  # 0.01 and 0.02; -0.01 and -0.03
-    assert equivalence_p_value(differences, 0.025) == pytest.approx((1 + 1) / 10)
-    assert equivalence_p_value(np.full(99, 0.2), 0.1) == 1
+    assert equivalence_p_value(differences, 0.01, 600) == pytest.approx((1 + 2) / 10)  # 0.01 and 0.02; -0.01 and -0.03
+    assert equivalence_p_value(differences, 0.025, 600) == pytest.approx((1 + 1) / 10)
+    assert equivalence_p_value(np.full(99, 0.2), 0.1, 600) == 1
+
+
+def test_few_rows_without_a_difference_do_not_show_that_there_is_none():
+    """299 rows: where two models differ on one row of a hundred, 298 show nothing with a probability of 0.99^298 = 0.0500."""
+    none = np.zeros(9_999)
+    assert equivalence_p_value(none, 0.01, 1) == pytest.approx(0.99) and equivalence_p_value(none, 0.01, 100) == pytest.approx(
+        0.366, abs=1e-3
+    )
+    assert equivalence_p_value(none, 0.01, 298) > 0.05 > equivalence_p_value(none, 0.01, 299)
+    assert compare(make_run("one", num_rows=20), make_run("copy", num_rows=20))[1][0].verdict == "no significant difference"
 
 
 @pytest.mark.parametrize(("margin", "verdict"), [(0.5, "good is better, but practically equal"), (0.001, "good is better")])
@@ -84,7 +94,7 @@ def test_equivalence_is_corrected_for_the_number_of_pairs():
     runs = [make_run("one"), make_run("two", draw=1), make_run("three", 0.3, draw=2)]
     models = score_models(group_seeds(runs), 500)
     gaps = [models[i].resampled["macro_f1"] - models[j].resampled["macro_f1"] for i, j in ((0, 1), (0, 2), (1, 2))]
-    single = [equivalence_p_value(gap, 0.05) for gap in gaps]
+    single = [equivalence_p_value(gap, 0.05, 400) for gap in gaps]
     pairs = compare_pairs(models, "macro_f1", 0.05)
     assert single[0] == min(single) < max(single) and pairs[0].equivalence_p_value == pytest.approx(min(1, 3 * single[0]))
 
@@ -101,7 +111,7 @@ def test_models_that_differ_by_the_margin_are_rarely_called_equal():
             # Rows that only the first, only the second, or both or none of two models gets right.
             rows = generator.multinomial(600, [0.1 + difference, 0.1, 0.8 - difference])
             resampled = generator.multinomial(600, rows / 600, 2_000)
-            num_equal[difference] += equivalence_p_value((resampled[:, 0] - resampled[:, 1]) / 600, 0.05) < 0.05
+            num_equal[difference] += equivalence_p_value((resampled[:, 0] - resampled[:, 1]) / 600, 0.05, 600) < 0.05
     assert num_equal[0.05] <= 22 and num_equal[0.0] > 50
 
 
@@ -251,9 +261,18 @@ def test_conclusion_compares_no_costs_of_different_devices():
         ({"label_set": LabelSet(tuple("abce"))}, "their label sets differ (d, e)"),
         ({"label_set": LabelSet(tuple("abdc"))}, "their label sets differ (same names in another order)"),
         ({"labels": np.zeros((400, NUM_LABELS), dtype=bool)}, "gold labels of"),
+        ({"is_judged": np.arange(400)[:, None] * np.ones(NUM_LABELS, dtype=bool) > 0}, "the gold labels of 1 test rows differ"),
     ],
 )
 def test_runs_with_other_test_data_are_refused(change, message):
     with pytest.raises(DataError) as caught:
         check_comparable([make_run("one"), replace(make_run("two"), **change)])
     assert message in str(caught.value) and str(caught.value).startswith("two: cannot be compared with one")
+
+
+def test_test_rows_without_a_gold_label_are_refused():
+    runs = [replace(make_run(name), labels=np.zeros((400, NUM_LABELS), dtype=bool), taxonomy="ekman") for name in ("one", "two")]
+    with pytest.raises(
+        DataError, match=r"^one: none of its 400 test rows has a gold label of the taxonomy ekman: nothing can be compared$"
+    ):
+        check_comparable(runs)
