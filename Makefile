@@ -20,7 +20,7 @@ demo: .venv/installed
 	@echo "The model is in $(DEMO)/model, scores and pictures in $(DEMO)/report, probabilities in $(DEMO)/predictions."
 	@echo "Next: $(VENV)/python infer.py --text \"your own words\", or your own data: README.md, \"Your own data\"."
 
-# The page in the browser, with the newest finished run or else the model in `models/`.
+# The page in the browser, with the newest finished run or else the bundled model.
 app: .venv/installed-app
 	$(VENV)/python app.py
 

@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     help_model = (
-        "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the shipped model)"
+        "run folder, model folder or Hub id; give it several times to compare (default: the newest finished run, or else the bundled model)"
     )
     add("--model", type=expand_home, action="append", metavar="FOLDER", help=help_model)
     add("--backbone", type=expand_home, **BACKBONE_OPTION)

@@ -4,7 +4,7 @@
     python train.py --config runs/NAME/config.yaml run.name=corrected data.corrections=audit/reviewed.csv
 
 a run -> out-of-fold probabilities of its training and validation rows -> audit.csv (worst first, with a column for decisions), index.html
-(one self-contained page), noise.json, predictions. The same command goes on with an audit that was stopped.
+(one self-contained page), noise.json, predictions. The same command continues an audit that was stopped.
 """
 
 from emotion.errors import ConfigError, ModelError, TrainingError, exit_on_error

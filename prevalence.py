@@ -111,7 +111,7 @@ def parse_arguments() -> argparse.Namespace:
         "--model",
         type=expand_home,
         metavar="FOLDER",
-        help="run folder, or model folder with validation predictions (default: the newest finished run, or else the shipped model)",
+        help="run folder, or model folder with validation predictions (default: the newest finished run, or else the bundled model)",
     )
     add("--backbone", type=expand_home, **BACKBONE_OPTION)
     add(

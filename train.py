@@ -6,7 +6,7 @@
 
 config -> data -> model -> loop -> best model folder. `train` below is the method. What surrounds it (devices and processes, the run folder,
 resuming, signals, out-of-memory back-off, logs) is the `Run` object of `emotion/training/run.py`. Training does not use the test split;
-evaluate.py does. In comments, b is the texts of a micro-batch, n all texts of a split, L the labels.
+evaluate.py does. In comments, b is the number of texts in a micro-batch, n that in a split, L the number of labels.
 """
 
 from emotion.errors import exit_on_error

@@ -11,7 +11,7 @@ from emotion.text import be_quiet, find_width
 
 MODEL_OPTION: dict[str, Any] = {
     "metavar": "FOLDER",
-    "help": "run folder, model folder or Hub id (default: the newest finished run, or else the shipped model)",
+    "help": "run folder, model folder or Hub id (default: the newest finished run, or else the bundled model)",
 }
 """What `--model` shows in the scripts that use one model."""
 BACKBONE_OPTION: dict[str, Any] = {

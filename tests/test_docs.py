@@ -179,6 +179,16 @@ def test_inline_code_exists(page):
                 assert f"{match[1]}.{match[2]}" in KEYS, span
 
 
+@pytest.mark.parametrize("page", CURRENT_PAGES, ids=name_page)
+def test_settings_reach_the_script_as_they_stand_on_the_page(page):
+    """A shell takes a `\\` at the end of a word as the escape of what follows, so such a setting is in quotes."""
+    for span in list_spans(page):
+        if re.match(r"'?\w+\.\w+=", span) and span.lstrip("'").split(".")[0] in SECTIONS:
+            lexer = shlex.shlex(span, posix=True, punctuation_chars=";|&<>()")
+            lexer.whitespace_split, lexer.commenters = True, ""
+            assert " ".join(lexer) == span.replace("'", ""), span
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_page)
 def test_links_resolve(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

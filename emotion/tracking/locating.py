@@ -1,4 +1,4 @@
-"""Which run, model or folder a script means: the one that is named, the newest finished run, or the model that comes with the project."""
+"""Which run, model or folder a script means: the one that is named, the newest finished run, or the bundled model."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
 def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
     """Return the location of the model that is used if none is named, and which one it is.
 
-    Raises: ModelError if no run is finished and the shipped model is missing, as in an installed package.
+    Raises: ModelError if no run is finished and the bundled model is missing, as in an installed package.
     """
     try:
         return str(find_newest_run(folder).path), "the newest finished run"
@@ -35,7 +35,7 @@ def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
         if not (SHIPPED_MODEL / "emotion.json").is_file():
             raise
     location = os.path.relpath(SHIPPED_MODEL) if SHIPPED_MODEL.is_relative_to(Path.cwd()) else str(SHIPPED_MODEL)
-    return location, f"no finished run in {folder}/, so the model that comes with this project"
+    return location, f"no finished run in {folder}/, so the bundled model"
 
 
 def choose_model(given: str | None) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from emotion.analysis.prevalence.correction import fit_correction
 from emotion.analysis.prevalence.fit import measure_fit
 from emotion.analysis.prevalence.histograms import list_atoms
 from emotion.analysis.prevalence.validation import count_validation
+from emotion.analysis.prevalence.words import conclude
+from emotion.labels import LabelSet
 from tests.analysis.simulated import FREQUENCIES, RULE, draw
 
 MONTHS = [f"2024-{month:02d}" for month in range(1, 7)]
@@ -49,6 +51,14 @@ def test_a_label_that_doubles_in_one_month_is_found_and_nothing_else():
     assert shown[0].difference > 0 and shown[0].interval[0] < 0.1 < shown[0].interval[1]
     assert len(found.changes) == 4 * len(MONTHS)
     assert [change.p_value for change in found.changes] == sorted(change.p_value for change in found.changes)
+
+
+def test_the_summary_reads_alone_on_a_terminal(few_resamples):
+    """The report's tables do not follow it there."""
+    cells = count({CellKey("", group): draw(500, np.random.default_rng(number))[1] for number, group in enumerate("ab")})
+    found, _ = measure_all(cells)
+    text = " ".join(conclude(found, cells, LabelSet(tuple("wxyz")), num_signs=2))
+    assert "2 signs that texts differ from the validation rows, on which the correction rests; the report lists them." in text
 
 
 def test_probabilities_that_are_no_mixture_have_a_poor_fit_and_others_have_not(few_resamples):

@@ -1,4 +1,4 @@
-"""Which model answers if none is named: the newest finished run, or else the one that comes with the project."""
+"""Which model answers if none is named: the newest finished run, or else the bundled one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
 TEXT = "Thank you so much, you saved my day!"
-CHOICE = "no finished run in runs/, so the model that comes with this project"
+CHOICE = "no finished run in runs/, so the bundled model"
 
 
 def write_run(folder, seconds):

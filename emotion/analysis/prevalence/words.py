@@ -85,6 +85,7 @@ def conclude(prevalences: Prevalences, cells: Mapping[CellKey, Cell], label_set:
         )
     if num_signs:
         sentences.append(
-            f"**Warning:** {num_signs:,} signs that texts differ from the validation rows, on which the correction rests; see below."
+            f"**Warning:** {num_signs:,} signs that texts differ from the validation rows, on which the correction rests; "
+            "the report lists them."
         )
     return sentences
