@@ -185,7 +185,7 @@ def _describe_fit(plan: Plan) -> str:
     """Return whether the run fits into the memory of this machine, as far as it can be estimated."""
     free, where = machine.measure_free_memory(torch.device(plan.device))
     needed, text = plan.footprint.total, ""
-    if plan.device == "cpu":
+    if torch.device(plan.device).type == "cpu":
         num_local = machine.count_local_processes(plan.num_processes)
         needed = num_local * (needed + machine.LIBRARY_BYTES)
         text = f" with {_format_gib(machine.LIBRARY_BYTES)} of libraries" + (f" in each of {num_local} processes" if num_local > 1 else "")
