@@ -27,6 +27,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from emotion.arguments import BACKBONE_OPTION, ArgumentParser, BeQuiet, check_one_source
     from emotion.config import check_keys, check_repository, describe_keys
     from emotion.paths import expand_home
+    from emotion.scoring.options import DATA_KEYS, REPORT_KEYS
     from emotion.text import print_message
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def set_hub_settings(run: "RunFolder", arguments: argparse.Namespace) -> bool:
 
     settings = [word for word in arguments.overrides if word.startswith("hub.")]
     config = load_config(run.config, settings, is_of_run=True)
+    if settings and config.hub.repo is not None:
+        check_repository("hub.repo", config.hub.repo)
     if settings and not arguments.dry_run:
         with run.hold():
             run.write_config(config)
@@ -82,7 +85,11 @@ def push(run: "RunFolder", name: str, arguments: argparse.Namespace) -> int:
     from emotion.export.hub import format_files, push_model
 
     is_private = set_hub_settings(run, arguments)
-    print(format_files(run, name, is_private) if arguments.dry_run else f"pushed to {push_model(run, name, is_private)}")
+    if arguments.dry_run:
+        print(format_files(run, name, is_private))
+        return 0
+    with run.hold():  # a training would replace the model, or a part of it, between two files
+        print(f"pushed to {push_model(run, name, is_private)}")
     return 0
 
 
@@ -111,10 +118,11 @@ def refit(run: "RunFolder", overrides: list[str]) -> int:
 
 def export(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -> int:
     """Write the ONNX graph of the model into its folder."""
-    from emotion.export.onnx_export import export_onnx
+    from emotion.export.onnx_export import export_onnx, find_exportable_folder
     from emotion.inference.predictor import Predictor
     from emotion.inference.sidecar import find_model_folder
 
+    find_exportable_folder(model)  # raises before the rows are read, and before the backbone of an adapter is looked for
     rows, rows_name = read_rows(arguments, model, run)
     examples = rows.examples
     with run.hold() if run is not None else nullcontext():
@@ -145,6 +153,8 @@ def verify(arguments: argparse.Namespace, model: str, run: "RunFolder | None") -
     from emotion.inference.sidecar import find_model_folder
     from emotion.tracking.run_rows import read_trained
 
+    if arguments.merge is not None:
+        set_hub_settings(find_run(run, "--merge"), arguments)
     rows, rows_name = read_rows(arguments, model, run)
     examples = rows.examples
     predictor = Predictor.load(model, backbone=arguments.backbone)
@@ -221,7 +231,7 @@ def parse_arguments() -> argparse.Namespace:
         "overrides",
         nargs="*",
         metavar="section.key=value",
-        help="data.*: how to read rows; decision.*: what to refit; hub.*: the card, with --push or --half",
+        help="data.*: how to read rows; decision.*: what to refit; hub.*: the card, with --push, --merge or --half",
     )
     add("--quiet", action=BeQuiet, help="print results and errors only")
     arguments = parser.parse_intermixed_args()
@@ -261,9 +271,26 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     for option, folder in (("--merge", arguments.merge), ("--half", arguments.half)):
         if folder is not None:
             check_target(option, Path(folder), arguments.overwrite)
-    check_keys(arguments.overrides, [key for key, _, _ in describe_keys()], "")  # those without effect are found with the run
+    check_settings(given[0], arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export.py runs in a single process; start it without a launcher")
+
+
+def check_settings(task: str, arguments: argparse.Namespace) -> None:
+    """Raise a ConfigError for a setting that cannot be read, or that has no effect on the task."""
+    card = {"hub.license", "hub.language", "hub.dataset"}
+    allowed: dict[str, set[str]] = {
+        "--refit": {word.partition("=")[0].strip() for word in arguments.overrides},  # it says itself what it takes
+        "--serving-check": set(),
+        "--push": card | {"hub.private"},
+        "--push-space": {"hub.repo", "hub.private"},
+    }
+    rows = REPORT_KEYS if arguments.input else DATA_KEYS
+    keys = allowed.get(task, rows | card if task in ("--merge", "--half") else rows)
+    check_keys(arguments.overrides, [key for key, _, _ in describe_keys()], "")  # before what has no effect: a name may be misspelt
+    for word in arguments.overrides:
+        if word.partition("=")[0].strip() not in keys:
+            raise ConfigError(f"{word}: has no effect on {task}, which takes {', '.join(sorted(keys)) or 'no settings'}; leave it out")
 
 
 def check_target(option: str, folder: Path, is_overwriting: bool) -> None:

@@ -88,6 +88,21 @@ def restore_name(path: Path) -> None:
         _rename(old, path)
 
 
+def copy_folder(source: Path, target: Path, ignored: Sequence[str] = TEMPORARY) -> None:
+    """Copy a folder, but nothing with a name of the patterns `ignored`.
+
+    Permissions are not copied: the copy of a read-only folder can be changed.
+    """
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in ignored):
+            continue
+        if path.is_dir():
+            copy_folder(path, target / path.name, ignored)
+        else:
+            shutil.copyfile(path, target / path.name)
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a file.
 

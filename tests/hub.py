@@ -45,8 +45,12 @@ class FakeHub:
             self.num_broken -= 1
             return 400, {"error": "broken off"}
         for line in map(json.loads, body.splitlines()):
+            path = self.repositories[name] / line["value"].get("path", "")
             if line["key"] == "file":
-                (self.repositories[name] / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+            if line["key"] == "deletedFile":
+                path.unlink()
         return 200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{address}/{name}/commit/{COMMIT}"}
 
     def create_repository(self, wanted: dict, address: str) -> tuple[int, dict]:
@@ -68,8 +72,15 @@ class FakeHub:
             return 404, b"{}", {"X-Error-Code": "RepoNotFound"}
         files = sorted(self.repositories[name].iterdir())
         if "/tree/" not in path:
-            siblings = [{"rfilename": file.name} for file in files]
-            return 200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings, "tags": []}).encode(), {}
+            siblings = [
+                {"rfilename": file.relative_to(self.repositories[name]).as_posix()}
+                for file in sorted(self.repositories[name].rglob("*"))
+                if file.is_file()
+            ]
+            # A repository that was made here is private.
+            is_private = self.uploads is not None and (self.uploads / "created.json").is_file()
+            about = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": is_private}
+            return 200, json.dumps(about).encode(), {}
         if not path.endswith(("/tree/main", f"/tree/{COMMIT}")):
             return 404, b"{}", {"X-Error-Code": "EntryNotFound"}
         listing = [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name} for file in files]

@@ -131,7 +131,7 @@ SECRETS = {
 def test_a_secret_as_a_setting_is_refused_and_not_printed(key, monkeypatch):
     monkeypatch.setenv("STORE_PASSWORD", "correct horse")
     with pytest.raises(ConfigError) as caught:
-        load_config(None, [f"{key}={SECRETS[key]}"])
+        load_config(None, ["model.backbone=someone/model", f"{key}={SECRETS[key]}"])
     expected = f"config: {key}: looks like a token or password, and settings are written to files; set HF_TOKEN or WANDB_API_KEY instead"
     assert str(caught.value) == expected
 
@@ -149,6 +149,7 @@ def test_no_error_quotes_a_secret(override, tmp_path):
 
 def test_what_only_resembles_a_secret_is_accepted():
     overrides = [
+        "model.backbone=someone/model",
         "model.revision=" + "0123456789" * 4,
         "data.source=/data/hf_datasets/emotions",
         "hub.repo=someone/task-based-classification",

@@ -31,7 +31,7 @@ VALUES = {
 """A value that changes the default, where it is not a number plus 1, a string or `true`."""
 UNMET = {"data": ["data.train=rows.csv"], "model": ["model.backbone=tfidf"], "training": ["model.backbone=tfidf"], "tracking": []}
 MET = ["data.corrections=reviewed.csv", "data.long_texts=segments", "lora.r=8", "model.quantization=nf4"]
-MET += ["training.pos_weight=auto", "distillation.num_teachers=1"]
+MET += ["model.backbone=someone/model", "training.pos_weight=auto", "distillation.num_teachers=1"]
 
 
 def change(key):
@@ -75,6 +75,19 @@ def test_a_setting_without_effect_is_refused_on_the_command_line(key):
     with pytest.raises(ConfigError) as caught:
         load_config(None, [*unmet, override])
     assert f"{override}: has no effect; it needs {NEEDS[key][0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["bundled:all-MiniLM-L6-v2", "{folder}", "{folder}/model.gguf"])
+def test_a_revision_of_a_backbone_that_is_not_on_the_hub_is_refused(name, tmp_path):
+    for file in ("config.json", "model.gguf"):
+        (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match=r"model\.revision=v2: has no effect; it needs model.backbone on the Hub"):
+        load_config(None, [f"model.backbone={name.format(folder=tmp_path)}", "model.revision=v2"])
+
+
+def test_a_project_needs_weights_and_biases():
+    with pytest.raises(ConfigError, match=r"tracking\.project=mine: has no effect; it needs Weights & Biases"):
+        load_config(None, ["tracking.backend=tensorboard", "tracking.project=mine"])
 
 
 @pytest.mark.parametrize("key", sorted(NEEDS))

@@ -168,6 +168,8 @@ def test_output_is_a_scored_file_a_folder_or_refused(output, expected, tmp_path,
 @pytest.mark.slow
 def test_refit_stores_another_rule_in_the_model(tiny_run, tmp_path):
     run, _ = copy_run(tiny_run, tmp_path, "--split", "test")
+    card, added = run / "model" / "README.md", "## Ethics\n\nAsk before you use it.\n"
+    card.write_text(f"{card.read_text()}\n## Verified\n\nat the earlier rule\n\n{added}".replace("tags:", "thumbnail: a.png\ntags:"))
     result = run_script("export.py", "--model", str(run), "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")
     assert result.returncode == 0 and "the report of validation and test were written again" in result.stdout, result.stderr
     rules = [json.loads((folder / "model" / "emotion.json").read_text()) for folder in (tiny_run, run)]
@@ -177,6 +179,7 @@ def test_refit_stores_another_rule_in_the_model(tiny_run, tmp_path):
     assert rules[1]["validation"]["micro_f1_tuned"] == report["at_decision_rule"]["micro_f1"]
     test_report = json.loads((run / "report" / "test" / "metrics.json").read_text())
     assert f"| micro-F1 | {test_report['at_decision_rule']['micro_f1']:.3f} |" in (run / "model" / "README.md").read_text()
+    assert card.read_text().count(added) == card.read_text().count("thumbnail: a.png") == 1 and "## Verified" not in card.read_text()
     assert test_report["decision"] == rules[1]["decision"]
     assert {key for key in rules[0] if rules[0][key] != rules[1][key]} == {"decision", "validation"}
     assert RunFolder(run).read_config().decision.maximize == "micro_f1"

@@ -74,7 +74,7 @@ def test_model_of_the_study_trains_saves_reloads_verifies_and_infers(name, tiny_
     efficiency = json.loads((tmp_path / "run" / "efficiency.json").read_text())
     assert (efficiency["trainable_parameters"] == efficiency["parameters"]) == (name == "distilbert")
 
-    verified = run_script("export.py", "--model", str(tmp_path / "run"), "--merge", str(tmp_path / "merged"))
+    verified = run_script("export.py", "--model", str(tmp_path / "run"), "--merge", str(tmp_path / "merged"), "hub.license=mit")
     if name == "distilbert":
         assert verified.returncode == 2 and "nothing to merge" in verified.stderr
         verified = run_script("export.py", "--model", str(tmp_path / "run"), "--verify")
@@ -82,6 +82,7 @@ def test_model_of_the_study_trains_saves_reloads_verifies_and_infers(name, tiny_
     assert "as trained, before saving" in verified.stdout and "plain transformers model" in verified.stdout
     assert ("merged into" in verified.stdout) == (name != "distilbert")
     assert verified.stdout.strip() in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert name == "distilbert" or "\nlicense: mit\n" in (tmp_path / "merged" / "README.md").read_text()
 
     inferred = run_script("infer.py", "--model", str(tmp_path / "run"), "--text", "I love it", "--json")
     record = json.loads(inferred.stdout)

@@ -6,6 +6,7 @@ A YAML file may hold settings that have no effect, as the `config.yaml` of a run
 from collections.abc import Callable, Sequence
 
 from emotion.config.settings import BASELINE, Config
+from emotion.paths import expand_path, is_hub_id
 
 Need = tuple[str, Callable[[Config], bool]]
 """What a setting needs, for the message, and a function that says whether a config has it."""
@@ -14,13 +15,21 @@ _ADAPTERS: Need = ("lora.r above 0", lambda config: config.lora.r > 0)
 _TRANSFORMER: Need = (f"a transformer, not model.backbone={BASELINE}", lambda config: config.model.backbone != BASELINE)
 _SOURCE: Need = ("data.train=null: with a training file, the source is not read", lambda config: config.data.train is None)
 
+_WANDB: Need = ("Weights & Biases: tracking.backend=wandb", lambda config: config.tracking.backend in ("auto", "wandb"))
+
+
+def _is_on_hub(config: Config) -> bool:
+    name = config.model.backbone
+    return name != BASELINE and is_hub_id(name) and not name.lower().endswith(".gguf") and not expand_path(name).exists()
+
+
 NEEDS: dict[str, Need] = {
     "data.source": _SOURCE,
     "data.hub_config": _SOURCE,
     "data.corrected_splits": ("data.corrections", lambda config: config.data.corrections is not None),
     "data.long_texts": _TRANSFORMER,
     "data.stride": ("data.long_texts=segments", lambda config: config.data.long_texts == "segments"),
-    "model.revision": _TRANSFORMER,
+    "model.revision": ("model.backbone on the Hub: a folder, a file and a bundled one have no revisions", _is_on_hub),
     "model.double_quantization": ("model.quantization=nf4", lambda config: config.model.quantization == "nf4"),
     "model.attention": _TRANSFORMER,
     "model.emoji_tokens": _TRANSFORMER,
@@ -36,8 +45,8 @@ NEEDS: dict[str, Need] = {
     ),
     "distillation.teacher_configs": ("distillation.num_teachers above 0", lambda config: config.distillation.num_teachers != 0),
     "decision.shrinkage": ("decision.maximize=macro_f1", lambda config: config.decision.maximize == "macro_f1"),
-    "tracking.project": ("a tracker, not tracking.backend=none", lambda config: config.tracking.backend != "none"),
-    "tracking.log_model": ("Weights & Biases: tracking.backend=wandb", lambda config: config.tracking.backend in ("auto", "wandb")),
+    "tracking.project": _WANDB,
+    "tracking.log_model": _WANDB,
     **{
         f"training.{name}": _TRANSFORMER
         for name in (

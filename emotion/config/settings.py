@@ -244,7 +244,7 @@ class TrackingConfig:
     backend: Literal["auto", "none", "wandb", "tensorboard"] = "auto"
     """Experiment tracker; `auto` is Weights & Biases if installed: online with an API key, otherwise offline in the run folder."""
     project: str | None = None
-    """Project name in the tracker; if null, that of the environment variable `WANDB_PROJECT`, or `emotion`."""
+    """Project name in Weights & Biases; if null, that of the environment variable `WANDB_PROJECT`, or `emotion`."""
     log_model: bool = False
     """Upload the model folder to Weights & Biases as an artifact."""
 

@@ -4,7 +4,6 @@ Rounding moves logits a little, so the decision rule is fitted again on the vali
 """
 
 import json
-import shutil
 from pathlib import Path
 
 from scipy.special import expit
@@ -13,10 +12,10 @@ from emotion.config import BASELINE
 from emotion.data.reading import Examples
 from emotion.errors import ModelError
 from emotion.evaluation.decision import refit_rule
-from emotion.export.model_card import complete_card, find_location
+from emotion.export.model_card import complete_card, find_location, write_card
 from emotion.export.refit import report_again, store_rule
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE, Agreement, compare_logits
-from emotion.files import TEMPORARY, atomic_write
+from emotion.files import TEMPORARY, atomic_write, copy_folder
 from emotion.inference.numpy_predictor import WEIGHTS
 from emotion.inference.predictor import Predictor
 from emotion.inference.sidecar import read_sidecar
@@ -31,15 +30,16 @@ def write_half(run: RunFolder, rows: Examples, folder: Path, test_rows: Examples
 
     Raises: ModelError if the model is an adapter or the baseline.
     """
+    original, _ = read_sidecar(str(run.model))
+    if original.is_adapter:  # whose backbone is not needed to say so
+        raise ModelError(f"--half: {run.path} is an adapter, which is small already; write a full model with --merge FOLDER")
+    if original.model.backbone == BASELINE:
+        raise ModelError(f"--half: {run.path} is the {BASELINE} baseline; use it as it is")
     predictor = Predictor.load(str(run.path))
     config, label_set = run.read_config(), predictor.label_set
-    if predictor.sidecar.is_adapter:
-        raise ModelError(f"--half: {run.path} is an adapter, which is small already; write a full model with --merge FOLDER")
-    if predictor.sidecar.model.backbone == BASELINE:
-        raise ModelError(f"--half: {run.path} is the {BASELINE} baseline; use it as it is")
     reference = predictor.predict_logits(rows.texts, "float32")
     with atomic_write(folder) as partial:
-        shutil.copytree(run.model, partial, ignore=shutil.ignore_patterns("onnx", WEIGHTS, *TEMPORARY))
+        copy_folder(run.model, partial, ignored=("onnx", WEIGHTS, *TEMPORARY))
         _convert_weights(run.model, partial)
         smaller, result = Predictor.load(str(partial)), RunFolder(partial)
         logits = smaller.predict_logits(rows.texts, "float16")
@@ -52,7 +52,8 @@ def write_half(run: RunFolder, rows: Examples, folder: Path, test_rows: Examples
             probabilities = smaller.predict(test_rows.texts)
             result.write_predictions("test", test_rows.ids, test_rows.labels, probabilities, label_set, test_rows.is_judged)
             report_again(run, "test", rule, result)
-        store_rule(partial, config, sidecar, rule, report, folder.name)
+        scores = store_rule(partial, config, sidecar, rule, report)
+        (partial / "README.md").write_text(write_card(config, label_set, scores, folder.name), encoding="utf-8")
         complete_card(run, partial, find_location(folder), result)
     return agreement
 

@@ -11,13 +11,18 @@ from typing import Any
 from emotion.errors import ModelError
 from emotion.export.model_card import complete_card
 from emotion.files import is_temporary
+from emotion.inference.numpy_predictor import WEIGHTS
+from emotion.inference.onnx_predictor import ONNX_FOLDER
 from emotion.inference.sidecar import SIDECAR
 from emotion.modeling.backbones import hide_folders
-from emotion.text import describe_error
+from emotion.modeling.lora import ADAPTER_WEIGHTS
+from emotion.text import describe_error, print_message
 from emotion.tracking.run_folder import RunFolder
 
 ADAPTER_CONFIG = "adapter_config.json"
 """Written by peft."""
+MODEL_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "config.json", WEIGHTS)
+"""What tells models apart: those of full models and those of adapters."""
 
 
 def push_model(run: RunFolder, name: str, is_private: bool) -> str:
@@ -25,7 +30,7 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
 
     Raises: ModelError without a token, without write access to the name, or if the Hub cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = open_hub(f"--push {name}")
     files = list_files(run)
@@ -33,10 +38,31 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
         repository: Any = api.create_repo(name, private=is_private, exist_ok=True)
         complete_card(run, name=repository.repo_id)
         public = read_public(run.model)
-        operations = [CommitOperationAdd(file, public.get(file, run.model / file)) for file, _ in files]
+        operations: list[Any] = [CommitOperationAdd(file, public.get(file, run.model / file)) for file, _ in files]
+        found = api.model_info(repository.repo_id)
+        warn_of_visibility(name, found.private, is_private)
+        stale = find_stale([sibling.rfilename for sibling in found.siblings or ()], [file for file, _ in files])
+        operations += [CommitOperationDelete(file) for file in stale]
         # One commit, so that the repository never has a part of the new files.
         api.create_commit(repository.repo_id, operations, commit_message=f"Upload {run.path.name}: {len(files)} files")
     return f"{api.endpoint}/{repository.repo_id}"
+
+
+def warn_of_visibility(name: str, is_found_private: bool | None, is_private: bool) -> None:
+    """Print a message if a repository exists with another visibility than the settings say: a push does not change it."""
+    if is_found_private is not None and is_found_private != is_private:
+        found = "private" if is_found_private else "public"
+        print_message(
+            f"hub: {name} exists and is {found}; hub.private={str(is_private).lower()} is for new ones: its page on the Hub changes it"
+        )
+
+
+def find_stale(found: list[str], files: list[str]) -> list[str]:
+    """Return which files of a repository are of a model that was pushed before and is not like that in `files`.
+
+    transformers loads an adapter wherever it finds one, so one that is left beside a full model would answer in place of it.
+    """
+    return [file for file in found if file not in files and (file in MODEL_FILES or file.startswith(f"{ONNX_FOLDER}/"))]
 
 
 def read_public(folder: Path) -> dict[str, bytes]:
@@ -87,8 +113,13 @@ def list_files(run: RunFolder) -> list[tuple[str, int]]:
 def format_files(run: RunFolder, name: str, is_private: bool) -> str:
     """Return the list of the files that a push would upload."""
     files = list_files(run)
-    lines = [f"would upload to {name} ({'private' if is_private else 'public'}), {sum(size for _, size in files):,} bytes:"]
+    lines = [f"would upload to {name} ({describe_visibility(is_private)}), {sum(size for _, size in files):,} bytes:"]
     return "\n".join([*lines, *(f"  {size:>13,}  {file}" for file, size in files)])
+
+
+def describe_visibility(is_private: bool) -> str:
+    """Return what a push makes of a repository."""
+    return f"{'private' if is_private else 'public'}, if it has to be created"
 
 
 @contextmanager

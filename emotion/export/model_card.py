@@ -41,8 +41,8 @@ Multi-label emotion detection: a text gets any number of {num_labels} labels.
 
 {usage}{long_texts}
 
-The probabilities are calibrated: the logits are divided by a temperature that was fitted on the validation split. `emotion.json`
-contains the decision rule, one threshold per label, fitted on the same split; `predict_labels` applies it, and so does
+{calibration} `emotion.json`
+contains the decision rule, one threshold per label, fitted on the validation split; `predict_labels` applies it, and so does
 `python infer.py --model PATH_OR_ID --text "..."`.
 
 ## Scores
@@ -63,6 +63,8 @@ Labels are readers' impressions of short texts, not what the writer felt. Rare l
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
+CALIBRATED = "The probabilities are calibrated: the logits are divided by a temperature that was fitted on the validation split."
+NOT_CALIBRATED = "The probabilities are those of the training: no temperature was fitted to them (`decision.fit_temperature=false`)."
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")
@@ -114,6 +116,17 @@ def add_verification(card: Path, table: str) -> None:
         partial.write_text(replace_section(text, VERIFICATION, table), encoding="utf-8")
 
 
+def remove_rule_sections(card: Path) -> None:
+    """Remove from a model card, if there is one, what was measured with the decision rule that the model had before."""
+    if not card.is_file():
+        return
+    text = card.read_text(encoding="utf-8")
+    for title in (VERIFICATION, BEHAVIOUR):
+        text = replace_section(text, title, None)
+    with atomic_write(card) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
     """Return the model card of a run with its validation scores; `is_merged` says that the adapter was merged into the backbone."""
     is_adapter, is_baseline = config.lora.r > 0 and not is_merged, config.model.backbone == BASELINE
@@ -137,6 +150,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         teachers=_describe_targets(config),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",
         usage=usage.format(max_length=config.data.max_length, num_labels=len(label_set)),
+        calibration=CALIBRATED if config.decision.fit_temperature else NOT_CALIBRATED,
         long_texts="" if is_cut or is_baseline else SEGMENTS_NOTE.format(max_length=config.data.max_length),
         scores="\n".join([f"On the validation rows. {OPTIMISTIC} {OPEN_TEST}", "", *table]),
         labels=", ".join(map(format_code, label_set.names)),
@@ -184,6 +198,8 @@ def complete_card(run: RunFolder, folder: Path | None = None, name: str | None =
     if report is not None and report.split == "test":
         card.data.model_name = escape_controls((name or run.path.resolve().name).rpartition("/")[2])
         card.data.eval_results = list_index_entries(report, origin)
+    elif report is not None:  # an index of test scores would be of an earlier rule
+        card.data.model_name = card.data.eval_results = None
     for key, value in origin.front_matter.items():
         card.data[key] = value
     with atomic_write(path) as partial:

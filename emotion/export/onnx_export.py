@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from emotion.files import atomic_write, write_json
 from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import CHECK_TEXTS, ONNX_ABOUT, ONNX_FILE, ONNX_FOLDER, OnnxPredictor, make_self_check
 from emotion.inference.predictor import Predictor
-from emotion.inference.sidecar import find_model_folder, fingerprint_weights
+from emotion.inference.sidecar import find_model_folder, fingerprint_weights, read_sidecar
 from emotion.inference.torch_free import check_tokenizer
 
 MAX_F1_DIFFERENCE = 0.003
@@ -35,7 +36,9 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
     Raises: ModelError if a package is missing, if the model is not a full transformer or cannot be exported, or if its answers
         differ too much. Nothing is written then.
     """
-    folder = _find_exportable_folder(predictor, location)
+    folder = find_exportable_folder(location)
+    # Where the graph is made and compared. On a GPU, torch would answer in the precision of training, such as bf16.
+    predictor = replace(predictor, model=predictor.model.to("cpu"), device=torch.device("cpu"))
     precision = "int8" if is_int8 else "fp32"
     reference = predictor.predict_logits(texts, description="torch")
     with atomic_write(folder / ONNX_FOLDER) as partial:
@@ -63,7 +66,7 @@ def export_onnx(predictor: Predictor, location: str, is_int8: bool, texts: list[
     return agreement
 
 
-def _find_exportable_folder(predictor: Predictor, location: str) -> Path:
+def find_exportable_folder(location: str) -> Path:
     """Return the local folder of a full transformer model with a tokenizer that works without transformers.
 
     Raises: ModelError for any other model.
@@ -71,9 +74,10 @@ def _find_exportable_folder(predictor: Predictor, location: str) -> Path:
     folder = Path(find_model_folder(location))
     if not folder.is_dir():
         raise ModelError(f"--onnx: {location} is not a local folder; download it first")
-    if predictor.sidecar.is_adapter:
+    sidecar, _ = read_sidecar(str(folder))
+    if sidecar.is_adapter:
         raise ModelError(f"--onnx: {location} is an adapter; write a full model with --merge FOLDER and export that")
-    if predictor.sidecar.model.backbone == BASELINE:
+    if sidecar.model.backbone == BASELINE:
         raise ModelError(f"--onnx: {location} is the {BASELINE} baseline, which has no ONNX export; use it as it is")
     check_tokenizer(folder)
     return folder
@@ -84,7 +88,7 @@ def _check_agreement(agreement: Agreement, is_int8: bool) -> None:
     if agreement.is_within and agreement.macro_f1_difference <= MAX_F1_DIFFERENCE:
         return
     raise ModelError(
-        f"--onnx: refused, on {agreement.num_rows:,} validation rows macro-F1 changes by {agreement.macro_f1_difference:.4f} (at most "
+        f"--onnx: refused, on {agreement.num_rows:,} rows macro-F1 changes by {agreement.macro_f1_difference:.4f} (at most "
         f"{MAX_F1_DIFFERENCE}) and a logit by {agreement.logit_difference:.4f}"
         + ("; export without --int8" if is_int8 else f" (at most {agreement.bound:g}); use the model with torch")
     )
@@ -130,7 +134,7 @@ def _export_with_torch(predictor: Predictor) -> Any:
     tokens = torch.export.Dim("tokens", min=2, max=predictor.sidecar.max_length)
     try:
         program = torch.onnx.export(
-            _LogitsModel(predictor.model.float().to("cpu")),
+            _LogitsModel(predictor.model.float()),
             (input_ids, attention_mask),
             dynamo=True,
             dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),

@@ -21,8 +21,9 @@ class KnownDataset:
     note: str = ""
 
 
+SAMPLE = "sample"
 KNOWN_DATASETS = {
-    "sample": KnownDataset("cc0-1.0", ("en",), " (the bundled corpus of 2,000 synthetic texts)"),
+    SAMPLE: KnownDataset("cc0-1.0", ("en",), " (the bundled corpus of 2,000 synthetic texts)"),
     "google-research-datasets/go_emotions": KnownDataset("apache-2.0", ("en",)),
 }
 """By what the card calls the data. Source: `emotion/data/sample/README.md`; the card of the dataset on the Hub."""
@@ -60,7 +61,7 @@ class Origin:
 def find_origin(config: Config) -> Origin:
     """Return what a run's model was made of."""
     data = config.hub.dataset or config.data.title
-    known = KNOWN_DATASETS.get(data)
+    known = KNOWN_DATASETS.get(data) if data != SAMPLE or config.data.name == SAMPLE else None  # not any folder of this name
     backbone, is_baseline = config.model.backbone, config.model.backbone == BASELINE
     backbone_license = None if is_baseline else _find_backbone_license(config.model)
     base_model = get_base_model_name(config.model)

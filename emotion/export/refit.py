@@ -9,11 +9,9 @@ from emotion.errors import ConfigError
 from emotion.evaluation.decision import DecisionRule, refit_rule
 from emotion.evaluation.reporting import write_report
 from emotion.evaluation.selection import score_rule
-from emotion.export.model_card import complete_card, write_card
-from emotion.files import atomic_write
+from emotion.export.model_card import complete_card, remove_rule_sections
 from emotion.inference.model_folder import write_sidecar
 from emotion.inference.sidecar import Sidecar, read_sidecar
-from emotion.labels import LabelSet
 from emotion.tracking.findings import read_findings, renew_verdict
 from emotion.tracking.run_folder import RunFolder
 
@@ -34,23 +32,23 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
     rows = run.read_predictions("validation")
     rule = refit_rule(rows.labels, rows.probabilities, config.decision, rule, rows.is_judged)
     report = report_again(run, "validation", rule)
-    store_rule(run.model, config, sidecar, rule, report, run.path.name)
+    store_rule(run.model, config, sidecar, rule, report)
     run.write_config(config)
     splits = ["validation"]
     if (run.report("test") / "metrics.json").is_file() and run.predictions("test").is_file():
         report_again(run, "test", rule)
         splits.append("test")
+    remove_rule_sections(run.model / "README.md")
     complete_card(run)
     return report, splits
 
 
-def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule, report: dict[str, Any], name: str) -> None:
-    """Write a rule that was fitted again into a model folder, with the scores of its validation `report`, and the card of `name`."""
+def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule, report: dict[str, Any]) -> dict[str, float]:
+    """Write a rule that was fitted again into a model folder, with the scores of its validation `report`, and return these."""
     others = {name: value for name, value in sidecar.validation.items() if not name.endswith("_tuned")}
     scores = others | score_rule(report["at_decision_rule"], config.decision.maximize)
-    with atomic_write(model / "README.md") as partial:
-        partial.write_text(write_card(config, LabelSet(sidecar.labels), scores, name), encoding="utf-8")
     write_sidecar(model, replace(sidecar, validation=scores), rule)
+    return scores
 
 
 def report_again(run: RunFolder, split: str, rule: DecisionRule, target: RunFolder | None = None) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 import emotion
-from emotion.errors import ConfigError
-from emotion.export.hub import list_files, open_hub, read_public, translate_hub_errors
-from emotion.files import TEMPORARY
+from emotion.errors import ConfigError, ModelError
+from emotion.export.hub import describe_visibility, list_files, open_hub, read_public, translate_hub_errors, warn_of_visibility
+from emotion.files import copy_folder
 from emotion.inference.numpy_predictor import is_numpy_supported
 from emotion.inference.onnx_predictor import has_onnx
 from emotion.tracking.run_folder import RunFolder
@@ -22,6 +22,8 @@ from emotion.tracking.run_folder import RunFolder
 PACKAGE = Path(emotion.__file__).parent
 ROOT = PACKAGE.parent
 """Folder of the scripts and the lists of requirements."""
+OWN_FILES = ["runs/*", "emotion/*"]
+"""What a push replaces as a whole, with the folders inside: otherwise the page could answer with a run that was pushed before."""
 TORCH_FREE_PACKAGES = ("safetensors", "numpy", "pandas", "pyarrow", "filelock", "tqdm", "pyyaml", "psutil")
 """Requirements of a page whose model runs in numpy or on ONNX Runtime; Gradio brings more."""
 TOKENIZERS = "tokenizers>=0.22,<1"
@@ -48,7 +50,9 @@ def push_space(run: RunFolder, name: str, is_private: bool) -> str:
     api = open_hub(option)
     with build_space(run, name) as folder, translate_hub_errors(option):
         space: Any = api.create_repo(name, repo_type="space", space_sdk="gradio", private=is_private, exist_ok=True)
-        api.upload_folder(repo_id=space.repo_id, repo_type="space", folder_path=folder, commit_message=f"Upload {run.path.name}")
+        warn_of_visibility(name, api.space_info(space.repo_id).private, is_private)
+        upload: dict[str, Any] = {"folder_path": folder, "delete_patterns": OWN_FILES, "commit_message": f"Upload {run.path.name}"}
+        api.upload_folder(repo_id=space.repo_id, repo_type="space", **upload)
     return f"{api.endpoint}/spaces/{space.repo_id}"
 
 
@@ -57,7 +61,7 @@ def format_space_files(run: RunFolder, name: str, is_private: bool) -> str:
     with build_space(run, name) as folder:
         sizes = {path.relative_to(folder): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     package = {path: size for path, size in sizes.items() if path.parts[0] == "emotion"}
-    lines = [f"would upload to the Space {name} ({'private' if is_private else 'public'}), {sum(sizes.values()):,} bytes:"]
+    lines = [f"would upload to the Space {name} ({describe_visibility(is_private)}), {sum(sizes.values()):,} bytes:"]
     lines += [f"  {size:>13,}  {path}" for path, size in sizes.items() if path not in package]
     return "\n".join([*lines, f"  {sum(package.values()):>13,}  emotion/ ({len(package)} files)"])
 
@@ -69,6 +73,8 @@ def build_space(run: RunFolder, name: str) -> Iterator[Path]:
     Raises: ModelError if the run has no model; ConfigError if the scripts are not beside the package.
     """
     list_files(run)  # raises without a model
+    if not run.efficiency.is_file():
+        raise ModelError(f"--push-space {name}: {run.path} is not finished; go on with train.py --resume, and push it then")
     if not (ROOT / "app.py").is_file() or not (ROOT / "requirements-app.txt").is_file():
         raise ConfigError(f"--push-space {name}: app.py is not beside the package {PACKAGE}; run export.py in a checkout of the project")
     with tempfile.TemporaryDirectory() as tmp_dir:
@@ -87,13 +93,13 @@ def copy_run(run: RunFolder, target: RunFolder) -> None:
 
     The config stays: it names paths of the machine that trained the model.
     """
-    shutil.copytree(run.model, target.model, ignore=shutil.ignore_patterns(*TEMPORARY))
+    copy_folder(run.model, target.model)
     for file, content in read_public(run.model).items():
         (target.model / file).write_bytes(content)
     shutil.copyfile(run.efficiency, target.efficiency)
     for split in ("test", "validation"):
         if (run.report(split) / "metrics.json").is_file():
-            shutil.copytree(run.report(split), target.report(split))
+            copy_folder(run.report(split), target.report(split))
             break
     if run.predictions("validation").is_file():
         rows = run.read_predictions("validation")

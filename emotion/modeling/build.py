@@ -54,6 +54,8 @@ def build_model(
     location = locate_backbone(config)
     tokenizer = load_backbone_tokenizer(config, location)
     model = load_with_head(location, config, label_set, tokenizer.pad_token_id, precision, is_frozen=lora.r > 0)
+    if config.gradient_checkpointing:
+        check_checkpointing(model, location)
     if config.quantization != "none":
         check_quantized(model, location)
     if config.emoji_tokens and (num_emoji := add_emoji(model, tokenizer)):
@@ -153,6 +155,13 @@ def cast_trainable_to_float32(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def check_checkpointing(model: Any, location: str) -> None:
+    """Raise a ModelError if transformers cannot recompute the activations of a model's layers, as of Flaubert's."""
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        remedy = "set it to false, and lower training.per_device_batch_size to save memory"
+        raise ModelError(f"{location}: model.gradient_checkpointing=true: {type(model).__name__} does not support it; {remedy}")
 
 
 def check_length(model: Any, max_length: int, name: str = "data.max_length") -> None:

@@ -7,7 +7,7 @@ from emotion.config import LoraConfig, ModelConfig
 from emotion.labels import LabelSet
 from emotion.modeling.architectures import ARCHITECTURES
 from emotion.modeling.backbones import get_base_model_name, init_empty_model, load_architecture, locate_backbone
-from emotion.modeling.build import choose_dtype
+from emotion.modeling.build import check_checkpointing, check_length, choose_dtype
 from emotion.modeling.emoji import find_missing_emoji
 from emotion.modeling.heads import list_head_modules
 from emotion.modeling.lora import attach_lora, count_parameters
@@ -46,13 +46,19 @@ class Footprint:
 
 
 def estimate_footprint(
-    config: ModelConfig, lora: LoraConfig, label_set: LabelSet, precision: str, num_rows: int, num_tokens: int
+    config: ModelConfig,
+    lora: LoraConfig,
+    label_set: LabelSet,
+    precision: str,
+    num_rows: int,
+    num_tokens: int,
+    max_length: int | None = None,
 ) -> Footprint:
-    """Return what training takes on one device with micro-batches of `num_rows` texts of `num_tokens` tokens.
+    """Return what training takes on one device with micro-batches of `num_rows` texts of `num_tokens` tokens, cut at `max_length`.
 
     For the study's own backbones nothing is downloaded; for any other Hub id, only its config.
 
-    Raises: ModelError if the backbone's config cannot be loaded.
+    Raises: ModelError if the backbone's config cannot be loaded, ConfigError if it has no positions for `max_length` tokens.
     """
     from accelerate import init_empty_weights
 
@@ -63,6 +69,10 @@ def estimate_footprint(
     if config.emoji_tokens and not is_known and (missing := find_missing_emoji(load_backbone_tokenizer(config, location))):
         architecture.vocab_size += len(missing)
     model = init_empty_model(architecture)
+    if config.gradient_checkpointing:
+        check_checkpointing(model, location)
+    if max_length is not None:
+        check_length(model, max_length)
     model.tie_weights()  # T5 has one embedding, not three
     head_modules = list_head_modules(model)
     quantized = (

@@ -26,8 +26,9 @@ EFFICIENCY = 0.7
 """Fraction of the speed of matrix products that training reaches. Source: docs/log/start_up.md, 26 November 2026."""
 EFFICIENCY_BASIS = "a guess from one run of MiniLM on a CPU"
 """How this fraction is known."""
-KNOWN_DATASETS = {"google-research-datasets/go_emotions": (43_410, 28)}
-"""Numbers of training rows and labels of data sets on the Hub."""
+GO_EMOTIONS = "google-research-datasets/go_emotions"
+KNOWN_DATASETS = {(GO_EMOTIONS, name): (43_410, 28) for name in (None, "simplified")}
+"""Numbers of training rows and labels of data sets on the Hub, by source and `data.hub_config`."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} has no training steps to plan; start it without --dry-run")
     texts: list[str] | None = None
     messages: tuple[str, ...] = ()
-    if config.data.source in KNOWN_DATASETS and not config.data.train and not config.data.soft_labels:  # which must have raters
-        num_rows, num_labels = KNOWN_DATASETS[config.data.source]
+    is_known = (config.data.source, config.data.hub_config) in KNOWN_DATASETS and not config.data.train
+    if is_known and not config.data.soft_labels:  # which must have raters
+        num_rows, num_labels = KNOWN_DATASETS[config.data.source, config.data.hub_config]
         label_set = LabelSet(tuple(f"label {column}" for column in range(num_labels)))
         num_rows, row_source = round(num_rows * config.data.train_fraction), "its known size"
     else:
@@ -104,9 +106,10 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
-    footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch).shard(num_shards)
+    footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch, config.data.max_length)
     known = (num_rows, row_source, lengths, length_source)
-    return Plan(config, num_processes, *known, precision, footprint, largest_batch, num_shards, num_cut=num_cut, messages=messages)
+    parts = (footprint.shard(num_shards), largest_batch, num_shards)
+    return Plan(config, num_processes, *known, precision, *parts, num_cut=num_cut, messages=messages)
 
 
 def print_plan(config: Config, launch: Launch) -> None:
@@ -229,13 +232,13 @@ def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarra
 
 
 def _find_largest_batch(config: Config, lengths: np.ndarray | None, num_processes: int) -> tuple[int, int]:
-    """Return rows and width of the widest micro-batch in the first epoch."""
+    """Return rows and width of the widest micro-batch in the first epoch; few training rows may not fill one."""
     training = config.training
-    num_rows = training.per_device_batch_size
+    num_rows, num_parts = training.per_device_batch_size, training.gradient_accumulation_steps * num_processes
     if lengths is None:
         return num_rows, config.data.max_length
-    sampler = LengthBucketSampler(lengths, num_rows * training.gradient_accumulation_steps * num_processes, training.seed)
-    return num_rows, int(max(lengths[rows].max() for rows in sampler.lay_out(0)))
+    batches = LengthBucketSampler(lengths, num_rows * num_parts, training.seed).lay_out(0)
+    return -(-max(map(len, batches)) // num_parts), int(max(lengths[rows].max() for rows in batches))
 
 
 def _format_gib(num_bytes: float) -> str:

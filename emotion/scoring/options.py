@@ -20,6 +20,8 @@ READING_KEYS = TEXT_KEYS | {
     *("data.label_column", "data.label_columns", "data.label_delimiter", "data.first_label_id", "data.intensity_threshold"),
 }
 """Settings that say how to read a file, its labels too."""
+REPORT_KEYS = READING_KEYS | {"data.id_column", "data.on_bad_row", "data.rater_column", "data.soft_labels"}
+"""Settings that say how to read a labelled file for a report."""
 DATA_KEYS = {f"data.{field.name}" for field in fields(DataConfig)}
 DATA_KEYS -= {"data.max_length", "data.long_texts", "data.stride", "data.train_fraction"}
 """Settings that say what the splits of a run's data are."""
@@ -62,10 +64,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ConfigError("--input FILE: give --output FOLDER too, so that the reports of the run's own splits are kept")
     if not is_file and len(arguments.input or ()) > 1:
         raise ConfigError(f"--input: a report is of one labelled file, got {len(arguments.input)}; to score files give --output FILE.csv")
-    report_keys = (
-        READING_KEYS | {"data.id_column", "data.on_bad_row", "data.rater_column", "data.soft_labels"} if arguments.input else DATA_KEYS
-    )
-    allowed = READING_KEYS if is_file else report_keys
+    allowed = READING_KEYS if is_file else REPORT_KEYS if arguments.input else DATA_KEYS
     check_keys(arguments.overrides, allowed, why)
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ConfigError(f"--threshold {arguments.threshold}: must be in (0, 1)")

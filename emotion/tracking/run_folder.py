@@ -1,5 +1,6 @@
 """The files of a run; `RunFolder` has a property or method for each. All but metrics.jsonl, which grows, are written atomically."""
 
+import glob
 import json
 import time
 from collections.abc import Collection, Iterator
@@ -21,6 +22,8 @@ from emotion.paths import expand_path
 from emotion.text import describe_error, print_message
 from emotion.tracking.environment import describe_environment
 
+TIME, TIME_PATTERN = "%Y%m%d-%H%M%S", f"{8 * '[0-9]'}-{6 * '[0-9]'}"
+"""The time in the name of a run that was not given one, and the pattern that finds it: folders with other names are somebody's own."""
 GOLD = "gold:"
 """Prefix of the columns of gold labels in a file of predictions."""
 
@@ -106,9 +109,9 @@ class RunFolder:
         Raises: ConfigError if the name is taken, or the run to resume is finished.
         """
         parent = expand_path(config.run.folder)
-        folder = cls(parent / (config.run.name or f"{config_name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        folder = cls(parent / (config.run.name or f"{config_name}-{time.strftime(TIME)}"))
         if is_resumed:
-            earlier = [cls(path) for path in sorted(parent.glob(f"{config_name}-*"), reverse=True)]
+            earlier = [cls(path) for path in sorted(parent.glob(f"{glob.escape(config_name)}-{TIME_PATTERN}"), reverse=True)]
             unfinished = [run for run in earlier if not run.is_finished]
             folder = unfinished[0] if config.run.name is None and unfinished else folder
             folder.check_unfinished()

@@ -91,7 +91,9 @@ def test_pushed_space_answers_in_an_empty_folder(tiny_run, model, tmp_path, with
 def test_dry_run_lists_the_space_without_private_paths(tiny_run, tmp_path):
     with unreachable_hub() as hub:
         listed = push(tiny_run, hub, "--dry-run")
-    assert listed.returncode == 0 and "would upload to the Space someone/page (private)" in listed.stdout, listed.stderr
+    assert listed.returncode == 0 and "would upload to the Space someone/page (private, if it has to be created)" in listed.stdout, (
+        listed.stderr
+    )
     names = [line.split()[1] for line in listed.stdout.splitlines()[1:]]
     wanted = {
         "app.py",
@@ -148,3 +150,22 @@ def test_failed_push_is_one_line(name, token, message, tiny_run, tmp_path, with_
     with serve_hub({}, tmp_path / "uploads") as hub:
         result = push(tiny_run, {**hub, "HF_TOKEN": token}, name=name)
     assert result.returncode == 2 and f"error: --push-space {name}: {message}" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_second_push_replaces_the_run_of_the_first(tiny_run, tmp_path, with_spaces):
+    with serve_hub({}, tmp_path / "uploads") as hub:
+        hub["HF_TOKEN"] = TOKEN
+        for name in ("first", "second"):
+            result = push(shutil.copytree(tiny_run, tmp_path / name), hub)
+            assert result.returncode == 0, result.stderr
+    space = tmp_path / "uploads" / "someone" / "page"
+    assert {path.parents[1].name for path in space.rglob("runs/*/model/emotion.json")} == {"second"}
+    assert (space / "emotion" / "labels.py").is_file() and (space / "app.py").is_file()
+
+
+def test_a_run_that_has_not_ended_makes_no_space(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / "efficiency.json").unlink()
+    result = run_script("export.py", "--model", str(run), "--push-space", "someone/page", "--dry-run")
+    assert result.returncode == 2 and "is not finished; go on with train.py --resume" in result.stderr.splitlines()[-1]

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.uncertainty import score_rows
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE
+from emotion.files import copy_folder
 from emotion.inference.numpy_predictor import NumpyPredictor
 from emotion.inference.predictor import Predictor
 from emotion.tracking.run_folder import RunFolder
@@ -95,3 +96,27 @@ def test_a_model_in_another_place_is_refused(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "moved")
     result = run_script("export.py", "--model", str(tmp_path / "moved"), "--half", str(tmp_path / "half"))
     assert result.returncode == 2 and "--half: the model is not in a run folder" in result.stderr
+
+
+def test_a_copy_of_a_read_only_model_can_be_written(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    for path in [*(run / "model").iterdir(), run / "model"]:
+        path.chmod(path.stat().st_mode & 0o555)
+    copy_folder(run / "model", tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {path.name for path in (run / "model").iterdir()}
+    assert all(path.stat().st_mode & 0o200 for path in [tmp_path / "copy", *(tmp_path / "copy").iterdir()])
+    result = run_script("export.py", "--model", str(run), "--half", str(tmp_path / "half"))
+    assert result.returncode == 0, result.stderr
+    assert all(path.stat().st_mode & 0o200 for path in [tmp_path / "half", *(tmp_path / "half").iterdir()])
+
+
+@pytest.mark.parametrize("option", [["--half", "new"], ["--onnx"]])
+def test_an_adapter_is_refused_without_its_backbone(option, tiny_run, tmp_path):
+    """--backbone, which the message on a missing backbone names, is no option of these tasks."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    sidecar = json.loads((run / "model" / "emotion.json").read_text())
+    (run / "model" / "config.json").unlink()
+    values = sidecar | {"fingerprint": "0", "model": sidecar["model"] | {"backbone": "/nowhere/bert"}}
+    (run / "model" / "emotion.json").write_text(json.dumps(values))
+    result = run_script("export.py", "--model", str(run), *option, "--quiet")
+    assert result.returncode == 2 and "is an adapter" in result.stderr and "--merge FOLDER" in result.stderr

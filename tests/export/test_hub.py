@@ -1,6 +1,7 @@
 """Push a run to a server on the loopback that acts as the Hub, and load the model from there by its name."""
 
 import json
+from shutil import copytree as copy_tree
 
 import pytest
 import yaml
@@ -96,3 +97,25 @@ def test_unreachable_hub_does_not_fail_a_finished_run(tiny_bert, tmp_path):
         result = run_script(*arguments, warm=True, **hub | {"HF_TOKEN": TOKEN})
     assert result.returncode == 0, result.stderr
     assert f"python export.py --model {tmp_path / 'run'} --push someone/tiny" in result.stderr
+
+
+@pytest.mark.slow
+def test_files_of_the_model_that_was_there_before_are_removed_and_others_stay(tested_run, tmp_path):
+    """transformers would load the adapter that is left in place of the full model."""
+    repository = tmp_path / "uploads" / "someone" / "tiny"
+    (repository / "onnx").mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "onnx/about.json", "LICENSE", "picture.png"):
+        (repository / name).write_text("{}")
+    with serve_hub({"someone/tiny": repository}, tmp_path / "uploads") as hub:
+        pushed = push(tested_run, "someone/tiny", hub | {"HF_TOKEN": TOKEN}, warm=True)
+    assert pushed.returncode == 0, pushed.stderr
+    found = {path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()}
+    assert found == {path.name for path in (tested_run / "model").iterdir()} | {"LICENSE", "picture.png"}
+    assert "hub: someone/tiny exists and is public; hub.private=true is for new ones" in pushed.stderr
+
+
+def test_a_model_that_another_process_writes_is_not_pushed(tiny_run, tmp_path):
+    run = RunFolder(copy_tree(tiny_run, tmp_path / "run"))
+    with run.hold():
+        result = run_script("export.py", "--model", str(run.path), "--push", "someone/tiny", HF_TOKEN=TOKEN)
+    assert result.returncode == 2 and "is being written by process" in result.stderr and "Traceback" not in result.stderr

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from emotion.config import Config, DataConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
+from emotion.config import Config, DataConfig, DecisionConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
 from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.document import replace_section
 from emotion.evaluation.reporting import score_split
@@ -41,6 +41,20 @@ def test_card_names_the_training_data():
 def test_card_names_the_teachers():
     config = Config(distillation=DistillationConfig(teachers=("first", "second"), weight=0.25))
     assert "the mean probabilities of 2 trained models, with weight 0.25" in write_card(config, LABELS, {}, "run")
+
+
+def test_card_says_whether_a_temperature_was_fitted():
+    cards = {fit: write_card(Config(decision=DecisionConfig(fit_temperature=fit)), LABELS, {}, "run") for fit in (True, False)}
+    assert "divided by a temperature that was fitted" in cards[True] and "are calibrated" in cards[True]
+    assert "are calibrated" not in cards[False] and "no temperature was fitted to them" in cards[False]
+
+
+def test_a_folder_of_the_name_of_the_bundled_corpus_is_not_taken_for_it(tmp_path):
+    for own in (DataConfig(source=str(tmp_path / "sample")), DataConfig(train="mine/sample")):
+        assert own.title == "sample"
+        origin = find_origin(Config(data=own))
+        assert (origin.data_license, origin.languages, origin.data_note) == (None, (), "")
+    assert find_origin(Config()).data_license == "cc0-1.0"
 
 
 def test_front_matter_names_the_library_that_opens_the_folder():
@@ -248,6 +262,12 @@ def test_scores_at_another_rule_than_that_of_the_model_are_left_out(tmp_path):
     write_scores(run.report("test"), labels, labels * 0.9, replace(default_rule(2), thresholds=(0.3, 0.3)), LABELS, "test")
     complete_card(run)
     assert "validation rows" in read_card(run) and "test rows" not in read_card(run)
+    write_scores(run.report("test"), labels, labels * 0.9, default_rule(2), LABELS, "test")
+    complete_card(run)
+    assert "model-index" in read_card(run)
+    (run.report("test") / "metrics.json").unlink()
+    complete_card(run)
+    assert "model-index" not in read_card(run) and "model_name" not in read_card(run) and "test rows" not in read_card(run)
 
 
 def test_completing_a_card_keeps_what_people_have_added(tmp_path):

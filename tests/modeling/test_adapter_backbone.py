@@ -117,6 +117,9 @@ class FakeApi:
     def create_repo(self, name, **_):
         return SimpleNamespace(repo_id=name)
 
+    def model_info(self, _):
+        return SimpleNamespace(private=True, siblings=[])
+
     def create_commit(self, _, operations, commit_message):
         for operation in operations:
             with operation.as_file() as stream:

@@ -13,6 +13,7 @@ from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model, check_length, choose_dtype, load_trained
 from emotion.modeling.heads import find_head
+from emotion.planning.memory import estimate_footprint
 
 LABELS = LabelSet(("anger", "joy", "fear"))
 FREQUENCIES = np.array([0.5, 0.1, 0.0])
@@ -88,3 +89,21 @@ def test_more_tokens_than_positions_are_refused(tiny_bert):
 def test_frozen_weights_are_stored_in_the_autocast_dtype_and_trained_ones_in_float32():
     assert choose_dtype("bf16", is_frozen=True) == torch.bfloat16
     assert choose_dtype("bf16", is_frozen=False) == torch.float32
+
+
+def test_a_backbone_whose_activations_cannot_be_recomputed_is_refused(tmp_path):
+    """By training and by its plan, before anything is trained; with adapters too."""
+    from transformers import AutoConfig, AutoModel
+
+    from tests.conftest import make_word_pieces
+
+    tokenizer = make_word_pieces(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"emb_dim": 32, "n_layers": 1, "n_heads": 2, "pad_token_id": 0, "pad_index": 0, "max_position_embeddings": 128}
+    AutoModel.from_config(AutoConfig.for_model("flaubert", vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    config, labels = ModelConfig(str(tmp_path), gradient_checkpointing=True), LabelSet(("a", "b"))
+    message = "model.gradient_checkpointing=true: FlaubertForSequenceClassification does not support it; set it to false"
+    with pytest.raises(ModelError, match=message):
+        build_model(config, LoraConfig(), labels, np.full(2, 0.5))
+    with pytest.raises(ModelError, match=message):
+        estimate_footprint(config, LoraConfig(r=2), labels, "fp32", 2, 8)

@@ -146,3 +146,30 @@ def test_a_sharded_plan_names_its_shards_and_the_memory_for_loading():
 def test_the_baseline_has_no_plan():
     with pytest.raises(ConfigError, match="has no training steps to plan"):
         plan_run(load_config(None, ["model.backbone=tfidf"]), 1, "fp32")
+
+
+def test_a_micro_batch_has_no_more_rows_than_a_batch_of_the_data(tmp_path):
+    """50 texts by 2 micro-batches: 25 rows each, however many are allowed."""
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(60)))
+    settings = [f"data.source={tmp_path / 'rows.csv'}", "data.validation_fraction=0.1", "data.test_fraction=0.06"]
+    settings += ["training.per_device_batch_size=4096", "training.gradient_accumulation_steps=2"]
+    plan = plan_run(load_config(None, settings), 1, "fp32")
+    assert plan.num_rows >= 48 and plan.largest_batch[0] == -(-plan.num_rows // 2)
+
+
+def test_a_run_that_would_be_refused_has_no_plan(tiny_bert):
+    with pytest.raises(ConfigError, match=r"data\.max_length=129: the backbone has positions for at most 128 tokens"):
+        plan_run(load_config(None, [f"model.backbone={tiny_bert}", "data.max_length=129"]), 1, "fp32")
+
+
+def test_only_the_configuration_of_a_data_set_that_is_known_is_not_read(monkeypatch):
+    source = "data.source=google-research-datasets/go_emotions"
+    for name in ("null", "simplified"):
+        assert plan_run(load_config(None, [source, f"data.hub_config={name}"]), 1, "fp32").num_rows == 43_410
+
+    def refuse(_):
+        raise ConfigError("is read")
+
+    monkeypatch.setattr("emotion.planning.plan.read_dataset", refuse)
+    with pytest.raises(ConfigError, match="is read"):  # `raw` has a row for each of several raters
+        plan_run(load_config(None, [source, "data.hub_config=raw"]), 1, "fp32")

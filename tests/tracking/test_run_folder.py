@@ -37,6 +37,23 @@ def test_where_efficiency_is_damaged_the_states_tell_whether_the_run_is_finished
         RunFolder.choose(config, "quickstart", is_resumed=True)
 
 
+def test_a_resumed_run_without_a_name_is_the_newest_that_got_its_name_from_the_time(tmp_path):
+    for name in (
+        "minilm-20260101-120000",
+        "minilm-20260102-120000",
+        "minilm-notes",
+        "minilm-20260103-120000-old",
+        "minilm-xl-20270101-120000",
+    ):
+        (tmp_path / name).mkdir()
+    config = load_config(None, [f"run.folder={tmp_path}"])
+    assert RunFolder.choose(config, "minilm", is_resumed=True).path.name == "minilm-20260102-120000"
+    new = RunFolder.choose(config, "mpnet", is_resumed=True)
+    assert not new.path.exists()
+    new.path.mkdir()
+    assert RunFolder.choose(config, "mpnet", is_resumed=True) == new  # what it is named by is what is looked for
+
+
 def test_efficiency_tells_whether_the_run_is_finished(run):
     assert not run.is_finished
     for step, is_finished in ((None, True), (7, False)):
