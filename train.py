@@ -67,15 +67,15 @@ def train(run: "Run") -> None:
 
     from emotion.data.batching import LengthBucketSampler, tokenize
     from emotion.modeling.build import build_model
-    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, find_base_rates
 
     # Data and model.
     dataset = run.read_data()
     config, settings, device = run.config, run.config.training, run.accelerator.device
     train_rows, validation_rows = dataset["train"], dataset["validation"]
     set_seed(settings.seed)  # the same new head on every process
-    # The biases of the head are initialized from the label frequencies.
-    model, tokenizer = build_model(config.model, config.lora, dataset.label_set, train_rows.frequencies, run.precision)
+    base_rates = find_base_rates(train_rows.frequencies, settings.focal_gamma)  # the head starts from these probabilities
+    model, tokenizer = build_model(config.model, config.lora, dataset.label_set, base_rates, run.precision)
     set_seed(settings.seed, device_specific=True)  # different dropout on each process
     model = run.setup_model(model)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
@@ -89,7 +89,8 @@ def train(run: "Run") -> None:
     sampler = LengthBucketSampler(train_tokens.lengths, run.batch_size, settings.seed)
     optimizer = build_optimizer(model, settings, run.is_single_cpu)  # AdamW
     scheduler = build_scheduler(optimizer, sampler.num_batches * settings.num_epochs, settings.warmup_ratio)
-    loss_function = build_loss(compute_pos_weight(train_rows.targets, settings, train_rows.is_judged), device)  # BCE-with-logits, summed
+    pos_weight = compute_pos_weight(train_rows.targets, settings, train_rows.is_judged)
+    loss_function = build_loss(pos_weight, device, settings.focal_gamma)  # BCE-with-logits, summed; with gamma above 0 the focal loss
     model, optimizer, scheduler = run.prepare(model, optimizer, scheduler)  # for this launch; restores the state of a resumed run
 
     for rows in run.steps(sampler):  # the row numbers of one optimizer step's batch, over all processes

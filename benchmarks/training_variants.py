@@ -33,9 +33,9 @@ from emotion.errors import exit_on_error
 from emotion.evaluation.uncertainty import find_interval
 from emotion.files import atomic_write, write_json
 from emotion.modeling.backbones import locate_backbone
-from emotion.modeling.heads import MIN_FREQUENCY, find_head
+from emotion.modeling.heads import MIN_BASE_RATE, find_head
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.optimization import build_scheduler
+from emotion.training.optimization import build_loss, build_scheduler
 
 BACKBONE = "bundled:all-MiniLM-L6-v2"
 NUM_RESAMPLES = 400
@@ -47,12 +47,6 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy, what train.py uses."""
     return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-
-
-def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
-    """Focal loss: what is decided rightly counts little (Lin et al. 2017)."""
-    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return ((1 - torch.exp(-losses)) ** gamma * losses).sum()
 
 
 def asymmetric(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 4.0, margin: float = 0.05) -> torch.Tensor:
@@ -98,10 +92,10 @@ def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, 
 
 
 LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
-    "focal": lambda _: focal,
+    "focal": lambda _: build_loss(None, torch.device("cpu"), focal_gamma=2.0),
     "asymmetric": lambda _: asymmetric,
     "label-correlation": lambda _: label_correlation,
-    "distribution-balanced": lambda targets: distribution_balanced(targets.mean(dim=0).clamp(min=MIN_FREQUENCY)),
+    "distribution-balanced": lambda targets: distribution_balanced(targets.mean(dim=0).clamp(min=MIN_BASE_RATE)),
 }
 """Losses by name; each is made from the training labels, float32 (n, L)."""
 LAYER_DECAYS = {"layer-decay-0.9": 0.9}
@@ -154,7 +148,7 @@ def train_variant(name: str, options: Sequence[str]) -> int:
             return loss
 
         optimization.build_optimizer, optimization.compute_pos_weight = keep_model, make_loss
-        optimization.build_loss = lambda loss, _: loss
+        optimization.build_loss = lambda loss, *_: loss
     elif name == "r-drop":
         train.compute_loss = r_drop
     elif name in LAYER_DECAYS:

@@ -12,7 +12,6 @@ from benchmarks.training_variants import (
     bce,
     distribution_balanced,
     fit_constant,
-    focal,
     format_table,
     group_by_layer,
     label_correlation,
@@ -31,7 +30,6 @@ FREQUENCIES = torch.tensor([0.5, 0.25, 0.1, 0.01])
 def test_losses_without_their_constants_are_binary_cross_entropy():
     expected = build_loss(None, torch.device("cpu"))(LOGITS, TARGETS)
     assert bce(LOGITS, TARGETS) == pytest.approx(expected)
-    assert focal(LOGITS, TARGETS, gamma=0) == pytest.approx(expected)
     assert asymmetric(LOGITS, TARGETS, gamma=0, margin=0) == pytest.approx(expected)
     assert label_correlation(LOGITS, TARGETS, weight=0) == pytest.approx(expected)
 
@@ -39,8 +37,7 @@ def test_losses_without_their_constants_are_binary_cross_entropy():
 def test_losses_lay_stress_where_they_say():
     easy, hard = torch.tensor([[-6.0]]), torch.tensor([[1.0]])
     negative = torch.zeros(1, 1)
-    for loss in (focal, asymmetric):
-        assert loss(easy, negative) / loss(hard, negative) < 0.01 * bce(easy, negative) / bce(hard, negative)
+    assert asymmetric(easy, negative) / asymmetric(hard, negative) < 0.01 * bce(easy, negative) / bce(hard, negative)
     assert asymmetric(torch.tensor([[-4.0]]), negative) == 0  # below the margin of 0.05
     right, wrong = torch.tensor([[2.0, -2.0]]), torch.tensor([[-2.0, 2.0]])
     pairs = [label_correlation(logits, torch.tensor([[1.0, 0.0]]), weight=1).item() for logits in (right, wrong)]
@@ -110,12 +107,12 @@ def test_the_loss_of_a_variant_reaches_the_training(tiny_bert, monkeypatch):
     modules = {"train": train, "emotion.training.optimization": optimization}
     monkeypatch.setattr(training_variants, "import_module", modules.get)
     monkeypatch.setattr("sys.argv", [])
-    assert training_variants.train_variant("focal", ["--config", "x.yaml"]) == 0
+    assert training_variants.train_variant("asymmetric", ["--config", "x.yaml"]) == 0
     model = make_model(tiny_bert)
     optimization.build_optimizer(model, TrainingConfig())
     loss = optimization.build_loss(optimization.compute_pos_weight(LABELS, TrainingConfig(), None), torch.device("cpu"))
-    assert loss(LOGITS, TARGETS) == focal(LOGITS, TARGETS)
-    assert torch.equal(model.classifier.bias, fit_constant(focal, torch.tensor(LABELS, dtype=torch.float32)))
+    assert loss(LOGITS, TARGETS) == asymmetric(LOGITS, TARGETS)
+    assert torch.equal(model.classifier.bias, fit_constant(asymmetric, torch.tensor(LABELS, dtype=torch.float32)))
     training_variants.train_variant("frozen-embeddings", [])
     groups = optimization.build_optimizer(model, TrainingConfig()).param_groups
     trained = {id(parameter) for group in groups for parameter in group["params"]}

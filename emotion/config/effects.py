@@ -57,6 +57,7 @@ NEEDS: dict[str, Need] = {
             "weight_decay",
             "warmup_ratio",
             "max_grad_norm",
+            "focal_gamma",
             "pos_weight",
             "precision",
             "validations_per_epoch",

@@ -171,6 +171,8 @@ class TrainingConfig:
     """Fraction of the optimizer steps for the linear warmup of the learning rate, in [0, 1)."""
     max_grad_norm: float = 1.0
     """Maximum gradient norm for clipping; 0 disables clipping."""
+    focal_gamma: float = 0.0
+    """Exponent of the focal loss, which counts a label less the surer its probability is right; 0 is binary cross-entropy."""
     pos_weight: Literal["none", "auto"] = "none"
     """`auto` multiplies the loss of a label's positives by negatives / positives, at least 1 and at most `pos_weight_cap`."""
     pos_weight_cap: float = 10.0
@@ -328,6 +330,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.weight_decay": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.warmup_ratio": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.max_grad_norm": ("at least 0", lambda x: x >= 0),
+    "training.focal_gamma": ("0, or in [1, 5]", lambda x: x == 0 or 1 <= x <= 5),
     "training.pos_weight_cap": ("at least 1", lambda x: x >= 1),
     "training.validations_per_epoch": ("at least 1", lambda x: x >= 1),
     "training.patience": ("at least 0", lambda x: x >= 0),

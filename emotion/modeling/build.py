@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 
 def build_model(
-    config: ModelConfig, lora: LoraConfig, label_set: LabelSet, label_frequencies: np.ndarray, precision: str = "fp32"
+    config: ModelConfig, lora: LoraConfig, label_set: LabelSet, base_rates: np.ndarray, precision: str = "fp32"
 ) -> tuple[Any, Any]:
-    """Return (model, tokenizer) with a new native multi-label head; `label_frequencies` is (L,), in [0, 1].
+    """Return (model, tokenizer) with a new native multi-label head; it starts from `base_rates`, probabilities (L,).
 
     `precision` is the autocast dtype of training: `fp32`, `bf16` or `fp16`. Trainable parameters are always float32.
 
@@ -62,7 +62,7 @@ def build_model(
         log.info("%s: %d emoji that its tokenizer does not know became tokens (model.emoji_tokens)", location, num_emoji)
     check_token_ids(model, tokenizer, location)
     try_model(model, tokenizer, location)
-    set_head_bias(model, label_frequencies)
+    set_head_bias(model, base_rates)
     if lora.r:
         model = attach_lora(model, lora, list_head_modules(model), resolve_backbone(get_base_model_name(config)), config.revision)
     if config.gradient_checkpointing:

@@ -14,8 +14,8 @@ from torch import nn
 from emotion.errors import ModelError
 from emotion.modeling.lora import is_adapted, strip_adapters
 
-MIN_FREQUENCY = 1e-3
-"""Label frequencies are clipped to [0.001, 0.999], so that the initial bias stays within +-6.9."""
+MIN_BASE_RATE = 1e-3
+"""Base rates are clipped to [0.001, 0.999], so that the initial bias stays within +-6.9."""
 
 
 def find_head(model: Any) -> nn.Linear:
@@ -49,17 +49,17 @@ def init_head(model: Any) -> None:
         nn.init.zeros_(head.bias)
 
 
-def set_head_bias(model: Any, label_frequencies: np.ndarray) -> None:
-    """Set the head's bias, if it has one, to the log-odds of each label's frequency, (L,), in [0, 1].
+def set_head_bias(model: Any, base_rates: np.ndarray) -> None:
+    """Set the head's bias, if it has one, to the log-odds of each label's base rate, (L,), in [0, 1].
 
     Training then starts from the base rates instead of p = 0.5 for all labels. Source: Lin et al. 2017, "Focal Loss", section 4.1.
     """
     head = find_head(model)
     if head.bias is None:
         return
-    frequencies = np.clip(label_frequencies, MIN_FREQUENCY, 1 - MIN_FREQUENCY)
+    rates = np.clip(base_rates, MIN_BASE_RATE, 1 - MIN_BASE_RATE)
     with torch.no_grad():
-        head.bias.copy_(torch.from_numpy(np.log(frequencies / (1 - frequencies))))
+        head.bias.copy_(torch.from_numpy(np.log(rates / (1 - rates))))
 
 
 def cast_head_to_float32(model: Any) -> None:
