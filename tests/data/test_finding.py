@@ -416,7 +416,8 @@ def test_a_row_without_the_path_is_a_bad_row(tmp_path):
 
 def test_another_configuration_than_the_one_that_is_named_is_not_read(tmp_path):
     (tmp_path / "simplified").mkdir()
-    write_declared(tmp_path / "simplified" / "train.parquet", ["joy", "anger"], 30 * ["joy", "anger"])
+    for split in ("train", "validation"):
+        write_declared(tmp_path / "simplified" / f"{split}.parquet", ["joy", "anger"], ["joy", "anger"])
     for settings in ([], ["data.hub_config=simplified"]):
         assert read(f"data.source={tmp_path}", *settings).label_set.names == ("joy", "anger")
     with pytest.raises(DataError, match=r"data.hub_config='raw': .* has no such folder, only simplified; choose one of them, or set"):
