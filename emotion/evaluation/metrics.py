@@ -15,18 +15,18 @@ import numpy as np
 NUM_CALIBRATION_BINS = 15
 
 
-def score_predictions(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+def score_predictions(labels: np.ndarray, predictions: np.ndarray, is_judged: np.ndarray | None = None) -> dict[str, float]:
     """Return subset accuracy, Jaccard index, Hamming loss, and averaged precision, recall and F1.
 
     Precision, recall and F1 are averaged in four ways: micro, macro, weighted and samples. A row without gold and predicted labels has
-    Jaccard index 1.
+    Jaccard index 1. The Hamming loss is over the row-label pairs that were annotated.
     """
     from sklearn import metrics as sk
 
     scores = {
         "subset_accuracy": float(sk.accuracy_score(labels, predictions)),
         "jaccard_samples": float(sk.jaccard_score(labels, predictions, average="samples", zero_division=1)),
-        "hamming_loss": float(sk.hamming_loss(labels, predictions)),
+        "hamming_loss": float(np.mean((labels != predictions)[is_judged])),
     }
     is_used = labels.any(axis=0)
     for average in ("micro", "macro", "weighted", "samples"):

@@ -60,6 +60,7 @@ def reach_verdict(
     if find_obstacle(labels) is not None:
         return None
     judged = np.ones_like(labels) if is_judged is None else is_judged
+    is_constant = bool((predictions == predictions[0]).all())
     predictions = predictions & judged
     rules = score_without_texts(labels, judged)
     scores = {"model": score_averages(labels, predictions), **rules, **({"TF-IDF": tfidf_scores} if tfidf_scores else {})}
@@ -74,7 +75,6 @@ def reach_verdict(
     summary += f"; {counts['predicted']:.1f} labels per text, people gave {counts['gold']:.1f}"
     if not any(is_better.values()):
         reason = f"no better than {best['macro_f1']} beyond chance on {len(labels):,} rows: {summary}"
-        is_constant = bool((predictions == predictions[0]).all())
         return Verdict(USELESS, reason, _advise_useless(tfidf_scores, trivial, is_constant), scores, counts)
     reason, next_step = _find_weakness(scores, best, is_better, intervals, counts)
     return Verdict(WEAK if reason else USEFUL, f"{reason}: {summary}" if reason else summary, next_step, scores, counts)
@@ -94,19 +94,19 @@ def find_obstacle(labels: np.ndarray) -> str | None:
 def score_without_texts(labels: np.ndarray, is_judged: np.ndarray) -> dict[str, dict[str, float]]:
     """Return the scores of rules that know how frequent labels are in these very rows, and not the texts.
 
-    No constant answer has a higher macro-F1 than all labels, or a higher micro-F1 than the k most frequent labels, for some k. Labels that
-    are drawn at their frequency have the scores that are expected.
+    No constant answer has a higher macro-F1 than all labels, or a higher micro-F1 than the k most frequent labels, for some k. A frequency
+    is that among the rows in which the label was judged. Labels that are drawn at their frequency have the scores that are expected.
     """
     sets, counts = np.unique(labels, axis=0, return_counts=True)
     num_gold, num_judged = labels.sum(axis=0), is_judged.sum(axis=0)
-    order = np.argsort(-num_gold, kind="stable")
+    frequencies = num_gold / np.maximum(num_judged, 1)
+    order = np.argsort(-frequencies, kind="stable")
     num_best = int((2 * num_gold[order].cumsum() / (num_judged[order].cumsum() + num_gold.sum())).argmax()) + 1
     answers = {
         "all labels for every text": np.ones(labels.shape[1], dtype=bool),
         "the most frequent set of labels for every text": sets[counts.argmax()],
         f"the {num_best} most frequent labels for every text": np.isin(np.arange(labels.shape[1]), order[:num_best]),
     }
-    frequencies = num_gold / np.maximum(num_judged, 1)
     drawn = {"macro_f1": float(frequencies[num_gold > 0].mean()), "micro_f1": float(num_gold @ frequencies / num_gold.sum())}
     return {
         **{name: score_averages(labels, answer & is_judged) for name, answer in answers.items()},

@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from emotion.config import DataConfig, load_config
-from emotion.data.reading import read_dataset
+from emotion.data.reading import read_dataset, read_examples
+from emotion.data.reading.rows import Row
+from emotion.data.reading.streams import open_source
 from emotion.data.reading.tables import read_table
 from emotion.errors import DataError
+from emotion.labels import LabelSet
 
 NAMES = ["anger", "joy"]
 
@@ -170,6 +173,63 @@ def test_class_names_of_parquet_files(tmp_path):
     for metadata in (b"{", b"[]", b'{"info": {"features": {"labels": {"names": 3, "_type": "ClassLabel"}, "text": []}}}'):
         pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / "b.parquet")
         assert read_table(tmp_path / "b.parquet").class_names == {}
+
+
+def write_declared(path, names, labels):
+    """Write rows whose text is their label, as `datasets` does: as ids of the declared names."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": labels, "label": [names.index(label) for label in labels]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+
+
+def test_ids_stand_for_the_names_that_their_own_file_declares(tmp_path):
+    names, train = ["joy", "anger", "fear"], 10 * ["joy", "anger", "fear"]
+    write_declared(tmp_path / "train.parquet", names, train)
+    write_declared(tmp_path / "validation.parquet", names[::-1], ["fear", "anger", "joy"])
+    dataset = read(f"data.source={tmp_path}")
+    assert [dataset.label_set.decode(row) for row in dataset["validation"].labels] == [["fear"], ["anger"], ["joy"]]
+    write_declared(tmp_path / "validation.parquet", [*names, "glee"], ["fear", "glee"])
+    with pytest.raises(DataError, match=r"validation.parquet:2: unknown label 'glee'"):
+        read(f"data.source={tmp_path}")
+    write_declared(tmp_path / "train.parquet", ["3", "1", "2"], 10 * ["1", "2", "3"])
+    write_declared(tmp_path / "validation.parquet", ["1", "2", "3"], ["3", "1"])
+    dataset = read(f"data.source={tmp_path}")
+    assert [dataset.label_set.decode(row) for split in ("train", "validation") for row in dataset[split].labels[:2]] == [
+        *(["1"], ["2"]),
+        *(["3"], ["1"]),
+    ]
+
+
+def test_ids_of_a_file_for_a_model_stand_for_the_names_of_the_file(tmp_path):
+    model, labels = LabelSet(("anger", "fear", "joy")), ["joy", "fear", "anger", "glee"]
+    names = ["glee", "joy", "anger", "fear"]
+    write_declared(tmp_path / "a.parquet", names, labels)
+    lines = [f"{label},{names.index(label)}" for label in labels]
+    (tmp_path / "b.csv").write_text("\n".join(["text,label", *lines]))
+    given = [f"data.label_names={','.join(names)}"]
+
+    def check(file, *overrides):
+        config = load_config(None, overrides).data
+        examples, _, _ = read_examples(tmp_path / file, config, model)
+        assert [model.decode(row) for row in examples.labels] == [["joy"], ["fear"], ["anger"], []]
+        with open_source([tmp_path / file], config, model) as source:
+            rows = [
+                source.gold.read(dict(zip(source.columns, entry.values, strict=True))) for entry in source.entries if isinstance(entry, Row)
+            ]
+        assert rows == [([2], []), ([1], []), ([0], []), None]
+
+    check("a.parquet")
+    check("b.csv", *given)
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    check("b.csv")
+    write_declared(tmp_path / "c.parquet", names[::-1], labels)
+    with (
+        open_source([tmp_path / "a.parquet", tmp_path / "c.parquet"], load_config(None).data, model) as source,
+        pytest.raises(DataError, match=r"c.parquet: declares the label names .*; score them one by one"),
+    ):
+        list(source.entries)
 
 
 def write_zip(path, files):
@@ -352,3 +412,13 @@ def test_a_row_without_the_path_is_a_bad_row(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"post": {"text": "a"}, "labels": ["joy"]}\n{"post": null, "labels": ["anger"]}\n')
     with pytest.raises(DataError, match=r"a\.jsonl:2: empty text"):
         read(f"data.train={tmp_path / 'a.jsonl'}", f"data.validation={tmp_path / 'a.jsonl'}", "data.text_column=post.text")
+
+
+def test_another_configuration_than_the_one_that_is_named_is_not_read(tmp_path):
+    (tmp_path / "simplified").mkdir()
+    for split in ("train", "validation"):
+        write_declared(tmp_path / "simplified" / f"{split}.parquet", ["joy", "anger"], ["joy", "anger"])
+    for settings in ([], ["data.hub_config=simplified"]):
+        assert read(f"data.source={tmp_path}", *settings).label_set.names == ("joy", "anger")
+    with pytest.raises(DataError, match=r"data.hub_config='raw': .* has no such folder, only simplified; choose one of them, or set"):
+        read(f"data.source={tmp_path}", "data.hub_config=raw")

@@ -247,6 +247,14 @@ def test_rows_that_nobody_judged_are_left_out(tmp_path):
     assert len(read_cells(tmp_path, ids, GIVEN, ending="parquet", column="label")["train"]) == len(ids) - 1
 
 
+def test_an_object_without_a_label_that_occurs_in_later_rows_only_does_not_judge_it(tmp_path):
+    early, late = {"joy": 0, "anger": 1}, {"joy": 1, "anger": 0, "fear": 1}
+    rows = [{"text": f"t {number}", "labels": early if number < 600 else late} for number in range(700)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = read_dataset(load_config(None, [f"data.train={tmp_path / 'a.jsonl'}", f"data.validation={tmp_path / 'a.jsonl'}"]).data)
+    assert dataset.label_set.names == ("anger", "fear", "joy") and dataset["train"].is_judged.sum(axis=0).tolist() == [700, 100, 700]
+
+
 def test_values_that_are_not_judged_in_vectors_and_objects(tmp_path):
     train = read_cells(tmp_path, [[1, -1, 0], [0, 1, None], *HOT], GIVEN, ending="jsonl")["train"]
     assert np.argwhere(~train.is_judged).tolist() == [[0, 1], [1, 2]]

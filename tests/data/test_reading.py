@@ -365,6 +365,19 @@ def test_unreachable_hub_raises_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_configs_of_a_hub_dataset_are_listed(monkeypatch):
+    import datasets
+
+    def fail(name, config):
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['raw', 'small']\nExample of usage:\n\t`x`")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(
+        DataError, match=r"Config name is missing\. Please pick one among the available configs: \['raw', 'small'\]\); check"
+    ):
+        read("data.source=someone/something")
+
+
 def test_read_examples_uses_the_label_set_of_the_model(tmp_path):
     label_set = LabelSet(("anger", "joy", "fear"))
     config = load_config(None).data

@@ -103,6 +103,8 @@ def test_labels_that_were_not_annotated_do_not_count():
         assert row["average_precision"] == pytest.approx(sk.average_precision_score(pair[0], PROBABILITIES[judged, column]))
         np.testing.assert_array_equal(confusion_matrices(gold, predicted, is_judged)[column], sk.confusion_matrix(*pair))
     assert score_predictions(gold, predicted)["macro_f1"] == pytest.approx(np.mean([row["f1"] for row in rows]))
+    wrong = sk.zero_one_loss(LABELS[is_judged], PREDICTIONS[is_judged])
+    assert score_predictions(gold, predicted, is_judged)["hamming_loss"] == pytest.approx(wrong)
     scores = score_probabilities(gold, PROBABILITIES, is_judged)
     assert scores["macro_average_precision"] == pytest.approx(np.mean([row["average_precision"] for row in rows]))
     assert scores["micro_auroc"] == pytest.approx(sk.roc_auc_score(LABELS[is_judged], PROBABILITIES[is_judged]))

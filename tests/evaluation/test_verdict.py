@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from emotion.config import DecisionConfig
 from emotion.evaluation.decision import fit_rule
-from emotion.evaluation.verdict import USEFUL, USELESS, WEAK, Verdict, find_obstacle, reach_verdict, score_without_texts
+from emotion.evaluation.verdict import CHECK_LOSS, USEFUL, USELESS, WEAK, Verdict, find_obstacle, reach_verdict, score_without_texts
 
 FREQUENCIES = 0.33 / np.arange(1, 29) + 0.01
 NUM_ROWS = 400
@@ -47,6 +47,18 @@ def test_no_constant_answer_has_a_higher_score_than_the_rules():
     hits, given, gold = (np.array([part.sum(axis=0) for part in parts]) for parts in ([labels & a for a in answers], answers, [labels]))
     assert best["macro_f1"] == pytest.approx((2 * hits / (given + gold)).mean(axis=1).max())
     assert best["micro_f1"] == pytest.approx((2 * hits.sum(axis=1) / (given.sum(axis=1) + gold.sum())).max())
+
+
+def test_no_constant_answer_is_better_where_labels_are_judged_in_part():
+    labels, is_judged = np.zeros((2, 1_000, 2), dtype=bool)
+    labels[:100, 0], labels[:90, 1] = True, True  # the second label is in most of the few rows in which it was judged
+    is_judged[:, 0], is_judged[:100, 1] = True, True
+    rules = score_without_texts(labels, is_judged)
+    assert rules["the 1 most frequent labels for every text"]["micro_f1"] == pytest.approx(2 * 90 / (100 + 190))
+    predictions = np.zeros_like(labels)
+    predictions[:, 1] = True
+    verdict = reach_verdict(labels, predictions, is_judged=is_judged)
+    assert verdict.verdict == USELESS and verdict.next_step == CHECK_LOSS
 
 
 def test_a_model_that_knows_the_labels_is_useful():

@@ -22,6 +22,8 @@ SAMPLE = Path(__file__).parents[1] / "sample"
 """Folder of the bundled corpus."""
 SPLIT_FILES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
 """Names of each split in file names and on the Hub, in order of preference."""
+LABEL_FILES = ("labels.txt", "emotions.txt")
+"""Files with one label name per line, in the order of the ids; `emotions.txt` is the one of the GoEmotions release."""
 SHARD = r"(?:[-_ ]?(?P<number>\d+)(?:-of-(?P<total>\d+))?(?:-[0-9a-f]{8,})?)?"
 """What follows the name of a split in the name of one of its files, such as `-00000-of-00002`."""
 HUB_NAMES = {
@@ -63,6 +65,20 @@ def find_tables(config: DataConfig) -> dict[str, Table]:
 def is_data_file(path: Path) -> bool:
     """Return whether a path is a file of a known format."""
     return find_format(path) in (*READERS, ARCHIVE) and path.is_file()
+
+
+def read_label_names(data: str) -> tuple[str, ...] | None:
+    """Return the label names in the file of `LABEL_FILES` beside a file of data, in the order of their ids; None if there is none.
+
+    Raises: DataError if it is not a text file in UTF-8.
+    """
+    for path in (Path(data).parent / name for name in LABEL_FILES if data != "-"):
+        if path.is_file():
+            try:
+                return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: cannot be read as a UTF-8 list of label names ({error})") from None
+    return None
 
 
 def anchor_sources(config: DataConfig, folder: Path, given: Collection[str] = ()) -> DataConfig:
@@ -109,8 +125,13 @@ def _read_folder(folder: Path, config: DataConfig) -> dict[str, Table]:
         return _load_from_disk(folder, config)
     if config.hub_config and (folder / config.hub_config).is_dir():
         folder = folder / config.hub_config
-    elif not _find_split_files(folder, "train") and len(inner := _list_inner(folder)) == 1:
-        folder = inner[0]
+    elif not _find_split_files(folder, "train") and (inner := _list_inner(folder)):
+        if config.hub_config:
+            raise DataError(
+                f"data.hub_config={config.hub_config!r}: {folder} has no such folder, only {', '.join(path.name for path in inner)}; "
+                "choose one of them, or set data.hub_config=null"
+            )
+        folder = inner[0] if len(inner) == 1 else folder
     files = {split: found for split in SPLIT_FILES if (found := _find_split_files(folder, split))}
     if "train" not in files:
         raise DataError(f"{folder}: has no train.csv, .tsv, .jsonl, .json, .parquet or .xlsx{_suggest_source(folder, config.source)}")
@@ -182,7 +203,8 @@ def _load_from_hub(config: DataConfig) -> dict[str, Table]:
             loaded = datasets.load_dataset(config.source, config.hub_config)
     except Exception as error:  # the library raises many types, from an unknown name to a broken connection
         offline = f" ({obstacle})" if obstacle else ""
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        first, *others = str(error).splitlines() or [""]
+        reason = " ".join([f"{type(error).__name__}: {first}", *(line for line in others if "available configs" in line)])
         raise DataError(
             f"data.source={config.source!r}: not a local file or folder, and cannot be loaded from the Hub{offline} ({reason}); "
             "check the name, data.hub_config and the network, or set data.source=FOLDER to a local copy"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emotion.config import DataConfig
+from emotion.data.reading.finding import read_label_names
 from emotion.data.reading.label_formats import DETECTION_ROWS
 from emotion.data.reading.label_values import is_flag, read_flag
 from emotion.data.reading.layout import Layout, find_layout
@@ -123,9 +124,14 @@ class LabelReader:
 def find_gold_layout(table: Table, config: DataConfig, label_set: LabelSet) -> Layout:
     """Return the layout of a file with labels of a model: 0/1 columns that are named like its labels are found even if they are few.
 
+    Ids stand for `data.label_names`, the names that the file declares, or those in a `labels.txt` beside it; otherwise for the model's.
+
     Raises: DataError as `find_layout` does.
     """
     names = label_set.names
+    own_names = config.label_names or (() if table.class_names else read_label_names(table.path)) or ()
+    if any(name.isdecimal() for name in own_names):  # a number is then a name, and not an id
+        own_names = ()
     config = replace(config, label_names=names)
     if config.label_column is None and config.label_columns is None:
         known = {fold_name(name) for name in names}
@@ -134,7 +140,7 @@ def find_gold_layout(table: Table, config: DataConfig, label_set: LabelSet) -> L
         is_whole = known <= set(map(fold_name, matched))
         if is_whole or (matched and not has_label_column and all(_has_flags(table, column) for column in matched)):
             config = replace(config, label_columns=matched)
-    layout = find_layout(table, config, names)
+    layout = find_layout(table, config, names, own_names)
     column = layout.label_column
     is_guess = config.label_column is None and column is not None and column.lower() not in LABEL_COLUMN_NAMES and table.has_header
     if is_guess and all(str(value).strip().isdecimal() for value in table.values(str(column))[:DETECTION_ROWS]):  # stars, numbers of rows

@@ -57,12 +57,13 @@ def detect_format(where: str, values: list[Any], config: DataConfig, names: tupl
         return vector
     if config.first_label_id is not None and not (names and _has_ids(known, cells)):
         raise DataError(f"data.first_label_id={config.first_label_id}: has no effect on {where}, which has no ids of known names")
-    objects = [value for value in known if isinstance(value, dict) and find_choices(value) is None]
+    objects = _list_objects(known)
     intensities = [flag for value in objects for flag in value.values() if is_intensity(flag)]
     if intensities and cells.threshold is None:
         raise DataError(f"{where}: holds values such as {intensities[0]!r} beside 0 and 1; {SET_THRESHOLD}")
     if any(find_number(flag) == 0 or flag is False for value in objects for flag in value.values()):
-        return replace(cells, keys=tuple(dict.fromkeys(str(key).strip() for value in objects for key in value)))
+        everywhere = _list_objects(_parse_or_none(value) for value in values)  # a label may occur in later rows only
+        return replace(cells, keys=tuple(dict.fromkeys(str(key).strip() for value in everywhere for key in value)))
     if cells.threshold is not None and not objects:
         if config.soft_labels:
             raise DataError(describe_missing(where))
@@ -73,6 +74,11 @@ def detect_format(where: str, values: list[Any], config: DataConfig, names: tupl
     return replace(cells, first_id=first_id, description=f"{cells.description}, {ids}" if cells.description else ids)
 
 
+def _list_objects(parsed: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the cells that are objects of label to number."""
+    return [value for value in parsed if isinstance(value, dict) and find_choices(value) is None]
+
+
 def _has_ids(known: list[Any], cells: CellFormat) -> bool:
     for value in known:
         with suppress(DataError):
@@ -81,7 +87,7 @@ def _has_ids(known: list[Any], cells: CellFormat) -> bool:
     return False
 
 
-def _parse_or_none(value: str) -> Any:
+def _parse_or_none(value: Any) -> Any:
     try:
         return parse_cell(value)
     except DataError:

@@ -57,6 +57,8 @@ class CellFormat:
     """Labels that objects have as keys, if a missing key means that nobody judged the label."""
     whole: frozenset[str] = frozenset()
     """Cells that are one name although they contain the delimiter."""
+    names_of_ids: tuple[str, ...] = ()
+    """What the file itself calls its ids, in their order; empty if they are those of the label set."""
     first_id: int = 0
     """The id of the first label: 0, or 1 where ids begin at 1."""
     threshold: float | None = None
@@ -116,19 +118,23 @@ class CellFormat:
         return [item] if not isinstance(item, str) else [item.strip()] if item.strip() else []
 
     def _read_label(self, label: Any) -> str | int:
-        """Return a label as a name or an id that counts from 0."""
+        """Return a label as a name, or as an id of the label set, which counts from 0."""
         if isinstance(label, bool):
             return str(label)
         if isinstance(label, float) and label.is_integer():
             label = int(label)
         if isinstance(label, str) and (match := INTEGER.fullmatch(label)) and label.isascii():
             label = match[1]
-        number = read_digits(str(label)) if self.first_id else None
+        number = read_digits(str(label)) if self.first_id or self.names_of_ids else None
         if number is None:
             return label if isinstance(label, int) else str(label)
         if number < self.first_id:
             raise DataError(f"label id {label}, but ids begin at {self.first_id}")
-        return number - self.first_id
+        if not self.names_of_ids:
+            return number - self.first_id
+        if number - self.first_id >= len(self.names_of_ids):
+            raise DataError(f"label id {label}, but there are {len(self.names_of_ids)} label names")
+        return self.names_of_ids[number - self.first_id]
 
     def _read_flags(self, flags: dict[str, Any]) -> RowLabels:
         read = {str(name).strip(): read_flag(name, value, self.threshold) for name, value in flags.items()}

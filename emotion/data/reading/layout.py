@@ -85,7 +85,12 @@ class Layout:
             values = self.cells.read_values(row[self.label_column])
         return {str(name).strip(): read_fraction(name, value) for name, value in values.items()}
 
-    def add_raters(self, table: Table, config: DataConfig) -> "Layout":
+    def adapt(self, table: Table, config: DataConfig) -> "Layout":
+        """Return the layout for a split: with the columns of raters that its table has, and the names that it declares for its ids."""
+        declared = () if config.label_names else tuple(table.class_names.get(self.label_column or "", ()))
+        return replace(self._add_raters(table, config), cells=replace(self.cells, names_of_ids=declared))
+
+    def _add_raters(self, table: Table, config: DataConfig) -> "Layout":
         """Return the layout with the columns of raters that a table has."""
         if config.rater_column is not None:
             rater_column = config.rater_column if config.rater_column in table.columns else None
@@ -96,10 +101,11 @@ class Layout:
         return replace(self, rater_column=rater_column, unclear_column=unclear_column)
 
 
-def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | None) -> Layout:
+def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | None, own_names: tuple[str, ...] | None = None) -> Layout:
     """Return the layout of a table: the columns that the config names, and detected ones for the rest.
 
-    `known_names` are label names known before the rows are read, if there are any, in the order of their ids.
+    `known_names` are label names known before the rows are read, if there are any, in the order of their ids. For a file with labels of a
+    model, whose names these are, `own_names` are those that the ids of the file stand for, empty if the file alone can tell.
 
     Raises: DataError if a named column is missing, a column cannot be detected, or two readings are possible.
     """
@@ -126,15 +132,19 @@ def find_layout(table: Table, config: DataConfig, known_names: Iterable[str] | N
         cells = CellFormat(threshold=config.intensity_threshold)
     else:
         assert label_column is not None
-        declared = () if config.label_names else tuple(table.class_names.get(label_column, ()))
-        cells = detect_format(
-            f"{table.path}: column {label_column!r}", table.values(label_column), config, declared or names, is_declared=bool(declared)
-        )
+        is_named = config.label_names and own_names is None
+        declared = () if is_named or own_names else tuple(table.class_names.get(label_column, ()))
+        named = own_names or declared
+        if own_names is not None and all(map(str.isdecimal, names)) and not set(map(fold_name, named)) & set(map(fold_name, names)):
+            named = declared = ()  # the names of the labels are numbers, and so are the cells
+        where = f"{table.path}: column {label_column!r}"
+        cells = detect_format(where, table.values(label_column), config, named or names, is_declared=bool(declared))
+        cells = cells if own_names is None else replace(cells, names_of_ids=named)
     id_column = config.id_column or _detect_id_column(table, {text_column, label_column, config.rater_column, *label_columns})
     if has_fractions:
         notes.append("training uses the values of the labels as fractions of raters (data.soft_labels)")
     layout = Layout(text_column, id_column, label_column, label_columns, cells, None, None, config.soft_labels, has_fractions, notes)
-    return layout.add_raters(table, config)
+    return layout._add_raters(table, config)
 
 
 def find_text_column(table: Table, config: DataConfig) -> str:

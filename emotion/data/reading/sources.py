@@ -12,7 +12,7 @@ from emotion.config import DataConfig
 from emotion.data import splitting
 from emotion.data.reading.corrections import FindSplit, apply_corrections
 from emotion.data.reading.examples import Dataset, Examples
-from emotion.data.reading.finding import find_tables
+from emotion.data.reading.finding import find_tables, read_label_names
 from emotion.data.reading.gold import LabelReader, find_gold_layout
 from emotion.data.reading.layout import Layout, find_label_set, find_layout
 from emotion.data.reading.raters import MAJORITY, find_repeated_ratings, merge_examples
@@ -23,8 +23,6 @@ from emotion.data.reading.unlabelled import find_unlabelled
 from emotion.errors import DataError
 from emotion.labels import LabelSet
 
-LABEL_FILES = ("labels.txt", "emotions.txt")
-"""Files with one label name per line, in the order of the ids; `emotions.txt` is the one of the GoEmotions release."""
 MAX_BAD_ROWS_SHOWN = 20
 RARE_LABEL_ROWS = 10
 """Labels with fewer training rows are reported: they are typing errors, or too rare to learn."""
@@ -40,7 +38,7 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
     """
     tables = find_tables(config)
     check_rater_column(list(tables.values()), config)
-    names_beside_data = _read_label_names(tables["train"].path)
+    names_beside_data = read_label_names(tables["train"].path)
     try:
         layout = find_layout(tables["train"], config, names_beside_data)
         label_set, label_messages = find_label_set(tables["train"], layout, config, names_beside_data)
@@ -52,7 +50,7 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
     for split, table in tables.items():
         if split in dataset.unlabelled:
             continue
-        reader = LabelReader(layout.add_raters(table, config), label_set)
+        reader = LabelReader(layout.adapt(table, config), label_set)
         dataset.splits[split], rows_messages = _read_rows(table, reader, dataset.bad_rows)
         label_messages += [f"{split}: {message}" for message in rows_messages]
     _check_bad_rows(dataset.bad_rows, config)
@@ -97,17 +95,6 @@ def read_examples(path: Path, config: DataConfig, label_set: LabelSet) -> tuple[
     check_raters([examples], str(path), config)
     check_soft_labels(examples, str(path), config)
     return examples, [f"{path}: {layout.describe()}", *table.notes, *layout.notes, *reader.describe(), *messages], bad_rows
-
-
-def _read_label_names(train_path: str) -> tuple[str, ...] | None:
-    for name in LABEL_FILES:
-        path = Path(train_path).parent / name
-        if path.is_file():
-            try:
-                return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: cannot be read as a UTF-8 list of label names ({error})") from None
-    return None
 
 
 def _read_rows(table: Table, reader: LabelReader, bad_rows: list[BadRow]) -> tuple[Examples, list[str]]:

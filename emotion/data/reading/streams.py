@@ -69,6 +69,9 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
                     raise DataError(
                         f"{path}: has the columns {current.columns}, but {paths[0]} has {first.columns}; all files must have the same"
                     )
+                if gold is not None and current.class_names != first.class_names:
+                    found, expected = current.class_names, first.class_names
+                    raise DataError(f"{path}: declares the label names {found}, but {paths[0]} {expected}; score them one by one")
                 notes.extend(f"{path}: {note}" for note in current.notes)
                 if is_typed and first.schema is not None:
                     check_types(path, current.schema, paths[0], first.schema)
@@ -79,7 +82,7 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
             return read_so_far / sum(sizes) if sum(sizes) else 0.0
 
         good = [entry.values for entry in head if isinstance(entry, Row)]
-        table = Table(str(paths[0]), first.columns, good, has_header=first.has_header)
+        table = Table(str(paths[0]), first.columns, good, has_header=first.has_header, class_names=first.class_names)
         try:
             text_column = find_text_column(table, config)
         except DataError:
