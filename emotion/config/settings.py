@@ -172,7 +172,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     """Maximum gradient norm for clipping; 0 disables clipping."""
     focal_gamma: float = 0.0
-    """Exponent of the focal loss, which counts a label less the surer its probability is right; 0 is binary cross-entropy."""
+    """Exponent of the focal loss, in which sure and right answers count less; 0 is binary cross-entropy, with which students learn."""
     pos_weight: Literal["none", "auto"] = "none"
     """`auto` multiplies the loss of a label's positives by negatives / positives, at least 1 and at most `pos_weight_cap`."""
     pos_weight_cap: float = 10.0

@@ -127,6 +127,16 @@ def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp
     assert replace(student, distillation=config.distillation) == config
 
 
+def test_the_focal_loss_is_that_of_the_teachers(tmp_path):
+    config = load_config(CONFIG, ["distillation.num_teachers=2", "training.focal_gamma=2"])
+    *teachers, (_, student) = list_stages(RunFolder(tmp_path / "own"), config)
+    assert [teacher.training.focal_gamma for _, teacher in teachers] == [2, 2] and student.training.focal_gamma == 0
+    ((_, single),) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["training.focal_gamma=2"]))
+    assert single.training.focal_gamma == 2
+    with pytest.raises(ConfigError, match=r"distillation\.teachers with training\.focal_gamma=2: a student learns probabilities by binary"):
+        load_config(CONFIG, ["distillation.teachers=runs/a", "training.focal_gamma=2"])
+
+
 def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
     config = load_config(ROOT / "configs" / "recipe.yaml")
     assert config.distillation.num_teachers == "auto" and config.distillation.weight == 1
