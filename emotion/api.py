@@ -4,7 +4,8 @@ n is the number of texts, L the number of labels, and column i of every array be
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -73,7 +74,7 @@ class Model:
     def predict(self, texts: Iterable[str]) -> np.ndarray:
         """Return calibrated probabilities, float32 (n, L), in [0, 1], in the order of `texts`.
 
-        Raises: TypeError for a single string; DataError for a text that is empty or not a string.
+        Raises: TypeError for a single string or a table; DataError for a text that is empty or not a string.
         """
         return self._predictor.predict(_check_texts(texts))
 
@@ -133,6 +134,9 @@ class Model:
         rule = self._build_rule(threshold, empty_set)
         if not is_probabilities(probabilities):
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
+        for name, column in (("text_column", text_column), ("label_column", label_column)):
+            if column is not None and not isinstance(column, str):
+                raise ConfigError(f"{name}={column!r}: must be a string, the name of a column")
         names = [str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
         if not names:
             raise DataError("inputs: is an empty list; give at least one file or pattern")
@@ -143,8 +147,8 @@ class Model:
         return tally
 
     def _build_rule(self, threshold: float | None, empty_set: EmptySet | None) -> DecisionRule:
-        if threshold is not None and not 0 < threshold < 1:
-            raise ConfigError(f"threshold={threshold}: must be in (0, 1)")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 < threshold < 1):
+            raise ConfigError(f"threshold={threshold!r}: must be a number in (0, 1)")
         if empty_set is not None:
             _check_choice("empty_set", empty_set, get_args(EmptySet))
         return self._predictor.rule.with_overrides(threshold, empty_set)
@@ -158,10 +162,12 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def _check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
-    Raises: TypeError for a single string; DataError naming the first text that is empty, not a string or not valid UTF-8.
+    Raises: TypeError for a single string or a table; DataError naming the first text that is empty, not a string or not valid UTF-8.
     """
     if isinstance(texts, str):
         raise TypeError("texts: got one string, need a list of strings; write [text]")
+    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a table gives the names of its columns
+        raise TypeError(f"texts: got a {type(texts).__name__}, need a list of strings; give the texts of one column")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):

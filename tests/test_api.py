@@ -163,11 +163,31 @@ def test_patterns_and_several_files_are_scored_into_one(model, tmp_path):
     ("call", "error", "message"),
     [
         (lambda model: model.predict("ok"), TypeError, "texts: got one string, need a list of strings; write [text]"),
+        (
+            lambda model: model.predict({"ok": "fine"}),
+            TypeError,
+            "texts: got a dict, need a list of strings; give the texts of one column",
+        ),
+        (
+            lambda model: model.predict_labels(pd.DataFrame({"a title": ["ok"]})),
+            TypeError,
+            "texts: got a DataFrame, need a list of strings; give the texts of one column",
+        ),
+        (
+            lambda model: model.predict_labels(["ok"], threshold="0.5"),
+            emotion.ConfigError,
+            "threshold='0.5': must be a number in (0, 1)",
+        ),
+        (
+            lambda model: model.score_file("a.csv", "b.csv", text_column=1),
+            emotion.ConfigError,
+            "text_column=1: must be a string, the name of a column",
+        ),
         (lambda model: model.predict(["ok", None]), emotion.DataError, "texts[1]: is None, not a string; convert it or leave it out"),
         (lambda model: model.predict_labels([" \n"]), emotion.DataError, "texts[0]: is empty; leave it out"),
         (lambda model: model.predict(["ok", "a\ud800"]), emotion.DataError, "texts[1]: is not valid UTF-8; leave it out"),
         (lambda model: model.explain(""), emotion.DataError, "texts[0]: is empty; leave it out"),
-        (lambda model: model.predict_labels(["ok"], threshold=1), emotion.ConfigError, "threshold=1: must be in (0, 1)"),
+        (lambda model: model.predict_labels(["ok"], threshold=1), emotion.ConfigError, "threshold=1: must be a number in (0, 1)"),
         (lambda model: model.predict_labels(["ok"], empty_set="all"), emotion.ConfigError, "empty_set='all': must be one of none, top1"),
         (
             lambda model: model.score_file("a.csv", "b.csv", probabilities=0),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,6 @@ from emotion.inference.answers import build_record
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.text_checks import describe_text
 from emotion.text import is_writable_text
-
-if TYPE_CHECKING:
-    from emotion.inference.predictor import Predictor
-    from emotion.inference.torch_free import TorchFreePredictor
 
 MAX_CHARACTERS = 10_000
 """Longest text that the page answers."""
@@ -68,7 +64,7 @@ def answer_text(model: ServedModel, text: str, sensitivity: float = 0.0) -> Answ
     predictor = model.predictor
     probabilities, checks = predictor.predict_checked([text])
     notes = describe_text(text, checks, 0, predictor.sidecar)
-    return Answer(text, model, rule, probabilities[0], rule.decide(probabilities)[0], count_read(predictor, text), notes)
+    return Answer(text, model, rule, probabilities[0], rule.decide(probabilities)[0], predictor.count_read(text), notes)
 
 
 def explain_text(model: ServedModel, text: str) -> Explanation:
@@ -77,7 +73,7 @@ def explain_text(model: ServedModel, text: str) -> Explanation:
     Raises: DataError as `answer_text`.
     """
     check_text(text)
-    return _explain_cached(model, text[: count_read(model.predictor, text)])
+    return _explain_cached(model, text[: model.predictor.count_read(text)])
 
 
 def check_text(text: Any) -> None:
@@ -88,17 +84,6 @@ def check_text(text: Any) -> None:
         raise DataError(f"text: has {len(text):,} characters, at most {MAX_CHARACTERS:,} are answered; shorten it, or score it in a file")
     if not is_writable_text(text):
         raise DataError("text: is not valid UTF-8; leave the broken characters out")
-
-
-def count_read(predictor: "Predictor | TorchFreePredictor", text: str) -> int:
-    """Return how many characters of a text the model reads; the rest is beyond its `max_length` tokens."""
-    tokenizer = getattr(predictor.tokenizer, "backend_tokenizer", predictor.tokenizer)
-    if not hasattr(tokenizer, "encode_batch_fast") or predictor.sidecar.segments is not None:
-        return len(text)  # the TF-IDF baseline, or in segments
-    encoding = tokenizer.encode(text)
-    offsets = encoding.offsets[: predictor.sidecar.max_length]
-    is_cut = bool(encoding.overflowing) or len(encoding.ids) > predictor.sidecar.max_length
-    return max((end for _, end in offsets), default=len(text)) if is_cut else len(text)
 
 
 @lru_cache(CACHED_EXPLANATIONS)

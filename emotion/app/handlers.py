@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ class Handlers:
             raise DataError(NO_FILE)
         model = self.find_model(name)
         with self.store.hide_paths():
-            yield from self._scorer.score(model, self.describe(path, model), options)
+            for state in self._scorer.score(model, self.describe(path, model), options):
+                is_result = isinstance(state, ScoredFile)
+                yield replace(state, notes=list(map(self.store.shorten, state.notes))) if is_result else state
 
     def stop_job(self, path: str | None, options: ScoringOptions, name: str | None) -> None:
         """Stop the job of a file and options, if it runs."""

@@ -1,5 +1,6 @@
 """From texts to probabilities with torch, for a run folder, a model folder or a Hub id."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from emotion.text import is_quiet
 BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
 """Tokens of a batch, padding included: enough for fast matrix products, few enough for a CPU's caches."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TOKENIZING = threading.Lock()
+"""Held by a thread that tokenizes: each call of a tokenizer of transformers sets where the next one truncates."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,15 @@ class Predictor:
         """Return the segments that a long text is predicted from; none if it is one sequence."""
         if self.sidecar.segments is None:
             return []
-        segments = split_text(self.tokenizer, text, self.sidecar.max_length, self.sidecar.segments.stride, has_offsets=True)
+        segments = self._split(text, self.sidecar.segments.stride)
         return segments if len(segments) > 1 else []
+
+    def count_read(self, text: str) -> int:
+        """Return how many characters of a text the model reads, from its beginning."""
+        if self.sidecar.segments is not None or not getattr(self.tokenizer, "is_fast", False):
+            return len(text)  # in segments, or a tokenizer that does not say where its tokens are
+        first, *others = self._split(text, 0)
+        return first.span[1] if others else len(text)
 
     def predict_sequences(self, token_ids: list[list[int]]) -> np.ndarray:
         """Return the calibrated logits of sequences with their special tokens, float32 (m, L)."""
@@ -119,7 +129,12 @@ class Predictor:
 
     def _tokenize(self, texts: list[str], description: str | None) -> TokenizedTexts:
         title, sidecar = description and f"{description}: tokenize", self.sidecar
-        return tokenize(self.tokenizer, texts, sidecar.max_length, title, sidecar.stride)
+        with TOKENIZING:
+            return tokenize(self.tokenizer, texts, sidecar.max_length, title, sidecar.stride)
+
+    def _split(self, text: str, stride: int) -> list[Segment]:
+        with TOKENIZING:
+            return split_text(self.tokenizer, text, self.sidecar.max_length, stride, has_offsets=True)
 
     def _predict_tokens(
         self, tokenized: TokenizedTexts, description: str | None, is_alone: bool = False, is_padded: bool = False
@@ -151,5 +166,6 @@ def find_cut(tokenizer: Any, texts: list[str], tokenized: TokenizedTexts, max_le
         return np.zeros(len(texts), dtype=bool)
     rows = np.flatnonzero(tokenized.lengths >= max_length)  # only these are tokenized again
     is_cut = np.zeros(len(texts), dtype=bool)
-    is_cut[rows] = tokenize(tokenizer, [texts[row] for row in rows], max_length + 1).lengths > max_length
+    with TOKENIZING:
+        is_cut[rows] = tokenize(tokenizer, [texts[row] for row in rows], max_length + 1).lengths > max_length
     return is_cut

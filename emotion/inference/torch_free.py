@@ -76,6 +76,12 @@ class TorchFreePredictor(ABC):
         encoding = self.tokenizer.encode(text)
         return [Segment(part.ids, part.offsets) for part in (encoding, *encoding.overflowing)] if encoding.overflowing else []
 
+    def count_read(self, text: str) -> int:
+        """Return how many characters of a text the model reads, from its beginning."""
+        encoding = self.tokenizer.encode(text)
+        is_cut = self.sidecar.segments is None and bool(encoding.overflowing)
+        return Segment(encoding.ids, encoding.offsets).span[1] if is_cut else len(text)
+
     def predict_sequences(self, token_ids: list[list[int]]) -> np.ndarray:
         """Return the calibrated logits of sequences with their special tokens, float32 (m, L)."""
         return self._predict_tokens(token_ids, None, None)

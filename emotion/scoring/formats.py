@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,8 +72,14 @@ def format_header(columns: list[str], output: Path) -> bytes:
 
 
 def count_non_finite(rows: Sequence[Sequence[Any]]) -> int:
-    """Return how many values are, or contain, nan or infinity, which JSON does not have; they are written as null."""
-    return sum(replace_nan(value) != value for row in rows for value in row if isinstance(value, (float, list, tuple, dict)))
+    """Return how many values are, or contain, nan or infinity, which JSON and Excel do not have; they are written as null."""
+    return sum(_has_non_finite(value) for row in rows for value in row)
+
+
+def _has_non_finite(value: Any) -> bool:
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_has_non_finite, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def escape_formulas(row: Sequence[Any]) -> list[Any]:

@@ -46,7 +46,7 @@ def format_tally(tally: Tally, job: ScoringJob, seconds: float, is_stdout: bool 
         where = "--output FILE.csv writes all metrics" if is_stdout else where
         lines.append(f"against the gold labels of {format_count(tally.num_judged, 'row')}: {metrics}; {where}")
     if tally.num_non_finite:
-        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON does not have; they are written as null")
+        lines.append(f"{tally.num_non_finite:,} values are nan or infinity, which JSON and Excel do not have; they are written as null")
     known = describe_known(tally.known_texts, tally.num_scored)
     lines += [*([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
     if tally.num_scored and not tally.num_cut + tally.num_split:

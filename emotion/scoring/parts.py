@@ -29,7 +29,7 @@ class Tally:
     num_bad: int = 0
     num_repeats: int = 0
     num_non_finite: int = 0
-    """Values that are nan or infinity, written as null because JSON does not have them."""
+    """Values that are nan or infinity, written as null because JSON and Excel do not have them."""
     num_judged: int = 0
     """Rows whose gold labels could be read."""
     num_exact: int = 0

@@ -128,7 +128,7 @@ class PartScorer:
         if self._remembered is not None:
             tally.num_trained = self._remembered.count_known(list(texts.values()), ("train",))["train"]
         rows = self._build_rows(part, positions, probabilities, predictions)
-        if check_format(self.job.output) == ".jsonl":
+        if check_format(self.job.output) in (".jsonl", ".xlsx"):
             tally.num_non_finite = count_non_finite(rows)
         if self.job.is_excel_safe:
             rows = [escape_formulas(row) for row in rows]

@@ -39,7 +39,7 @@ class Answerer:
     def __init__(self, predictor: "Predictor | TorchFreePredictor", model: str) -> None:
         self.predictor, self.model = predictor, model
         self.textwise = TextwisePredictor(predictor)
-        # transformers' tokenizers are changed by each call; those of the other backends are not
+        # a prediction of torch changes the number of threads of the whole process
         self._lock = nullcontext() if isinstance(predictor, TorchFreePredictor) else threading.Lock()
 
     def warm_up(self, is_batching: bool) -> None:

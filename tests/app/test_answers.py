@@ -1,17 +1,19 @@
 """The page answers as `infer.py` and the Python API do; a text that is cut is cut where the model stops reading."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import emotion
-from emotion.app.answers import MAX_CHARACTERS, answer_text, count_read, explain_text
+from emotion.app.answers import MAX_CHARACTERS, answer_text, explain_text
 from emotion.app.models import find_run, load_model, load_models
 from emotion.app.thresholds import move_thresholds
 from emotion.errors import ConfigError, DataError
+from emotion.inference import predictor as torch_predictor
 from emotion.inference.explanation import explain
 from emotion.inference.loading import load_predictor
 from tests.conftest import run_script
@@ -47,16 +49,45 @@ def test_moved_thresholds_decide(model, sensitivity):
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_the_rest_of_a_cut_text_does_not_matter(model, backend):
     predictor = load_predictor(model.location, backend)
-    predictor.predict(["a"])
-    num_read = count_read(predictor, LONG)
+    predictor.predict_checked([LONG])  # which tokenizes it again, to see whether it is cut
+    num_read = predictor.count_read(LONG)
     assert 0 < num_read < len(LONG)
     whole, part, shorter = predictor.predict([LONG, LONG[:num_read], LONG[: num_read - 5]])
     assert part == pytest.approx(whole, abs=1e-6) and shorter != pytest.approx(whole, abs=1e-6)
-    assert count_read(predictor, TEXT) == len(TEXT)
+    assert predictor.count_read(TEXT) == len(TEXT)
+    assert (
+        answer_text(load_model(model.location, backend), LONG).num_read
+        == num_read
+        == load_predictor(model.location, "numpy").count_read(LONG)
+    )
 
 
-def test_a_model_without_a_truncating_tokenizer_reads_all():
-    assert count_read(SimpleNamespace(tokenizer=object()), LONG) == len(LONG)
+def test_a_model_without_a_truncating_tokenizer_reads_all(model):
+    predictor = replace(load_predictor(model.location, "torch"), tokenizer=object())
+    assert predictor.count_read(LONG) == len(LONG)
+
+
+def test_only_one_thread_tokenizes(model, monkeypatch):
+    """A call of a tokenizer of transformers sets where the next one truncates."""
+    served, num_inside, most = load_model(model.location, "torch"), 0, 0
+
+    def watch(function):
+        def call(*arguments, **options):
+            nonlocal num_inside, most
+            num_inside += 1
+            most = max(most, num_inside)
+            time.sleep(0.01)
+            result = function(*arguments, **options)
+            num_inside -= 1
+            return result
+
+        return call
+
+    for name in ("tokenize", "split_text"):
+        monkeypatch.setattr(torch_predictor, name, watch(getattr(torch_predictor, name)))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: answer_text(served, f"{number} {LONG}"[:MAX_CHARACTERS]), range(8)))
+    assert most == 1
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -72,7 +103,7 @@ def test_explanation_is_that_of_infer_and_of_what_is_read(model):
     expected = explain(model.predictor, TEXT)
     ours = explain_text(model, TEXT)
     assert ours.spans == expected.spans and ours.contributions == pytest.approx(expected.contributions)
-    assert explain_text(model, LONG).text == LONG[: count_read(model.predictor, LONG)]
+    assert explain_text(model, LONG).text == LONG[: model.predictor.count_read(LONG)]
 
 
 @pytest.mark.parametrize("text", ["", " \n", None, 3, "a" * (MAX_CHARACTERS + 1), "half \ud83d"])

@@ -188,3 +188,10 @@ def test_interval_is_scipys(count, total):
     expected = binomtest(count, total).proportion_ci(0.95, "wilson")
     assert compute_wilson_interval(count, total) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert compute_wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_notes_name_the_file_without_the_folder_of_the_server(model, store, tmp_path):
+    path = tmp_path / "semicolons.csv"
+    path.write_text("id;text\n" + "".join(f"{number};thank you, {number}\n" for number in range(6)))
+    *_, result = Handlers({model.name: model}, store).run_job(str(path), ScoringOptions(), None)
+    assert result.notes == ["semicolons.csv: cells are separated by ';', as detected; data.separator sets another"]

@@ -5,6 +5,8 @@ import functools
 import gzip
 import io
 import json
+import os
+import sys
 import time
 
 import duckdb
@@ -233,6 +235,24 @@ def test_several_files_are_scored_into_one_and_other_columns_are_refused(tmp_pat
         score(tmp_path / "a.csv", tmp_path / "c.csv", output=tmp_path / "out2.csv")
 
 
+def test_a_later_file_without_rows_adds_none(tmp_path):
+    for name, content in {"a": '{"text": "a"}\n', "b": "", "c": "no JSON\n", "d": '{"text": "d"}\n'}.items():
+        (tmp_path / f"{name}.jsonl").write_text(content)
+    messages = []
+    tally = score(*(tmp_path / f"{name}.jsonl" for name in "abcd"), output=tmp_path / "out.jsonl", log=messages.append)
+    assert (tally.num_rows, tally.num_bad) == (3, 1)
+    assert [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == ["a", None, "d"]
+    assert f"data: {tmp_path / 'b.jsonl'}: has no rows" in messages
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_bad_rows_of_a_file_whose_name_is_not_utf_8_are_listed(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("text,x\na,1\n,2\n")
+    assert score(path, output=tmp_path / "out.csv").num_bad == 1
+    assert (tmp_path / "out.csv.quarantine.tsv").read_text().splitlines()[1].startswith(str(tmp_path / "caf\\udce9.csv\t3\tempty text"))
+
+
 def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "MAX_RECORD_LINES", 10)
     (tmp_path / "a.csv").write_text('text,id\n"a,1\n' + "".join(f"b{i},{i}\n" for i in range(100)))
@@ -291,10 +311,13 @@ def test_an_error_of_the_output_does_not_blame_the_input(tmp_path, monkeypatch):
 
 def test_numbers_that_json_lacks_are_counted(tmp_path):
     columns = {"text": ["a", "b", "c"], "x": [1.0, float("nan"), float("-inf")], "y": [[1.0], [float("inf"), 2.0], [2.0]]}
+    columns["z"] = pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64()))  # its pairs are tuples, which JSON has as lists
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     tally = score(tmp_path / "a.parquet", output=tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert tally.num_non_finite == 3 and tally.num_bad == 0
+    pytest.importorskip("xlsxwriter", reason="XlsxWriter is not installed: pip install -r requirements-excel.txt")
+    assert score(tmp_path / "a.parquet", output=tmp_path / "out.xlsx").num_non_finite == 3
     assert [(row["x"], row["y"]) for row in rows] == [(1.0, [1.0]), (None, [None, 2.0]), (None, [2.0])]
 
 

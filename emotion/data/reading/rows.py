@@ -78,12 +78,12 @@ class ReadOptions:
 
 
 def format_bad_rows(bad_rows: Iterable[BadRow], has_header: bool) -> str:
-    """Return bad rows as tab-separated lines: file, line, reason, content."""
+    """Return bad rows as tab-separated lines: file, line, reason, content. The name of a file that is not UTF-8 has escapes."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, delimiter="\t")
     if has_header:
         writer.writerow(["file", "line", "reason", "content"])
-    writer.writerows([row.path, row.line, row.reason, row.content] for row in bad_rows)
+    writer.writerows([row.path.encode("utf-8", "backslashreplace").decode(), row.line, row.reason, row.content] for row in bad_rows)
     return stream.getvalue()
 
 

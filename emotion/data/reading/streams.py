@@ -65,6 +65,11 @@ def open_source(paths: Sequence[Path], config: DataConfig, label_set: LabelSet, 
                 position += 1
                 opened.close()
                 current = opened.enter_context(open_rows(path, config, is_lenient=True))
+                if not current.columns:  # an empty file, or one of which no row can be read
+                    entries = list(current.entries)
+                    notes.extend([f"{path}: has no rows"] if not entries else [])
+                    yield from entries
+                    continue
                 if current.columns != first.columns:
                     raise DataError(
                         f"{path}: has the columns {current.columns}, but {paths[0]} has {first.columns}; all files must have the same"
