@@ -116,8 +116,9 @@ class Handlers:
         model = self.find_model(name)
         with self.store.hide_paths():
             for state in self._scorer.score(model, self.describe(path, model), options):
-                is_result = isinstance(state, ScoredFile)
-                yield replace(state, notes=list(map(self.store.shorten, state.notes))) if is_result else state
+                if isinstance(state, ScoredFile):
+                    state = replace(state, notes=list(map(self.store.shorten, state.notes)))
+                yield state
 
     def stop_job(self, path: str | None, options: ScoringOptions, name: str | None) -> None:
         """Stop the job of a file and options, if it runs."""

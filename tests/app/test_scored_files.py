@@ -194,4 +194,5 @@ def test_notes_name_the_file_without_the_folder_of_the_server(model, store, tmp_
     path = tmp_path / "semicolons.csv"
     path.write_text("id;text\n" + "".join(f"{number};thank you, {number}\n" for number in range(6)))
     *_, result = Handlers({model.name: model}, store).run_job(str(path), ScoringOptions(), None)
+    assert isinstance(result, ScoredFile)
     assert result.notes == ["semicolons.csv: cells are separated by ';', as detected; data.separator sets another"]
