@@ -280,7 +280,6 @@ def check_settings(task: str, arguments: argparse.Namespace) -> None:
     """Raise a ConfigError for a setting that cannot be read, or that has no effect on the task."""
     card = {"hub.license", "hub.language", "hub.dataset"}
     allowed: dict[str, set[str]] = {
-        "--refit": {word.partition("=")[0].strip() for word in arguments.overrides},  # it says itself what it takes
         "--serving-check": set(),
         "--push": card | {"hub.private"},
         "--push-space": {"hub.repo", "hub.private"},
@@ -289,7 +288,7 @@ def check_settings(task: str, arguments: argparse.Namespace) -> None:
     keys = allowed.get(task, rows | card if task in ("--merge", "--half") else rows)
     check_keys(arguments.overrides, [key for key, _, _ in describe_keys()], "")  # before what has no effect: a name may be misspelt
     for word in arguments.overrides:
-        if word.partition("=")[0].strip() not in keys:
+        if task != "--refit" and word.partition("=")[0].strip() not in keys:  # which says itself what it takes
             raise ConfigError(f"{word}: has no effect on {task}, which takes {', '.join(sorted(keys)) or 'no settings'}; leave it out")
 
 

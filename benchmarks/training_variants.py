@@ -3,9 +3,9 @@
     python -m benchmarks.training_variants --data path/to/goemotions --output runs/variants --fraction 0.1 --seeds 0 1 2
 
 Every variant is trained on the same fraction of the training rows with each seed. It replaces one function of the method: the loss, the
-loss of a micro-batch, or the groups of parameters. `masked-lm` first trains the backbone on the texts of all training rows, without labels.
-Every run is validated on the whole validation split, and the table compares each variant with `bce` on the same rows, by macro average
-precision, which needs no thresholds. The test split is not read. Finished runs in `--output` are kept, and an interrupted one is resumed.
+loss of a micro-batch, or the groups of parameters; the focal loss is a setting of train.py. Every run is validated on the whole
+validation split, and the table compares each variant with `bce` on the same rows, by macro average precision, which needs no thresholds.
+The test split is not read. Finished runs in `--output` are kept, and an interrupted one is resumed.
 """
 
 import argparse
@@ -20,24 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from benchmarks.learning_rates import METRICS
 from benchmarks.learning_rates import read_scores as read_run_scores
 from benchmarks.study import call
-from emotion.config import DataConfig, ModelConfig, TrainingConfig
-from emotion.data.batching import LengthBucketSampler
-from emotion.data.reading import read_dataset
+from emotion.config import TrainingConfig
 from emotion.errors import exit_on_error
+from emotion.evaluation.metrics import compute_macro_average_precision
 from emotion.evaluation.uncertainty import find_interval
-from emotion.files import atomic_write, write_json
-from emotion.modeling.backbones import locate_backbone
+from emotion.files import write_json
 from emotion.modeling.heads import MIN_BASE_RATE, find_head
 from emotion.tracking.run_folder import RunFolder
-from emotion.training.optimization import build_loss, build_scheduler
 
-BACKBONE = "bundled:all-MiniLM-L6-v2"
 NUM_RESAMPLES = 400
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -92,14 +87,15 @@ def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, 
 
 
 LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
-    "focal": lambda _: build_loss(None, torch.device("cpu"), focal_gamma=2.0),
     "asymmetric": lambda _: asymmetric,
     "label-correlation": lambda _: label_correlation,
     "distribution-balanced": lambda targets: distribution_balanced(targets.mean(dim=0).clamp(min=MIN_BASE_RATE)),
 }
 """Losses by name; each is made from the training labels, float32 (n, L)."""
 LAYER_DECAYS = {"layer-decay-0.9": 0.9}
-VARIANTS = ("bce", *LOSSES, "r-drop", *LAYER_DECAYS, "frozen-embeddings", "masked-lm")
+SETTINGS = {"focal": ["training.focal_gamma=2"]}
+"""Variants that train.py has itself."""
+VARIANTS = ("bce", *SETTINGS, *LOSSES, "r-drop", *LAYER_DECAYS, "frozen-embeddings")
 
 
 def main() -> int:
@@ -119,9 +115,7 @@ def main() -> int:
     for seed in arguments.seeds:
         for name in names:
             if not RunFolder(output / f"{name}-{seed}").is_finished:
-                own = [f"training.seed={seed}", f"run.name={name}-{seed}"]
-                if name == "masked-lm":
-                    own.append(f"model.backbone={continue_pretraining(arguments.data, output / 'masked-lm-backbone')}")
+                own = [f"training.seed={seed}", f"run.name={name}-{seed}", *SETTINGS.get(name, [])]
                 call("-m", "benchmarks.training_variants", "--train", name, "--config", "configs/minilm.yaml", "--resume", *settings, *own)
     rows = [read_scores(output, name, arguments.seeds) for name in names]
     write_json(output / "variants.json", rows)
@@ -193,42 +187,6 @@ def freeze_embeddings(model: Any) -> Any:
     return model
 
 
-def continue_pretraining(data: str, folder: Path, num_epochs: int = 1, rate: float = 1e-4, batch_size: int = 64) -> Path:
-    """Train MiniLM to guess masked words of the training rows' texts, save it in a folder unless that is there, and return the folder."""
-    if folder.is_dir():
-        return folder
-    from tqdm import tqdm
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling
-
-    location = locate_backbone(ModelConfig(backbone=BACKBONE))
-    tokenizer = AutoTokenizer.from_pretrained(location)
-    torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_pretrained(location).train()  # its head is new, but for the word embeddings
-    texts = read_dataset(DataConfig(source=data))["train"].texts
-    tokens = [tokenizer(text, truncation=True, max_length=64) for text in texts]
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    sampler = LengthBucketSampler(np.array([len(text["input_ids"]) for text in tokens]), batch_size, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    scheduler = build_scheduler(optimizer, num_epochs * sampler.num_batches, warmup_ratio=0.1)
-    for epoch in range(num_epochs):
-        for rows in tqdm(sampler.lay_out(epoch), f"masked words, epoch {epoch + 1}"):
-            batch = collator([tokens[row] for row in rows])
-            words = batch.pop("labels")
-            is_masked = words != -100
-            logits = model.cls(model.base_model(**batch).last_hidden_state[is_masked])  # of the masked words only: a sixth of the time
-            loss = functional.cross_entropy(logits, words[is_masked])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        print(f"masked words, epoch {epoch + 1}: loss of the last batch {loss.item():.3f}", flush=True)
-    with atomic_write(folder) as partial:
-        model.base_model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-    return folder
-
-
 def read_scores(output: Path, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Return a variant's validation scores, one a seed, and its mean difference in mAP from `bce` with an interval over rows."""
     folders = [RunFolder(output / f"{name}-{seed}") for seed in seeds]
@@ -237,7 +195,7 @@ def read_scores(output: Path, name: str, seeds: Sequence[int]) -> dict[str, Any]
     references = [RunFolder(output / f"bce-{seed}").read_predictions("validation") for seed in seeds]
 
     def compare(sample: np.ndarray) -> float:
-        maps = [compute_map(run.labels[sample], run.probabilities[sample]) for run in (*rows, *references)]
+        maps = [compute_macro_average_precision(run.labels[sample], run.probabilities[sample]) for run in (*rows, *references)]
         return float(np.mean(maps[: len(rows)]) - np.mean(maps[len(rows) :]))
 
     num_rows, generator = len(rows[0].labels), np.random.default_rng(0)
@@ -250,12 +208,6 @@ def read_scores(output: Path, name: str, seeds: Sequence[int]) -> dict[str, Any]
         "interval": find_interval(resampled, difference),
         "training_seconds": [json.loads(folder.efficiency.read_text(encoding="utf-8"))["training_seconds"] for folder in folders],
     }
-
-
-def compute_map(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the macro average precision over the labels with a positive row."""
-    columns = [column for column in range(labels.shape[1]) if labels[:, column].any()]
-    return float(np.mean([average_precision_score(labels[:, column], probabilities[:, column]) for column in columns]))
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,13 +1,13 @@
 """The settings of a run: frozen dataclasses, filled from a YAML file and `section.key=value` overrides.
 
-`settings` defines every setting with its default and bounds; `loading` reads and converts values; `checks` says what is wrong with them.
+`settings` defines every setting with its default; `loading` reads and converts values; `checks` has their bounds, and says what is wrong
+with them.
 """
 
-from emotion.config.checks import check_repository
+from emotion.config.checks import BOUNDS, check_repository
 from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, to_dict
 from emotion.config.settings import (
     BASELINE,
-    BOUNDS,
     INERT_SECTIONS,
     Config,
     DataConfig,

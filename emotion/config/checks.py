@@ -2,12 +2,63 @@
 
 import dataclasses
 import itertools
+import re
+from typing import Any
 
-from emotion.config.settings import BASELINE, BOUNDS, REPOSITORY, Config
+from emotion.config.settings import BASELINE, Config
 from emotion.errors import ConfigError
 from emotion.paths import find_model_fault
 from emotion.secrets import mask_secrets
 from emotion.text import is_writable_text
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+"""The name of a repository on the Hub: its owner and its own name."""
+BOUNDS: dict[str, tuple[str, Any]] = {
+    "data.encoding": ("an encoding that Python has, such as utf-8, utf-16 or cp1252", lambda x: x is None or _is_encoding(x)),
+    "data.separator": ("one character, or tab", lambda x: x in (None, "tab", "\\t") or (len(x) == 1 and x not in '"\r\n')),
+    "data.escape": ("one character, or none", lambda x: x in (None, "none") or (len(x) == 1 and x not in '"\r\n')),
+    "data.max_line_length": ("at least 1", lambda x: x >= 1),
+    "data.intensity_threshold": ("above 0", lambda x: x is None or x > 0),
+    "data.validation_fraction": ("in (0, 0.5]", lambda x: 0 < x <= 0.5),
+    "data.test_fraction": ("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
+    "data.train_fraction": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "data.split_seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "data.corrected_splits": (
+        "one or more of train, validation and test",
+        lambda x: len(x) > 0 and set(x) <= {"train", "validation", "test"},
+    ),
+    "data.max_length": ("at least 4", lambda x: x >= 4),
+    "data.stride": ("at least 0", lambda x: x is None or x >= 0),
+    "lora.r": ("at least 0", lambda x: x >= 0),
+    "lora.alpha": ("above 0", lambda x: x > 0),
+    "lora.dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "training.epochs": ("at least 1, or auto", lambda x: x == "auto" or x >= 1),
+    "training.per_device_batch_size": ("at least 1", lambda x: x >= 1),
+    "training.gradient_accumulation_steps": ("at least 1", lambda x: x >= 1),
+    "training.learning_rate": ("in (0, 1)", lambda x: 0 < x < 1),
+    "training.head_learning_rate": ("in (0, 1)", lambda x: x is None or 0 < x < 1),
+    "training.weight_decay": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "training.warmup_ratio": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "training.max_grad_norm": ("at least 0", lambda x: x >= 0),
+    "training.focal_gamma": ("0, or in [1, 5]", lambda x: x == 0 or 1 <= x <= 5),
+    "training.pos_weight_cap": ("at least 1", lambda x: x >= 1),
+    "training.validations_per_epoch": ("at least 1", lambda x: x >= 1),
+    "training.patience": ("at least 0", lambda x: x >= 0),
+    "training.save_every_minutes": ("at least 0", lambda x: x >= 0),
+    "training.save_every_steps": ("at least 0", lambda x: x >= 0),
+    "training.num_states": ("at least 1", lambda x: x >= 1),
+    "training.timeout_minutes": ("above 0", lambda x: x > 0),
+    "training.log_every": ("at least 1", lambda x: x >= 1),
+    "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
+    "distillation.num_teachers": ("at least 0, or auto", lambda x: x == "auto" or x >= 0),
+    "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "decision.shrinkage": ("at least 0", lambda x: x >= 0),
+    "run.name": (
+        "the name of one folder, without / and \\; run.folder=FOLDER says where it is",
+        lambda x: x is None or not ({"/", "\\"} & set(x) or x in (".", "..")),
+    ),
+}
+"""Allowed values of settings: their description in error messages, and a function that tests a value."""
 
 
 def find_secrets(config: Config) -> list[str]:
@@ -94,3 +145,11 @@ def check_combinations(config: Config) -> list[str]:
         remedy = "set distillation.teachers=null and distillation.num_teachers=0"
         problems.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")
     return problems
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        b"a".decode(name, "ignore")
+    except (LookupError, ValueError):
+        return False
+    return True

@@ -75,16 +75,22 @@ def score_probabilities(labels: np.ndarray, probabilities: np.ndarray, is_judged
 
     columns = list(list_judged_columns(labels, probabilities, is_judged))
     gold, scores = labels[is_judged].ravel(), probabilities[is_judged].ravel()
-    with_positive = [pair for pair in columns if pair[0].any()]
-    with_both = [pair for pair in with_positive if not pair[0].all()]
+    with_both = [pair for pair in columns if pair[0].any() and not pair[0].all()]
     nan = float("nan")
     return {
-        "macro_average_precision": _average(sk.average_precision_score, with_positive),
+        "macro_average_precision": compute_macro_average_precision(labels, probabilities, is_judged),
         "micro_average_precision": float(sk.average_precision_score(gold, scores)) if gold.any() else nan,
         "macro_auroc": _average(sk.roc_auc_score, with_both),
         "micro_auroc": float(sk.roc_auc_score(gold, scores)) if with_both else nan,
         "expected_calibration_error": expected_calibration_error(gold, scores),
     }
+
+
+def compute_macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> float:
+    """Return the mean average precision over the labels with a positive row; nan if there is none."""
+    from sklearn.metrics import average_precision_score
+
+    return _average(average_precision_score, [pair for pair in list_judged_columns(labels, probabilities, is_judged) if pair[0].any()])
 
 
 def score_labels(

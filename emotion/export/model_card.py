@@ -111,18 +111,20 @@ BASELINE_NOTE = "; TF-IDF is not a transformers model"
 
 def add_verification(card: Path, table: str) -> None:
     """Write the table of agreements at the end of a model card, in place of an earlier table."""
-    text = card.read_text(encoding="utf-8")
-    with atomic_write(card) as partial:
-        partial.write_text(replace_section(text, VERIFICATION, table), encoding="utf-8")
+    _replace_sections(card, {VERIFICATION: table})
 
 
 def remove_rule_sections(card: Path) -> None:
     """Remove from a model card, if there is one, what was measured with the decision rule that the model had before."""
-    if not card.is_file():
-        return
+    if card.is_file():
+        _replace_sections(card, {VERIFICATION: None, BEHAVIOUR: None})
+
+
+def _replace_sections(card: Path, sections: dict[str, str | None]) -> None:
+    """Write sections of a model card by title, in place of those that it has; None removes one."""
     text = card.read_text(encoding="utf-8")
-    for title in (VERIFICATION, BEHAVIOUR):
-        text = replace_section(text, title, None)
+    for title, content in sections.items():
+        text = replace_section(text, title, content)
     with atomic_write(card) as partial:
         partial.write_text(text, encoding="utf-8")
 

@@ -63,7 +63,7 @@ def choose_output(given: str | None, run: RunFolder | None, model: str) -> RunFo
 def check_output(given: str) -> None:
     """Raise a ConfigError if --output names the folder of a run or model: what is written there would replace its own predictions."""
     path = expand_path(given)
-    if (path / "emotion.json").is_file() or ((path / "config.yaml").is_file() and (path / "model").is_dir()):
+    if (path / "emotion.json").is_file() or _is_run(path):
         raise ConfigError(f"--output {given}: is the folder of a run or model, whose own predictions and reports are kept; choose another")
 
 
@@ -71,6 +71,10 @@ def find_run_of_model(location: str) -> RunFolder | None:
     """Return the run of a run folder or of the model folder in it; None for another folder."""
     path = expand_path(location)
     for candidate in (path, path.parent):
-        if (candidate / "config.yaml").is_file() and (candidate / "model").is_dir():
+        if _is_run(candidate):
             return RunFolder(candidate)
     return None
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "model").is_dir()
