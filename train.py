@@ -127,11 +127,12 @@ def compute_loss(model: Any, micro_batch: "Batch", loss_function: "Callable[...,
 
 
 def validate_and_keep_best(run: "Run", tokenizer: Any, tokens: "TokenizedTexts", rows: "Examples") -> None:
-    """Fit temperature and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
+    """Fit calibration and thresholds on the validation rows, score the model with them, and save it if it is the best so far."""
     from emotion.evaluation.selection import score_checkpoint
 
     logits = run.predict(tokens)  # (n, L), or (m, L) for the segments of long texts
-    candidate = score_checkpoint(rows.labels, logits, run.config, rows.is_judged, tokens.starts)  # fits the decision rule first
+    # Fits the decision rule first; a head without biases takes no shift.
+    candidate = score_checkpoint(rows.labels, logits, run.config, rows.is_judged, tokens.starts, run.has_bias)
     is_best = candidate.is_better_than(run.best, run.config.training.select_by)
     run.log_validation(candidate, is_best)
     if is_best:

@@ -87,7 +87,7 @@ def test_saved_model_gives_the_same_probabilities_in_a_plain_pipeline(tiny_run):
     from transformers import pipeline
 
     predictor = Predictor.load(str(tiny_run))
-    assert predictor.rule.temperature != 1
+    assert predictor.rule.temperature != 1 and predictor.rule.shift != 0
     classify = pipeline("text-classification", model=str(tiny_run / "model"), top_k=None)
     expected = predictor.predict(TEXTS)
     for row, predictions in enumerate(classify(TEXTS, truncation=True, max_length=predictor.sidecar.max_length)):

@@ -1,4 +1,4 @@
-"""Decision rules: thresholds, temperature and empty-set policy, fitted on validation rows only (`thresholds`).
+"""Decision rules: calibration of the logits, thresholds and empty-set policy, fitted on validation rows only (`thresholds`).
 
 `is_judged`, bool (n, L), says which labels were annotated, None if all were; the others do not count, and their gold labels have to be
 False. scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
@@ -16,13 +16,16 @@ from emotion.errors import ModelError
 
 BY_HAND = "nothing: given by hand"
 """`fitted_on` of thresholds that a user gave."""
-TEMPERATURE_BOUNDS = (0.2, 5.0)
+SCALE_BOUNDS = (0.2, 5.0)
+"""Bounds of 1 / temperature."""
+SHIFT_BOUNDS = (-5.0, 5.0)
 PROBABILITY_EPSILON = 1e-9
 """Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
 RULES: Rules = {
     "thresholds": ("a list", lambda value: isinstance(value, list)),
     "empty_set": ("none or top1", lambda value: value in ("none", "top1")),
     "temperature": ("a number above 0", lambda value: is_number(value, sys.float_info.min, sys.float_info.max)),
+    "shift": ("a finite number", lambda value: is_number(value, -sys.float_info.max, sys.float_info.max)),
     "fitted_on": ("a string", lambda value: isinstance(value, str)),
 }
 """What a stored rule may hold."""
@@ -39,8 +42,16 @@ class DecisionRule:
     """`top1` predicts the most probable label where no probability reaches its threshold."""
     temperature: float = 1.0
     """The divisor of the logits. The weights of the saved head are already divided by it."""
+    shift: float = 0.0
+    """Added to the divided logits of all labels. The biases of the saved head already include it."""
     fitted_on: str = "nothing: default 0.5"
     """Description of the rows that the rule was fitted on."""
+
+    def calibrate(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities, float (n, L), for logits of a model before its calibration, float (n, L)."""
+        from scipy.special import expit
+
+        return expit(logits / self.temperature + self.shift)
 
     def decide(self, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
         """Return predictions, bool (n, L), for calibrated probabilities, float (n, L); False where `is_judged` is False."""
@@ -61,7 +72,7 @@ class DecisionRule:
         Raises:
             ModelError: if the values are invalid or the number of thresholds is not `num_labels`.
         """
-        check_values(values, RULES, f"{where}: decision.", REMEDY, optional=("empty_set", "temperature", "fitted_on"))
+        check_values(values, RULES, f"{where}: decision.", REMEDY, optional=("empty_set", "temperature", "shift", "fitted_on"))
         if unknown := values.keys() - {*RULES, "global_threshold"}:  # which earlier versions wrote and never used to decide
             raise ModelError(f"{where}: decision.{min(unknown)!r}: is no key of a decision rule; {REMEDY}")
         thresholds = {f"thresholds[{number}]": value for number, value in enumerate(values["thresholds"])}
@@ -91,14 +102,22 @@ def default_rule(num_labels: int) -> DecisionRule:
 
 
 def fit_rule(
-    labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str, is_judged: np.ndarray | None = None
+    labels: np.ndarray,
+    logits: np.ndarray,
+    config: DecisionConfig,
+    fitted_on: str,
+    is_judged: np.ndarray | None = None,
+    has_bias: bool = True,
 ) -> DecisionRule:
-    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L)."""
+    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L).
+
+    Without `has_bias`, for a head that has no biases to hold it, there is no shift.
+    """
     from emotion.evaluation.thresholds import fit_thresholds
 
-    temperature = fit_temperature(labels[is_judged], logits[is_judged]) if config.fit_temperature else 1.0
-    thresholds = fit_thresholds(labels, logits / temperature, config, is_judged)
-    return DecisionRule(thresholds, config.empty_set, temperature, fitted_on)
+    temperature, shift = fit_calibration(labels[is_judged], logits[is_judged], has_bias) if config.fit_temperature else (1.0, 0.0)
+    thresholds = fit_thresholds(labels, logits / temperature + shift, config, is_judged)
+    return DecisionRule(thresholds, config.empty_set, temperature, shift, fitted_on)
 
 
 def refit_rule(
@@ -106,7 +125,7 @@ def refit_rule(
 ) -> DecisionRule:
     """Return `rule` with thresholds fitted again under other settings, on the same validation rows.
 
-    The temperature does not change because the saved head already contains it.
+    Temperature and shift do not change because the saved head already contains them.
     """
     from scipy.special import logit
 
@@ -116,17 +135,23 @@ def refit_rule(
     return replace(rule, thresholds=fit_thresholds(labels, logits, config, is_judged), empty_set=config.empty_set)
 
 
-def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Return the temperature that minimizes the negative log-likelihood of `logits / temperature`.
+def fit_calibration(labels: np.ndarray, logits: np.ndarray, has_bias: bool = True) -> tuple[float, float]:
+    """Return the temperature and the shift, each one number for all labels, under which `logits / temperature + shift` is most likely.
 
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    Without `has_bias` the shift is 0. Sources: Platt 1999, "Probabilistic Outputs for Support Vector Machines", which fits each label; for
+    the temperature alone, Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
+    from scipy.special import expit
 
-    gold, values = labels.astype(float), logits.astype(float)
+    gold, values = labels.ravel().astype(float), logits.ravel().astype(float)
 
-    def negative_log_likelihood(log_temperature: float) -> float:
-        scaled = values / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, scaled) - gold * scaled))
+    def negative_log_likelihood(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = parameters[0] * values + parameters[1]
+        residuals = expit(scaled) - gold
+        gradient = np.array([np.mean(residuals * values), np.mean(residuals)])
+        return float(np.mean(np.logaddexp(0, scaled) - gold * scaled)), gradient
 
-    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded").x))
+    bounds = [SCALE_BOUNDS, SHIFT_BOUNDS if has_bias else (0, 0)]
+    scale, shift = minimize(negative_log_likelihood, (1, 0), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12).x
+    return float(1 / scale), float(shift)

@@ -15,10 +15,10 @@ class Candidate:
     """A validated checkpoint."""
 
     logits: np.ndarray
-    """Logits of the model before temperature scaling, float (n, L), or (m, L) for the segments of long texts."""
+    """Logits of the model before their calibration, float (n, L), or (m, L) for the segments of long texts."""
     rule: DecisionRule
     probabilities: np.ndarray
-    """Probabilities after temperature scaling, float (n, L)."""
+    """Calibrated probabilities, float (n, L)."""
     scores: dict[str, float]
     """Validation scores. Those named `*_tuned` are at `rule`, which was fitted on the same rows."""
     combination: Combination = DEFAULT_COMBINATION
@@ -30,19 +30,24 @@ class Candidate:
 
 
 def score_checkpoint(
-    labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None = None, starts: np.ndarray | None = None
+    labels: np.ndarray,
+    logits: np.ndarray,
+    config: Config,
+    is_judged: np.ndarray | None = None,
+    starts: np.ndarray | None = None,
+    has_bias: bool = True,
 ) -> Candidate:
     """Fit the decision rule on validation logits, float (n, L), and return the candidate with its scores.
 
     `labels` and `is_judged` are bool (n, L), as in `metrics`. With `starts`, int (n,), the logits are those of segments, float (m, L), and
     each text's first one is at this position. They are combined in the way that scores best by the metric of the decision rule; with fewer
-    than `MIN_SPLIT_ROWS` texts of several segments, by their mean.
+    than `MIN_SPLIT_ROWS` texts of several segments, by their mean. `has_bias` is that of `fit_rule`.
     """
     if starts is None:
-        return _score_logits(labels, logits, config, is_judged)
+        return _score_logits(labels, logits, config, is_judged, has_bias)
     num_split = count_split(starts, len(logits))
     tried = COMBINATIONS if num_split >= MIN_SPLIT_ROWS else (DEFAULT_COMBINATION,)
-    candidates = {name: _score_logits(labels, combine_logits(logits, starts, name), config, is_judged) for name in tried}
+    candidates = {name: _score_logits(labels, combine_logits(logits, starts, name), config, is_judged, has_bias) for name in tried}
     metric = f"{config.decision.maximize}_tuned"
     best = max(tried, key=lambda name: candidates[name].scores[metric])
     compared = {f"{metric}_{name}_of_segments": candidates[name].scores[metric] for name in tried if len(tried) > 1}
@@ -70,21 +75,21 @@ def describe_combination(candidate: Candidate, starts: np.ndarray, config: Confi
     return f"segments are combined by the {candidate.combination} of their logits: {rows}, {metric} is {tried}"
 
 
-def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None) -> Candidate:
+def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None, has_bias: bool) -> Candidate:
     """Return the candidate of the logits of texts, float (n, L)."""
-    from scipy.special import expit
-
-    rule = fit_rule(labels, logits, config.decision, f"validation split of {config.data.title}, {len(labels):,} rows", is_judged)
-    probabilities = expit(logits / rule.temperature)
+    fitted_on = f"validation split of {config.data.title}, {len(labels):,} rows"
+    rule = fit_rule(labels, logits, config.decision, fitted_on, is_judged, has_bias)
+    probabilities = rule.calibrate(logits)
     at_rule = score_predictions(labels, rule.decide(probabilities, is_judged))
     at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities, is_judged))
     ranking = score_probabilities(labels, probabilities, is_judged)
     scores = {
-        "loss": float(np.mean((np.logaddexp(0, logits) - labels * logits)[is_judged])),  # without the temperature, like the training loss
+        "loss": float(np.mean((np.logaddexp(0, logits) - labels * logits)[is_judged])),  # before calibration, like the training loss
         "macro_average_precision": ranking["macro_average_precision"],
         **score_rule(at_rule, config.decision.maximize),
         "macro_f1_at_0.5": at_default["macro_f1"],
         "expected_calibration_error": ranking["expected_calibration_error"],
         "temperature": rule.temperature,
+        "shift": rule.shift,
     }
     return Candidate(logits, rule, probabilities, scores)

@@ -63,8 +63,8 @@ Labels are readers' impressions of short texts, not what the writer felt. Rare l
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
-CALIBRATED = "The probabilities are calibrated: the logits are divided by a temperature that was fitted on the validation split."
-NOT_CALIBRATED = "The probabilities are those of the training: no temperature was fitted to them (`decision.fit_temperature=false`)."
+CALIBRATED = "The probabilities are calibrated: a scale and a shift of the logits were fitted on the validation split."
+NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")

@@ -238,6 +238,6 @@ def format_serving(report: ServingReport) -> list[str]:
         top = "; where none does, the most probable label is (decision.empty_set)" if report.empty_set == "top1" else ""
         lines.append(
             f"all: none knows the thresholds; a label is predicted where the sigmoid of its logit is at least its threshold in {SIDECAR} "
-            f"(decision.thresholds){top}; the temperature is in the weights already"
+            f"(decision.thresholds){top}; the calibration is in the weights already"
         )
     return lines

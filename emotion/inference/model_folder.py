@@ -1,7 +1,7 @@
 """Write model folders: a standard Hugging Face folder plus one sidecar, `emotion.json`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import SIDECAR, Sidecar
 from emotion.modeling.backbones import hide_folders, resolve_backbone
-from emotion.modeling.heads import divided_head
+from emotion.modeling.heads import calibrated_head
 from emotion.modeling.lora import fingerprint_backbone, is_adapted
 
 
 def save_model(
     folder: Path, model: Any, tokenizer: Any, rule: DecisionRule, sidecar: Sidecar, card: str, is_calibrated: bool = False
 ) -> None:
-    """Write a model folder; it takes its name only when it is complete. The saved head includes the rule's temperature.
+    """Write a model folder; it takes its name only when it is complete. The saved head includes the rule's temperature and shift.
 
-    `is_calibrated` means that the head already includes it, because the model was loaded from such a folder.
+    `is_calibrated` means that the head already includes them, because the model was loaded from such a folder.
 
     An adapted model is saved as adapters and head, without a `config.json`: transformers takes a local folder with one for a full model.
     """
@@ -34,7 +34,7 @@ def save_model(
     saved = [value for value in model.parameters() if value.requires_grad or not sidecar.is_adapter]
     with (
         atomic_write(folder, sum(value.nbytes for value in saved)) as partial,
-        divided_head(model, 1.0 if is_calibrated else rule.temperature),
+        nullcontext() if is_calibrated else calibrated_head(model, rule.temperature, rule.shift),
     ):
         partial.mkdir()
         with without_progress_bar():

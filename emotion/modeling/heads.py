@@ -1,4 +1,4 @@
-"""The classification head of a transformers model: find it, initialize it, and divide its logits by a temperature.
+"""The classification head of a transformers model: find it, initialize it, and calibrate its logits.
 
 The head is every module outside the backbone. Its last linear layer maps the hidden size to the labels.
 """
@@ -71,16 +71,21 @@ def cast_head_to_float32(model: Any) -> None:
 
 
 @contextmanager
-def divided_head(model: Any, temperature: float) -> Iterator[None]:
-    """Divide the logits by a temperature inside the block, by dividing the head's weights; afterwards they are restored.
+def calibrated_head(model: Any, temperature: float, shift: float) -> Iterator[None]:
+    """Let the logits be divided by a temperature and shifted inside the block, by the head's parameters; afterwards they are restored.
 
-    A model saved inside the block gives calibrated probabilities to every consumer, `transformers.pipeline` included.
+    A model saved inside the block gives calibrated probabilities to every consumer, `transformers.pipeline` included. A head without biases
+    takes no shift.
     """
-    parameters = list(find_head(model).parameters())
+    head = find_head(model)
+    assert shift == 0 or head.bias is not None
+    parameters = list(head.parameters())
     originals = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         for parameter in parameters:
             parameter.div_(temperature)
+        if shift:
+            head.bias.add_(shift)
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """TF-IDF as a reference for the verdict on another model: fitted, predicted and scored in seconds, or not at all."""
 
 import numpy as np
-from scipy.special import expit
 
 from emotion.config import DecisionConfig
 from emotion.data.batching import batch_by_length, tokenize
@@ -36,4 +35,4 @@ def score_reference(train: Examples, validation: Examples, rows: Examples, decis
         return predict_logits(model, batches, len(texts), model.head.weight.device)
 
     rule = fit_rule(validation.labels, predict(validation.texts), decision, "", validation.is_judged)
-    return score_averages(rows.labels, rule.decide(expit(predict(rows.texts) / rule.temperature), rows.is_judged))
+    return score_averages(rows.labels, rule.decide(rule.calibrate(predict(rows.texts)), rows.is_judged))

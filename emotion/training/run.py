@@ -30,6 +30,7 @@ from emotion.inference.predictor import find_cut
 from emotion.inference.sidecar import Segments, Sidecar
 from emotion.inference.text_checks import ALL_FIT, count_split, describe_counts, measure_scripts
 from emotion.modeling.build import check_length
+from emotion.modeling.heads import find_head
 from emotion.modeling.prediction import predict_logits
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
 from emotion.tracking.history import History
@@ -60,6 +61,8 @@ class Run(AbstractContextManager["Run"]):
         self.config, self.folder, self.launch, self.accelerator = config, folder, launch, launch.accelerator
         self.precision, self.meter = launch.precision, EfficiencyMeter(self.accelerator.num_processes)
         self.is_resumed, self._is_forced, self._resume_command = is_resumed, is_forced, resume_command
+        self.has_bias = True
+        """Whether the head has biases, which can hold the shift of the calibration."""
         self.best: Candidate | None = None
         """The best checkpoint so far, by validation."""
         self.exit_status = 0
@@ -133,6 +136,7 @@ class Run(AbstractContextManager["Run"]):
         """
         check_length(model, self.config.data.max_length)
         model = fast_path.optimize_encoder(model, self.accelerator.device)
+        self.has_bias = find_head(model).bias is not None
         if self.launch.num_shards > 1:
             model = sharding.shard_model(model, self.accelerator)
             self.say(sharding.describe_shards(model, self.accelerator))
@@ -211,7 +215,7 @@ class Run(AbstractContextManager["Run"]):
                 self.say("the best model so far was validated in another way: the best one from here on takes its place")
             elif self._state.best_logits is not None:
                 rows = self.dataset["validation"]
-                self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged, self._starts)
+                self.best = score_checkpoint(rows.labels, self._state.best_logits, self.config, rows.is_judged, self._starts, self.has_bias)
         return self.model, self.optimizer, scheduler
 
     def steps(self, sampler: LengthBucketSampler) -> Iterator[np.ndarray]:

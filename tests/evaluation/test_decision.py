@@ -10,8 +10,8 @@ from emotion.errors import ModelError
 from emotion.evaluation.decision import (
     DecisionRule,
     default_rule,
+    fit_calibration,
     fit_rule,
-    fit_temperature,
     refit_rule,
 )
 from emotion.evaluation.thresholds import find_expected_thresholds
@@ -36,11 +36,12 @@ def test_top1_changes_only_rows_without_a_prediction():
     np.testing.assert_array_equal(rule.decide(probabilities), [[0, 1, 0], [1, 1, 0]])
 
 
-def test_temperature_recovers_the_scale_of_the_logits():
+def test_calibration_recovers_scale_and_shift_of_the_logits():
     logits = GENERATOR.normal(size=(20_000, 3)) * 2
     labels = GENERATOR.random(logits.shape) < expit(logits)
-    assert fit_temperature(labels, logits) == pytest.approx(1, abs=0.05)
-    assert fit_temperature(labels, 2.5 * logits) == pytest.approx(2.5, abs=0.1)
+    assert fit_calibration(labels, logits) == pytest.approx((1, 0), abs=0.05)
+    assert fit_calibration(labels, 2.5 * (logits + 0.7)) == pytest.approx((2.5, -0.7), abs=0.1)
+    assert fit_calibration(labels, 2.5 * logits, has_bias=False) == pytest.approx((2.5, 0), abs=0.1)
 
 
 def test_thresholds_without_shrinkage_maximize_the_f1_of_each_label():
@@ -78,7 +79,7 @@ def test_expected_f1_finds_the_best_threshold_of_calibrated_probabilities():
 
 def test_micro_f1_uses_the_best_single_threshold():
     rule = fit(maximize="micro_f1")
-    probabilities = expit(LOGITS / rule.temperature)
+    probabilities = rule.calibrate(LOGITS)
     fitted = f1_score(LABELS, rule.decide(probabilities), average="micro")
     tried = [f1_score(LABELS, probabilities >= t, average="micro") for t in np.linspace(0.02, 0.98, 97)]
     assert len(set(rule.thresholds)) == 1 and fitted >= max(tried) - 1e-9
@@ -88,8 +89,9 @@ def test_micro_f1_uses_the_best_single_threshold():
 def test_refit_with_the_same_settings_changes_nothing(maximize):
     config = DecisionConfig(maximize=maximize)
     rule = fit(maximize=maximize)
-    refitted = refit_rule(LABELS, expit(LOGITS / rule.temperature), config, rule)
-    assert refitted.thresholds == pytest.approx(rule.thresholds, abs=1e-6) and refitted.temperature == rule.temperature != 1
+    refitted = refit_rule(LABELS, rule.calibrate(LOGITS), config, rule)
+    assert refitted.thresholds == pytest.approx(rule.thresholds, abs=1e-6)
+    assert refitted.temperature == rule.temperature != 1 and refitted.shift == rule.shift != 0
 
 
 def test_threshold_is_clear_of_the_lowest_logit_when_all_rows_are_predicted():

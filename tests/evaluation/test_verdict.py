@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from emotion.config import DecisionConfig
 from emotion.evaluation.decision import fit_rule
@@ -22,7 +22,7 @@ def predict(signal, seed=0, num_rows=NUM_ROWS):
     labels = generator.random((num_rows, len(FREQUENCIES))) < FREQUENCIES
     logits = logit(FREQUENCIES) + signal * (labels - FREQUENCIES) + generator.normal(0, 0.6, labels.shape)
     rule = fit_rule(labels, logits, DecisionConfig(), "")
-    return labels, rule.decide(expit(logits / rule.temperature))
+    return labels, rule.decide(rule.calibrate(logits))
 
 
 def test_scores_of_rules_that_read_no_text_by_hand():

@@ -43,10 +43,10 @@ def test_card_names_the_teachers():
     assert "the mean probabilities of 2 trained models, with weight 0.25" in write_card(config, LABELS, {}, "run")
 
 
-def test_card_says_whether_a_temperature_was_fitted():
+def test_card_says_whether_the_probabilities_were_calibrated():
     cards = {fit: write_card(Config(decision=DecisionConfig(fit_temperature=fit)), LABELS, {}, "run") for fit in (True, False)}
-    assert "divided by a temperature that was fitted" in cards[True] and "are calibrated" in cards[True]
-    assert "are calibrated" not in cards[False] and "no temperature was fitted to them" in cards[False]
+    assert "a scale and a shift of the logits were fitted" in cards[True] and "are calibrated" in cards[True]
+    assert "are calibrated" not in cards[False] and "they were not calibrated" in cards[False]
 
 
 def test_a_folder_of_the_name_of_the_bundled_corpus_is_not_taken_for_it(tmp_path):

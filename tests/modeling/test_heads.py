@@ -1,10 +1,10 @@
-"""The classification head: which parameters belong to it, and its division by a temperature."""
+"""The classification head: which parameters belong to it, and its calibration."""
 
 import pytest
 import torch
 
 from emotion.errors import ModelError
-from emotion.modeling.heads import divided_head, find_head, list_head_modules, list_head_parameters
+from emotion.modeling.heads import calibrated_head, find_head, list_head_modules, list_head_parameters
 from tests.tiny import make_model
 
 
@@ -24,16 +24,16 @@ def test_a_model_without_a_layer_for_its_labels_is_refused(model):
         find_head(model)
 
 
-def test_divided_head_divides_the_logits_and_restores_the_weights(model):
+def test_calibrated_head_scales_and_shifts_the_logits_and_restores_the_weights(model):
     inputs = {"input_ids": torch.arange(5, 15)[None]}
     expected, weights = model(**inputs).logits, {name: value.clone() for name, value in model.state_dict().items()}
-    with divided_head(model, 1.7):
-        torch.testing.assert_close(model(**inputs).logits, expected / 1.7)
+    with calibrated_head(model, 1.7, -0.3):
+        torch.testing.assert_close(model(**inputs).logits, expected / 1.7 - 0.3)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-def test_divided_head_restores_the_weights_after_an_error(model):
+def test_calibrated_head_restores_the_weights_after_an_error(model):
     before = find_head(model).weight.clone()
-    with pytest.raises(KeyError), divided_head(model, 1.7):
+    with pytest.raises(KeyError), calibrated_head(model, 1.7, 0.2):
         raise KeyError
     assert torch.equal(find_head(model).weight, before)

@@ -21,7 +21,7 @@ from emotion.inference.sidecar import Sidecar
 from emotion.inference.torch_free import load_tokenizer as load_torch_free
 from emotion.labels import LabelSet
 from emotion.modeling.build import build_model
-from emotion.modeling.heads import divided_head
+from emotion.modeling.heads import calibrated_head
 from emotion.modeling.tokenization import load_backbone_tokenizer, load_tokenizer
 
 LABELS = LabelSet(("anger", "joy", "fear"))
@@ -92,7 +92,7 @@ def test_a_decoder_without_a_pad_token_is_trained_saved_and_loaded_with_one(vari
     batched = predictor.predict_logits(TEXTS)
     for changed in ({"is_alone": True}, {"is_padded": True}):
         np.testing.assert_allclose(predictor.predict_logits(TEXTS, **changed), batched, atol=2e-6)
-    with divided_head(model.eval(), 2.0), torch.no_grad():
+    with calibrated_head(model.eval(), 2.0, 0.0), torch.no_grad():
         tokens = tokenize(tokenizer, TEXTS, 64)
         np.testing.assert_allclose(model(**tokens.collate(np.arange(3)).inputs).logits, batched, atol=2e-6)
     if variant == "full":  # any user of transformers
