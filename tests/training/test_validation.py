@@ -20,7 +20,7 @@ def test_labels_that_were_not_annotated_do_not_count():
     logits = (2.0 * gold - 1 + generator.normal(size=gold.shape)).astype(np.float32)
     rows = Examples([str(number) for number in range(300)], [""] * 300, gold & is_judged, is_judged)
     kept = []
-    run = SimpleNamespace(config=Config(), best=None, predict=lambda tokens: logits, log_validation=lambda *_: None)
+    run = SimpleNamespace(config=Config(), best=None, has_bias=True, predict=lambda tokens: logits, log_validation=lambda *_: None)
     run.save_best = lambda candidate, tokenizer: kept.append(candidate)
     validate = runpy.run_path(str(ROOT / "train.py"))["validate_and_keep_best"]
     validate(run, None, TokenizedTexts([[1]] * 300, 0), rows)

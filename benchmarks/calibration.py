@@ -1,0 +1,70 @@
+"""How well does each kind of calibration hold on rows that it was not fitted on, by the number of validation rows?
+
+    python -m benchmarks.calibration --runs runs/minilm runs/tfidf
+
+Each draw splits the stored validation predictions of a run: the calibration is fitted on some rows and judged on all others. The stored
+probabilities are calibrated already; a scale and a shift of their logits undo that. The test rows take no part.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit, logit
+
+from benchmarks.decision_rule import MAX_FRACTION, SIZES
+from emotion.errors import exit_on_error
+from emotion.evaluation.calibration import fit_scaling
+from emotion.evaluation.decision import PROBABILITY_EPSILON, fit_calibration
+from emotion.evaluation.metrics import expected_calibration_error
+from emotion.tracking.run_folder import RunFolder
+
+LABEL_PRIORS = (0.2, 0.5)
+"""Standard deviations of the priors of a label's own slope and intercept."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--runs", nargs="+", required=True, metavar="RUN", help="runs with predictions of validation rows")
+    parser.add_argument("--draws", type=int, default=20, help="draws of a cell (default: 20)")
+    arguments = parser.parse_args()
+    print("| run | rows | calibration | cross-entropy | calibration error | error in a label's frequency |", "|---|---|---|---|---|---|", sep="\n")
+    for run in arguments.runs:
+        rows = RunFolder(Path(run)).read_predictions("validation")
+        logits = logit(np.clip(rows.probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
+        for size in (size for size in (*SIZES, len(logits) // 2) if size <= MAX_FRACTION * len(logits)):
+            draws = [judge_calibrations(rows.labels, logits, size, np.random.default_rng([draw, size])) for draw in range(arguments.draws)]
+            for name in draws[0]:
+                scores = np.mean([draw[name] for draw in draws], axis=0)
+                print(f"| {Path(run).name} | {size:,} | {name} | " + " | ".join(f"{score:.4f}" for score in scores) + " |", flush=True)
+    return 0
+
+
+def judge_calibrations(labels: np.ndarray, logits: np.ndarray, size: int, generator: np.random.Generator) -> dict[str, tuple[float, ...]]:
+    """Return the scores of each kind of calibration on the rows that it was not fitted on."""
+    order = generator.permutation(len(labels))
+    fitted, rest = order[:size], order[size:]
+    results = {}
+    for name, has_bias in (("temperature", False), ("temperature and shift", True)):
+        temperature, shift = fit_calibration(labels[fitted], logits[fitted], has_bias)
+        results[name] = score(labels[rest], logits[rest] / temperature + shift)
+    scaled, own = logits / temperature + shift, np.empty_like(logits[rest])
+    for column, gold in enumerate(labels.T):
+        slope, intercept = fit_scaling(scaled[fitted, column], gold[fitted].astype(float), 1.0 - gold[fitted], *LABEL_PRIORS)
+        own[:, column] = slope * scaled[rest, column] + intercept
+    return results | {"the same, then for each label": score(labels[rest], own)}
+
+
+def score(labels: np.ndarray, logits: np.ndarray) -> tuple[float, ...]:
+    """Return the cross-entropy, the expected calibration error, and the mean error of a label's mean probability relative to its frequency."""
+    probabilities, gold = expit(logits), labels.astype(float)
+    is_found = labels.any(axis=0)
+    error = np.abs(probabilities.mean(axis=0) - gold.mean(axis=0))[is_found] / gold.mean(axis=0)[is_found]
+    cross_entropy = np.mean(np.logaddexp(0, logits) - gold * logits)
+    return float(cross_entropy), expected_calibration_error(labels, probabilities), float(error.mean())
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main())
