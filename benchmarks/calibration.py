@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--runs", nargs="+", required=True, metavar="RUN", help="runs with predictions of validation rows")
     parser.add_argument("--draws", type=int, default=20, help="draws of a cell (default: 20)")
     arguments = parser.parse_args()
-    print("| run | rows | calibration | cross-entropy | calibration error | error in a label's frequency |", "|---|---|---|---|---|---|", sep="\n")
+    print("| run | rows | calibration | cross-entropy | calibration error | frequency error |", "|---|---|---|---|---|---|", sep="\n")
     for run in arguments.runs:
         rows = RunFolder(Path(run)).read_predictions("validation")
         logits = logit(np.clip(rows.probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
@@ -57,7 +57,7 @@ def judge_calibrations(labels: np.ndarray, logits: np.ndarray, size: int, genera
 
 
 def score(labels: np.ndarray, logits: np.ndarray) -> tuple[float, ...]:
-    """Return the cross-entropy, the expected calibration error, and the mean error of a label's mean probability relative to its frequency."""
+    """Return the cross-entropy, the expected calibration error and the mean relative error of the labels' mean probabilities."""
     probabilities, gold = expit(logits), labels.astype(float)
     is_found = labels.any(axis=0)
     error = np.abs(probabilities.mean(axis=0) - gold.mean(axis=0))[is_found] / gold.mean(axis=0)[is_found]
