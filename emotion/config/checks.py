@@ -138,9 +138,6 @@ def check_combinations(config: Config) -> list[str]:
         problems.append(f"model.backbone={BASELINE} with lora.r={config.lora.r}: the baseline has no layers to adapt; set lora.r=0")
     if config.distillation.teachers and config.distillation.num_teachers:
         problems.append("distillation.teachers with distillation.num_teachers: set only one of them, the other to null or 0")
-    if config.distillation.teachers and config.training.focal_gamma > 0:
-        remedy = "a student learns probabilities by binary cross-entropy; set training.focal_gamma=0"
-        problems.append(f"distillation.teachers with training.focal_gamma={config.training.focal_gamma:g}: {remedy}")
     if is_baseline and (config.distillation.teachers or config.distillation.num_teachers):
         remedy = "set distillation.teachers=null and distillation.num_teachers=0"
         problems.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")

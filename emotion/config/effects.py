@@ -38,6 +38,10 @@ NEEDS: dict[str, Need] = {
     "lora.alpha": _ADAPTERS,
     "lora.dropout": _ADAPTERS,
     "lora.target_modules": _ADAPTERS,
+    "training.focal_gamma": (
+        "a transformer without distillation.teachers: students learn with binary cross-entropy",
+        lambda config: config.model.backbone != BASELINE and not config.distillation.teachers,
+    ),
     "training.pos_weight_cap": ("training.pos_weight=auto", lambda config: config.training.pos_weight == "auto"),
     "distillation.weight": (
         "distillation.teachers or distillation.num_teachers",
@@ -57,7 +61,6 @@ NEEDS: dict[str, Need] = {
             "weight_decay",
             "warmup_ratio",
             "max_grad_norm",
-            "focal_gamma",
             "pos_weight",
             "precision",
             "validations_per_epoch",

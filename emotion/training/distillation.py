@@ -49,8 +49,11 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
             stages.append((RunFolder(folder.teachers / name), teacher))
     if stages:
         paths = tuple(str(teacher.path) for teacher, _ in stages)
-        training = replace(config.training, focal_gamma=0.0)  # for gold labels: a student is to become as sure as its teachers are
-        config = replace(config, training=training, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
+        config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
+    if (
+        config.distillation.teachers
+    ):  # a student is to become as sure as its teachers are: with the loss whose optimum are their probabilities
+        config = replace(config, training=replace(config.training, focal_gamma=0.0))
     return [*stages, (folder, config)]
 
 

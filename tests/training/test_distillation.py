@@ -124,7 +124,7 @@ def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp
         assert teacher.distillation == DistillationConfig() and teacher.hub.repo is None
         assert run.path.parent == tmp_path / "own" / "teachers"
     assert folder.path == tmp_path / "own" and student.distillation.teachers == tuple(str(run.path) for run, _ in teachers)
-    assert replace(student, distillation=config.distillation) == config
+    assert replace(student, distillation=config.distillation, training=config.training) == config
 
 
 def test_the_focal_loss_is_that_of_the_teachers(tmp_path):
@@ -133,7 +133,12 @@ def test_the_focal_loss_is_that_of_the_teachers(tmp_path):
     assert [teacher.training.focal_gamma for _, teacher in teachers] == [2, 2] and student.training.focal_gamma == 0
     ((_, single),) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["training.focal_gamma=2"]))
     assert single.training.focal_gamma == 2
-    with pytest.raises(ConfigError, match=r"distillation\.teachers with training\.focal_gamma=2: a student learns probabilities by binary"):
+    ((_, taught),) = list_stages(
+        RunFolder(tmp_path / "taught"),
+        load_config(ROOT / "configs" / "recipe.yaml", ["distillation.num_teachers=0", "distillation.teachers=runs/a"]),
+    )
+    assert taught.training.focal_gamma == 0
+    with pytest.raises(ConfigError, match=r"training\.focal_gamma=2: has no effect; it needs a transformer without distillation\.teachers"):
         load_config(CONFIG, ["distillation.teachers=runs/a", "training.focal_gamma=2"])
 
 
