@@ -35,7 +35,7 @@ CARD = """---
 # {name}
 
 Multi-label emotion detection: a text gets any number of {num_labels} labels.
-{backbone} fine-tuned with binary cross-entropy on {source}{teachers}.{origin}
+{backbone} fine-tuned with {loss} on {source}{teachers}.{origin}
 
 ## Use
 
@@ -63,7 +63,7 @@ Labels are readers' impressions of short texts, not what the writer felt. Rare l
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
-CALIBRATED = "The probabilities are calibrated: a scale and a shift of the logits were fitted on the validation split."
+CALIBRATED = "The probabilities are calibrated: a temperature, and a shift if the head has biases, were fitted on the validation split."
 NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
@@ -148,6 +148,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         name=escape_markdown(name),
         num_labels=len(label_set),
         backbone=format_code(origin.backbone),
+        loss=f"the focal loss (gamma {config.training.focal_gamma:g})" if config.training.focal_gamma else "binary cross-entropy",
         source=format_code(origin.data),
         teachers=_describe_targets(config),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from emotion.config import Config, DataConfig, DecisionConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig
+from emotion.config import Config, DataConfig, DecisionConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig, TrainingConfig
 from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.document import replace_section
 from emotion.evaluation.reporting import score_split
@@ -43,9 +43,15 @@ def test_card_names_the_teachers():
     assert "the mean probabilities of 2 trained models, with weight 0.25" in write_card(config, LABELS, {}, "run")
 
 
+def test_card_names_the_loss():
+    cards = {gamma: write_card(Config(training=TrainingConfig(focal_gamma=gamma)), LABELS, {}, "run") for gamma in (0.0, 1.5)}
+    assert "fine-tuned with binary cross-entropy on" in cards[0.0]
+    assert "fine-tuned with the focal loss (gamma 1.5) on" in cards[1.5] and "cross-entropy" not in cards[1.5]
+
+
 def test_card_says_whether_the_probabilities_were_calibrated():
     cards = {fit: write_card(Config(decision=DecisionConfig(fit_temperature=fit)), LABELS, {}, "run") for fit in (True, False)}
-    assert "a scale and a shift of the logits were fitted" in cards[True] and "are calibrated" in cards[True]
+    assert "a temperature, and a shift if the head has biases, were fitted" in cards[True] and "are calibrated" in cards[True]
     assert "are calibrated" not in cards[False] and "they were not calibrated" in cards[False]
 
 
