@@ -161,6 +161,17 @@ def test_calibration_has_the_least_penalized_loss():
     assert abs(errors @ logits + 2 * (slope - 1)) < 1e-6 and abs(errors.sum() + 2 * intercept) < 1e-6
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_has_the_least_loss_where_the_logits_are_much_too_sure(seed):
+    """Newton's full steps swing between two points there, and the slope stayed 1."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 6, 300)
+    labels = generator.random(300) < expit(0.1 * logits + 1.5)
+    slope, intercept = scale_parent(labels, logits, penalty=2.0)
+    errors = expit(slope * logits + intercept) - labels
+    assert abs(errors @ logits + 2 * (slope - 1)) < 1e-6 and abs(errors.sum() + 2 * intercept) < 1e-6 and slope < 0.3
+
+
 def make_rows(num_rows=4_000):
     """Return gold labels and probabilities of labels that exclude one another, so that noisy-or is too high."""
     generator = np.random.default_rng(2)
