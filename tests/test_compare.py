@@ -156,6 +156,14 @@ def test_thresholds_given_by_hand_are_said(runs, tmp_path, run_here):
     assert f"**run**: {note.replace('_', chr(92) + '_')}" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_another_empty_set_policy_than_the_models_is_said(runs, tmp_path, run_here):
+    run = Path(shutil.copytree(runs[2], tmp_path / "run"))
+    write_json(run / "report" / "test" / "metrics.json", {"decision": default_rule(28).with_overrides(empty_set="top1").to_dict()})
+    status, _, errors = run_here(str(run), "--output", str(tmp_path / "out"), "--no-texts")
+    assert status == 0 and "run: it was evaluated with --empty-set top1, which is not the model's; " in errors
+    assert "**run**: it was evaluated with --empty-set top1" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_nothing_of_an_earlier_comparison_stays(report, runs, tmp_path, run_here):
     shutil.copytree(report[0], tmp_path / "out")
     status, *_ = run_here(runs[2], "--output", str(tmp_path / "out"))

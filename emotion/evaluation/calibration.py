@@ -5,16 +5,21 @@ Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; the nor
 
 import numpy as np
 
-MAX_STEPS = 50
+MAX_STEPS = 100
 MAX_CHANGE = 2.0
 """Largest change of a parameter in a step of Newton's method."""
+MAX_HALVINGS = 40
 TOLERANCE = 1e-9
+ROUNDING = 1e-12
+"""Rise of the loss, relative to it, that rounding explains."""
 
 
 def fit_scaling(
     logits: np.ndarray, positives: np.ndarray, negatives: np.ndarray, slope_std: float, intercept_std: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the slope and the intercept, float64 (...), under which `slope * logits + intercept` is most likely.
+
+    A step of Newton's method is halved until the loss does not rise. Full steps swing between two points where the logits are too sure.
 
     Args:
         logits: (A,), one for each row, or for each bin of rows.
@@ -24,9 +29,17 @@ def fit_scaling(
         intercept_std: that of the intercept around 0.
     """
     total = positives + negatives
+
+    def compute_loss(slope: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """Return the negative logarithm of the posterior, but for a constant, float64 (...)."""
+        scaled = slope[..., None] * logits + intercept[..., None]
+        penalty = ((slope - 1) / slope_std) ** 2 + (intercept / intercept_std) ** 2
+        return np.asarray((total * np.logaddexp(0, scaled) - positives * scaled).sum(axis=-1) + penalty / 2)
+
     slope, intercept = np.ones(total.shape[:-1]), np.zeros(total.shape[:-1])
+    loss = compute_loss(slope, intercept)
     for _ in range(MAX_STEPS):
-        probabilities = 1 / (1 + np.exp(-(slope[..., None] * logits + intercept[..., None])))
+        probabilities = (1 + np.tanh((slope[..., None] * logits + intercept[..., None]) / 2)) / 2
         residuals, variances = positives - total * probabilities, total * probabilities * (1 - probabilities)
         by_slope = residuals @ logits - (slope - 1) / slope_std**2
         by_intercept = residuals.sum(axis=-1) - intercept / intercept_std**2
@@ -35,8 +48,15 @@ def fit_scaling(
         determinant = slope_slope * intercept_intercept - slope_intercept**2
         slope_step = (by_slope * intercept_intercept - by_intercept * slope_intercept) / determinant
         intercept_step = (by_intercept * slope_slope - by_slope * slope_intercept) / determinant
-        slope = slope + np.clip(slope_step, -MAX_CHANGE, MAX_CHANGE)
-        intercept = intercept + np.clip(intercept_step, -MAX_CHANGE, MAX_CHANGE)
-        if max(np.abs(slope_step).max(initial=0), np.abs(intercept_step).max(initial=0)) < TOLERANCE:
+        length = np.maximum(np.abs(slope_step), np.abs(intercept_step))
+        fraction = MAX_CHANGE / np.maximum(length, MAX_CHANGE)
+        for _ in range(MAX_HALVINGS):
+            new_loss = compute_loss(slope + fraction * slope_step, intercept + fraction * intercept_step)
+            is_worse = new_loss > loss + ROUNDING * np.abs(loss)
+            if not is_worse.any():
+                break
+            fraction = np.where(is_worse, fraction / 2, fraction)
+        slope, intercept, loss = slope + fraction * slope_step, intercept + fraction * intercept_step, new_loss
+        if length.max(initial=0) < TOLERANCE:
             break
     return slope, intercept

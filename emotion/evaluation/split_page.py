@@ -118,7 +118,7 @@ def _list_errors(rows: ScoredRows, predictions: np.ndarray) -> list[Block]:
         return [Paragraph("Every label of every row is right.")]
     note = "The most confident errors, at most one per row. A gold label can be wrong, too: read the texts before you blame the model."
     if rows.texts is None:
-        note = "The texts are left out: `evaluate.py` without `--no-texts` quotes them."
+        note = "The texts are left out: `evaluate.py` quotes them without `--no-texts`, if the run has `run.quote_texts=true`."
     cells = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in error.values()] for error in errors]
     return [Table("errors", list(errors[0]), cells, note)]
 

@@ -79,19 +79,25 @@ class TaxonomyLevel:
     def merge_labels(self, labels: np.ndarray, is_judged: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return whether each row has each parent, bool (n, P), and which parents were judged; None if all were.
 
-        `labels` and `is_judged` are bool (n, L), or have a column for each of `gold_labels`. A parent was judged if the row has it, if its
-        own column was judged, or if all its children were.
+        `labels` and `is_judged` are bool (n, L), or have a column for each of `gold_labels`. A parent was judged if its own column or all
+        its children were; where it was not, it is False. To count a row that has a judged child, but not one that has none, would leave
+        too few rows without the parent: every model would be precise. A child with the name of the parent is the parent's own column
+        where no row has another of its children judged.
         """
-        own = np.array([[name == parent for parent in self.label_set.names] for name in self.gold_labels.names[len(self.children) :]])
-        members = self.children if labels.shape[1] == len(self.children) else np.vstack([self.children, own])
+        num_labels = len(self.children)
+        own = np.array([[name == parent for parent in self.label_set.names] for name in self.gold_labels.names[num_labels:]])
+        members = self.children if labels.shape[1] == num_labels else np.vstack([self.children, own])
         merged = labels @ members  # of booleans: whether any label of the row is a member
         if is_judged is None:
             return merged, None
-        num_labels = len(self.children)
-        judged = merged | ~(~is_judged[:, :num_labels] @ self.children)
+        of_labels = is_judged[:, :num_labels]
+        keys, parents = map(fold_name, self.model_labels.names), list(map(fold_name, self.label_set.names))
+        named = self.children & np.array([[key == parent for parent in parents] for key in keys])
+        is_alone = ~(of_labels.any(axis=0) @ (self.children & ~named))
+        judged = ~(~of_labels @ self.children) | (of_labels @ (named & is_alone))
         if labels.shape[1] > num_labels:
             judged |= is_judged[:, num_labels:] @ own
-        return merged, None if judged.all() else judged
+        return merged & judged, None if judged.all() else judged
 
 
 def read_taxonomy(name: str) -> Taxonomy:

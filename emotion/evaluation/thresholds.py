@@ -135,11 +135,11 @@ def _score_macro_f1(labels: np.ndarray, predictions: np.ndarray, is_judged: np.n
 
 
 def _find_best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """Return the threshold with the best F1, halfway to the next lower score so that it does not equal a row's score."""
+    """Return the threshold with the best F1, halfway to the next lower score, or to 0, so that rounding moves no row across it."""
     order = np.argsort(-scores)
     ranked, hits = scores[order], gold[order].cumsum()
     f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])  # of predicting this row and those before it
     f1[:-1][ranked[1:] == ranked[:-1]] = -1.0  # equal scores are predicted together
     best = int(np.flatnonzero(f1 >= f1.max())[-1])
-    next_lower = ranked[min(best + 1, len(ranked) - 1)]
+    next_lower = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     return float((ranked[best] + next_lower) / 2)

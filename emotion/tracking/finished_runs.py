@@ -35,9 +35,15 @@ def read_finished_run(path: str, split: str = "test") -> Run:
     rule = DecisionRule.from_dict(decision, len(rows.label_set), str(folder.report(split) / "metrics.json"))
     remedy = f"`{_write_command(path, split)}` evaluates it with those fitted on validation rows"
     by_hand = f"it was evaluated with one threshold given by hand (--threshold); {remedy}"
+    policy = (
+        f"it was evaluated with --empty-set {rule.empty_set}, which is not the model's; `{_write_command(path, split)}` takes the model's"
+    )
+    config = folder.resolve_data(folder.read_config())
+    notes = [by_hand] if rule.fitted_on == BY_HAND else []
+    notes += [policy] if rule.empty_set != config.decision.empty_set else []
     return Run(
         name=folder.path.resolve().name,
-        config=folder.resolve_data(folder.read_config()),
+        config=config,
         label_set=rows.label_set,
         ids=rows.ids,
         labels=rows.labels,
@@ -48,7 +54,7 @@ def read_finished_run(path: str, split: str = "test") -> Run:
         trained_on=trained_on if isinstance(trained_on, str) else None,
         is_judged=rows.is_judged,
         evaluated=evaluated if isinstance(evaluated, str) else None,
-        notes=(by_hand,) if rule.fitted_on == BY_HAND else (),
+        notes=tuple(notes),
         behaviour=_read_behaviour(folder, rule),
     )
 

@@ -88,14 +88,24 @@ def test_a_row_has_a_parent_if_it_has_a_child():
     assert merged.tolist() == [[True, False], [True, True], [False, False], [True, True]] and judged is None
 
 
-def test_a_parent_is_judged_if_it_is_there_or_all_its_children_were_judged():
+def test_a_parent_is_judged_if_all_its_children_were():
     level = TAXONOMY.apply(LABELS)
-    labels = np.array([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], dtype=bool)
-    is_judged = np.array([[1, 0, 1, 1], [1, 0, 1, 1], [0, 1, 1, 0]], dtype=bool)
+    labels = np.array([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=bool)
+    is_judged = np.array([[1, 0, 1, 1], [1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]], dtype=bool)
     merged, judged = level.merge_labels(labels, is_judged)
-    assert merged.tolist() == [[True, False], [False, False], [False, False]]
-    assert judged.tolist() == [[True, False], [False, False], [False, True]]
+    assert merged.tolist() == [[False, False], [False, False], [False, False], [True, False]]
+    assert judged.tolist() == [[False, False], [False, False], [False, True], [True, False]]
     assert level.merge_labels(labels, np.ones_like(labels))[1] is None
+
+
+def test_rows_whose_children_were_judged_in_part_do_not_make_a_parent_more_frequent():
+    """Rows with a judged child that is there, and without those that may lack it, would be 0.66 of the rows, not 0.51."""
+    generator = np.random.default_rng(3)
+    labels, is_judged = generator.random((2, 20_000, 4)) < np.array([[[0.3]], [[0.7]]])
+    level = TAXONOMY.apply(LABELS)
+    merged, judged = level.merge_labels(labels & is_judged, is_judged)
+    frequencies = merged.sum(axis=0) / judged.sum(axis=0)
+    assert frequencies == pytest.approx([1 - 0.7**2] * 2, abs=0.02) and not (merged & ~judged).any()  # standard error: 0.005
 
 
 def test_gold_labels_may_be_named_by_the_parent():
@@ -104,11 +114,23 @@ def test_gold_labels_may_be_named_by_the_parent():
     labels = level.gold_labels.encode([["y"], ["a"], ["x", "c"]])
     is_judged = np.zeros_like(labels)
     is_judged[:, 4:] = True
-    is_judged[1] = [True, False, False, False, False, False]
+    is_judged[1] = [True, True, False, False, False, False]
     merged, judged = level.merge_labels(labels, is_judged)
     assert merged.tolist() == [[False, True], [True, False], [True, True]]
     assert judged.tolist() == [[True, True], [True, False], [True, True]]
     assert Taxonomy("t", {"A": ("a",), "x": ("b",)}).apply(LABELS).gold_labels.names == ("a", "b", "c", "d", "x")
+
+
+def test_columns_named_as_parents_are_theirs_also_where_labels_have_these_names():
+    """Of Ekman's seven all are labels of GoEmotions. A file with these columns says where joy is missing, not only where it is."""
+    level = read_taxonomy("ekman").apply(GOEMOTIONS)
+    labels = GOEMOTIONS.encode([["joy"], ["anger", "fear"], []])
+    is_judged = np.tile(GOEMOTIONS.encode([level.label_set.names]), (3, 1))
+    merged, judged = level.merge_labels(labels, is_judged)
+    assert judged is None and [level.label_set.decode(row) for row in merged] == [["joy"], ["anger", "fear"], []]
+    is_judged[2, GOEMOTIONS.column("amusement")] = True  # a column of another label that is joy: then joy is a label, too
+    judged = level.merge_labels(labels, is_judged)[1]
+    assert judged.all(axis=0).tolist() == judged.any(axis=0).tolist() == [name != "joy" for name in level.label_set.names]
 
 
 def test_noisy_or_equals_the_product_and_one_child_is_itself():
@@ -137,6 +159,17 @@ def test_calibration_has_the_least_penalized_loss():
     slope, intercept = scale_parent(labels, logits, penalty=2.0)
     errors = expit(slope * logits + intercept) - labels
     assert abs(errors @ logits + 2 * (slope - 1)) < 1e-6 and abs(errors.sum() + 2 * intercept) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_has_the_least_loss_where_the_logits_are_much_too_sure(seed):
+    """Newton's full steps swing between two points there, and the slope stayed 1."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 6, 300)
+    labels = generator.random(300) < expit(0.1 * logits + 1.5)
+    slope, intercept = scale_parent(labels, logits, penalty=2.0)
+    errors = expit(slope * logits + intercept) - labels
+    assert abs(errors @ logits + 2 * (slope - 1)) < 1e-6 and abs(errors.sum() + 2 * intercept) < 1e-6 and slope < 0.3
 
 
 def make_rows(num_rows=4_000):

@@ -57,16 +57,16 @@ def test_runs_are_merged_by_fitted_parents_and_labels_from_a_file_by_their_union
     run = Run("run", Config(), LABELS, IDS, labels, PROBABILITIES, (PROBABILITIES >= 0.5) & is_judged, {}, {}, is_judged)
     merged, union = merge_run(run, "ekman", write_validation(tmp_path)), merge_run(run, "ekman", None)
     assert merged.taxonomy == "ekman" and merged.label_set.names == ("anger", "joy")
-    np.testing.assert_array_equal(merged.labels, np.stack([labels[:, 2], labels[:, 0] | labels[:, 1]], axis=1))
-    np.testing.assert_array_equal(merged.is_judged[:, 1], is_judged[:, 0] | labels[:, 1])
+    np.testing.assert_array_equal(merged.labels, np.stack([labels[:, 2], (labels[:, 0] | labels[:, 1]) & is_judged[:, 0]], axis=1))
+    np.testing.assert_array_equal(merged.is_judged, np.stack([is_judged[:, 2], is_judged[:, 0]], axis=1))
     parents = fit_taxonomy("ekman", str(tmp_path), LABELS)
     np.testing.assert_array_equal(merged.predictions, parents.rule.decide(parents.convert(PROBABILITIES)) & merged.is_judged)
     np.testing.assert_array_equal(union.predictions[50:, 1], (PROBABILITIES[50:, :2] >= 0.5).any(axis=1))
     assert union.probabilities is None and not (union.predictions & ~union.is_judged).any() and len(union.notes) == 1
 
 
-def test_labels_from_a_file_count_for_a_parent_where_only_another_of_its_labels_was_annotated():
-    """joy is given and love was not annotated: the parent of both is known to be there, and who says love has found it."""
+def test_labels_from_a_file_count_for_a_parent_whose_own_label_was_annotated():
+    """The gold labels were joy alone of those of the parent joy, so its column is that of the parent, and who says love has found it."""
     labels, is_judged = np.array([[True, False, False, False]]), np.array([[True, False, True, True]])
     predictions = np.array([[False, True, False, False]])
     run = Run("file", None, LABELS, ["1"], labels, None, predictions & is_judged, {}, {}, is_judged, given=predictions)
