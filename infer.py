@@ -74,6 +74,9 @@ def prompt_texts() -> Iterator[list[str]]:
             continue
         if not text.strip():
             return
+        if not is_writable_text(text):  # readline turns bytes that are not UTF-8 into lone surrogates
+            print_message("not valid UTF-8; type it again")
+            continue
         yield [text]
 
 
@@ -104,11 +107,12 @@ def read_texts(given: list[str] | None) -> Iterator[list[str]]:
 def parse_arguments() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("texts", nargs="*", metavar="TEXT", help="texts (default: the lines of stdin; on a terminal, a prompt asks for them)")
+    texts = "texts, after -- if one begins with a dash (default: the lines of stdin; on a terminal, a prompt asks for them)"
+    add("texts", nargs="*", metavar="TEXT", help=texts)
     add("--text", action="append", metavar="TEXT", help="a text; can be given several times")
     add("--model", type=expand_home, **MODEL_OPTION)
     add("--backbone", type=expand_home, **BACKBONE_OPTION)
-    add("--top-k", type=int, metavar="K", help="labels to show for each text (default: 5 in the table, all with --json)")
+    add("--top-k", type=int, metavar="K", help="most likely labels to show beside the predicted ones (default: 5, all with --json)")
     add("--threshold", type=float, help="one threshold in (0, 1) for all labels instead of the stored ones")
     add("--empty-set", choices=("none", "top1"), help="labels of a text with no label above its threshold: none, or the most likely one")
     add("--explain", action="store_true", help="show how much each word contributes to the logit of each predicted label")
@@ -116,8 +120,10 @@ def parse_arguments() -> argparse.Namespace:
     backends += "auto uses them where their answers are the same as torch's (default)"
     add("--backend", choices=("auto", "torch", "onnx", "numpy"), default="auto", help=backends)
     add("--json", action="store_true", help="print one JSON object per line")
-    arguments = parser.parse_intermixed_args()
-    arguments.text = [*(arguments.text or ()), *arguments.texts] or None
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)  # parse_intermixed_args takes a text behind it for an option
+    arguments = parser.parse_intermixed_args(words[:end])
+    arguments.text = [*(arguments.text or ()), *arguments.texts, *words[end + 1 :]] or None
     if any(not text.strip() for text in arguments.text or ()):
         raise DataError("a text is empty; give one with words")
     for text in arguments.text or ():

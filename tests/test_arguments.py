@@ -239,4 +239,18 @@ class TestPrompt:
     def test_ctrl_d_ends_and_bytes_that_are_not_utf8_are_asked_for_again(self, prompt, capsys):
         wrong = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "unexpected end of data")
         assert prompt(wrong, "I am glad", EOFError()) == [["I am glad"]]
-        assert "not valid UTF-8; type it again" in capsys.readouterr().err
+        assert prompt("caf\udce9", "I am glad", EOFError()) == [["I am glad"]]  # what readline makes of them
+        assert capsys.readouterr().err.count("not valid UTF-8; type it again") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["one", "--json", "two"], ["one", "two"]),
+        (["--json", "--", "-_-", "--json"], ["-_-", "--json"]),
+        (["--text", "one", "two", "--", "-.-"], ["one", "two", "-.-"]),
+    ],
+)
+def test_texts_stand_anywhere_and_after_two_dashes_they_may_begin_with_one(words, texts, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["infer.py", *words])
+    assert runpy.run_path(str(ROOT / "infer.py"))["parse_arguments"]().text == texts

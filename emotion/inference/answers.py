@@ -53,21 +53,22 @@ def format_table(
     top_k: int,
     explanation: Explanation | None,
 ) -> str:
-    """Return a text and its most likely labels, one per line with a bar; a dot marks predicted labels. Explanations follow.
+    """Return a text with its `top_k` most likely labels and all predicted ones, one per line with a bar. Explanations follow.
 
-    A circle marks a label that is below its threshold and predicted only because no label reaches its own.
+    A dot marks predicted labels. A circle marks a label that is below its threshold and predicted only because no label reaches its own.
     """
     order = rank_labels(scores)
+    rows = [i for rank, i in enumerate(order) if rank < top_k or predicted[i]]
     width = min(shutil.get_terminal_size().columns, 100)
     shown, names = escape_controls(text), tuple(map(escape_controls, names))
-    names_width = max(NAME_WIDTH, *(count_columns(names[i]) for i in order[:top_k]))
+    names_width = max(NAME_WIDTH, *(count_columns(names[i]) for i in rows))
     lines = [shown if len(shown) <= width else shown[: width - 1] + "…"]
-    for i in order[:top_k]:
+    for i in rows:
         is_reached, bar = scores[i] >= rule.thresholds[i], "█" * round(float(scores[i]) * 30)
         dot = " " if not predicted[i] else "●" if is_reached else "○"
         note = f"likeliest, below its threshold of {rule.thresholds[i]:.0%}" if dot == "○" else f"from {rule.thresholds[i]:.0%}"
         lines.append(f"  {dot} {names[i]}{' ' * (names_width - count_columns(names[i]))} {scores[i]:5.1%}  {bar:<30}  ({note})")
-    if not predicted[order[:top_k]].any():
+    if not predicted.any():
         lines.append("    no label reaches its threshold")
     lines.append("")
     if explanation is not None:

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.inference.numpy_predictor import NumpyPredictor, is_numpy_supported
 from emotion.inference.onnx_predictor import OnnxPredictor, has_onnx
 from emotion.inference.sidecar import find_model_folder
@@ -20,10 +20,16 @@ def load_predictor(location: str, backend: str, is_brief: bool = False, backbone
 
     `auto` chooses, in this order: numpy, if it supports the model and only a few texts are to be predicted (`is_brief`); an fp32 ONNX model
     in the folder, if onnxruntime is installed; torch. numpy and fp32 ONNX logits agree with torch's to 1e-3. If the ONNX model fails its
-    self-check, `auto` prints a message and chooses torch. int8 ONNX models are used with `onnx` only. `backbone` is as in `Predictor.load`.
+    self-check, `auto` prints a message and chooses torch. int8 ONNX models are used with `onnx` only. `backbone` is as in `Predictor.load`,
+    and chooses torch.
 
-    Raises: ModelError if it is not a model of this project, or does not support the backend.
+    Raises: ModelError if it is not a model of this project, or does not support the backend; ConfigError for a `backbone` with another
+        backend than torch.
     """
+    if backbone is not None:
+        if backend not in ("auto", "torch"):
+            raise ConfigError(f"--backbone {backbone}: is for adapters, which --backend {backend} does not run; use --backend torch")
+        backend = "torch"
     folder = Path(find_model_folder(location))
     if backend == "numpy" or (backend == "auto" and is_brief and is_numpy_supported(folder)):
         return NumpyPredictor.load(location)

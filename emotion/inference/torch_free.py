@@ -90,6 +90,7 @@ class TorchFreePredictor(ABC):
         """Return the calibrated logits of texts, float32 (n, L); with `starts`, `token_ids` are those of their segments."""
         from tqdm import tqdm
 
+        token_ids = [ids or [self.pad_token_id] for ids in token_ids]  # as torch reads a text without a token
         num_texts, num_ending = len(token_ids if starts is None else starts), mark_ends(starts, len(token_ids))
         logits = np.zeros((len(token_ids), len(self.label_set)), dtype=np.float32)
         batches = list(batch_by_tokens(np.array([len(ids) for ids in token_ids]), self.batch_tokens))
@@ -118,8 +119,8 @@ def check_texts(texts: Sequence[str], tokenizer: Any, sidecar: Sidecar) -> tuple
     """Return what `list_sequences` returns, and what is to know about answers to the texts."""
     encodings = tokenizer.encode_batch_fast(list(texts))
     token_ids, starts = list_sequences(encodings, sidecar)
-    unknown_ids = filter(None, map(tokenizer.token_to_id, UNKNOWN_TOKENS))
-    is_unknown = find_unknown(token_ids, next(unknown_ids, None), tokenizer.num_special_tokens_to_add(False), starts)
+    unknown_ids = [token_id for token_id in map(tokenizer.token_to_id, UNKNOWN_TOKENS) if token_id is not None]
+    is_unknown = find_unknown(token_ids, next(iter(unknown_ids), None), tokenizer.num_special_tokens_to_add(False), starts)
     is_foreign = find_foreign(texts, build_letter_weights(sidecar.scripts))
     if starts is not None:
         is_cut = np.zeros(len(encodings), dtype=bool)

@@ -4,6 +4,7 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,27 @@ def list_linear_layers(backbone: Any) -> list[str]:
 def load_adapter(model: Any, folder: str, revision: str | None) -> Any:
     """Return the base model with the adapters and the head of a folder or Hub id, all of it frozen.
 
-    Raises: ModelError if they do not fit the model.
+    Raises: ModelError if they do not fit the model, or some of its adapters or of their weights have no counterpart.
     """
     import peft
     from huggingface_hub import hf_hub_download
+    from safetensors import safe_open
 
     with translate_loading_errors(folder), silence_deprecations():
-        if not Path(folder).is_dir():
-            hf_hub_download(folder, ADAPTER_WEIGHTS, revision=revision)  # raises if there are pickled weights only, which peft would read
-        return peft.PeftModel.from_pretrained(freeze_backbone(model), folder, revision=revision)
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # peft would go on with new adapters in their place
+        path = Path(folder) / ADAPTER_WEIGHTS
+        if not Path(folder).is_dir():  # raises if there are pickled weights only, which peft would read
+            path = Path(hf_hub_download(folder, ADAPTER_WEIGHTS, revision=revision))
+        adapted = peft.PeftModel.from_pretrained(freeze_backbone(model), folder, revision=revision)
+        needed = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        with safe_open(path, "pt") as stored:
+            unmatched = sorted(needed.symmetric_difference(stored.keys()))
+    if unmatched:
+        raise ModelError(
+            f"{folder}: {ADAPTER_WEIGHTS} and the model that adapter_config.json describes differ in {len(unmatched)} weights, such as "
+            f"{unmatched[0]!r}; restore the files that belong together, or train again"
+        )
+    return adapted
 
 
 def freeze_backbone(model: Any) -> Any:

@@ -28,6 +28,16 @@ def test_bars_begin_in_one_column_whatever_the_names_are():
     assert [count_columns(name) for name in names[:4]] == [3, 6, 3, 14]
 
 
+def test_a_predicted_label_is_shown_whatever_its_rank():
+    names, scores = ("a", "b", "c"), np.array([0.6, 0.4, 0.1])
+    rule = DecisionRule((0.9, 0.3, 0.05))
+    table = format_table("a text", names, scores, rule.decide(scores[None])[0], rule, 1, None)
+    assert [line[:5] for line in table.splitlines()[1:4]] == ["    a", "  ● b", "  ● c"] and "no label" not in table
+    rule = DecisionRule((0.9, 0.9, 0.9))
+    table = format_table("a text", names, scores, rule.decide(scores[None])[0], rule, 1, None)
+    assert table.splitlines()[2] == "    no label reaches its threshold" and "  b" not in table
+
+
 @pytest.fixture(scope="module")
 def folder(tiny_backbones, tmp_path_factory):
     """A model with labels that hold control characters, in a folder whose name holds one too."""

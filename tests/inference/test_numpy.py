@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from emotion.config import LoraConfig, ModelConfig
 from emotion.errors import ModelError
 from emotion.evaluation.decision import DecisionRule
+from emotion.inference.explanation import explain
 from emotion.inference.loading import load_predictor
 from emotion.inference.model_folder import save_model
 from emotion.inference.numpy_predictor import NumpyPredictor, gelu, is_numpy_supported
@@ -50,6 +51,25 @@ def test_numpy_logits_equal_those_of_torch(family, tiny_backbones, tmp_path):
     np.testing.assert_allclose(by_numpy.predict(TEXTS[3:4]), by_numpy.predict(TEXTS)[3:4], atol=1e-6)  # batch of one = batch of many
     assert (by_numpy.label_set, by_numpy.rule, by_numpy.backend_name) == (by_torch.label_set, by_torch.rule, "numpy")
     assert by_numpy.predict(TEXTS).dtype == np.float32
+
+
+def test_texts_are_read_as_by_torch_where_a_tokenizer_adds_nothing_and_its_first_token_is_the_unknown_one(tiny_backbones, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backbone = shutil.copytree(tiny_backbones["bert"], tmp_path / "backbone")
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "happy": 2, "day": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(backbone)
+    folder = save(backbone, tmp_path / "model")
+    by_numpy, by_torch = NumpyPredictor.load(str(folder)), Predictor.load(str(folder))
+    expected, checks = by_torch.predict_checked(["happy day", "zq", "\u200b", "\t"])
+    probabilities, found = by_numpy.predict_checked(["happy day", "zq", "\u200b", "\t"])
+    assert checks.is_unknown.tolist() == found.is_unknown.tolist() and found.is_unknown[:2].tolist() == [False, True]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    explained = explain(by_numpy, "happy").contributions  # without its only word, the text has no token
+    assert np.abs(explained).max() > 0.01
+    np.testing.assert_allclose(explained, explain(by_torch, "happy").contributions, atol=2e-5)
 
 
 def test_gelu_equals_its_definition():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emotion.config import LoraConfig, ModelConfig
-from emotion.errors import ModelError
+from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.decision import default_rule
 from emotion.export import hub
 from emotion.inference.loading import load_predictor
@@ -94,6 +94,11 @@ def test_a_full_model_takes_no_backbone(tiny_run):
     with pytest.raises(ModelError) as caught:
         load_predictor(str(tiny_run), "torch", backbone="base")
     assert str(caught.value) == f"--backbone base: {tiny_run} is a full model, which needs no backbone; leave it out"
+    with pytest.raises(ModelError, match="is a full model"):
+        load_predictor(str(tiny_run), "auto", is_brief=True, backbone="base")
+    for backend in ("numpy", "onnx"):
+        with pytest.raises(ConfigError, match=f"--backbone base: is for adapters, which --backend {backend} does not run"):
+            load_predictor(str(tiny_run), backend, backbone="base")
 
 
 def test_a_name_that_can_be_a_hub_id_is_not_searched_by_its_last_part(tmp_path):

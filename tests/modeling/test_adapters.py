@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from emotion.config import LoraConfig, ModelConfig
@@ -137,6 +137,29 @@ def test_an_adapter_is_not_loaded_onto_another_backbone(tiny_backbones, tmp_path
     shutil.rmtree(base)
     with pytest.raises(ModelError, match="no such folder"):
         Predictor.load(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("damage", ["weights", "config"])
+def test_an_adapter_that_is_not_whole_is_refused(damage, tiny_backbones, tmp_path, recwarn):
+    """peft puts new adapters in the place of missing weights, and leaves out those that the config does not name."""
+    model, tokenizer = build(tiny_backbones["bert"], "lora")
+    save(model, tokenizer, tmp_path / "model", tiny_backbones["bert"], "lora")
+    Predictor.load(str(tmp_path / "model"))
+    if damage == "weights":
+        path = tmp_path / "model" / "adapter_model.safetensors"
+        weights = load_file(path)
+        lost = [name for name in weights if "layer.1." in name]
+        save_file({name: value for name, value in weights.items() if name not in lost}, path)
+    else:
+        path = tmp_path / "model" / "adapter_config.json"
+        config = json.loads(path.read_text())
+        lost = [name for name in load_file(path.with_name("adapter_model.safetensors")) if "lora_" in name and ".query." not in name]
+        path.write_text(json.dumps(config | {"target_modules": ["query"]}))
+    assert len(lost) == {"weights": 12, "config": 22}[damage]
+    with pytest.raises(ModelError) as caught:
+        Predictor.load(str(tmp_path / "model"))
+    assert f"differ in {len(lost)} weights, such as {min(lost)!r}; restore the files that belong together" in str(caught.value)
+    assert not [warning for warning in recwarn if "missing adapter keys" in str(warning.message)]
 
 
 def test_the_fingerprint_is_the_same_for_all_variants_of_a_backbone(tiny_backbones):
