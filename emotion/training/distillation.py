@@ -50,9 +50,7 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
     if stages:
         paths = tuple(str(teacher.path) for teacher, _ in stages)
         config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
-    if (
-        config.distillation.teachers
-    ):  # a student is to become as sure as its teachers are: with the loss whose optimum are their probabilities
+    if config.distillation.teachers:  # the optimum of cross-entropy are their probabilities: a student becomes as sure as they are
         config = replace(config, training=replace(config.training, focal_gamma=0.0))
     return [*stages, (folder, config)]
 
