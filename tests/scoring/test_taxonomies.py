@@ -1,5 +1,7 @@
 """Scored files with the parents of a taxonomy in place of the labels of the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,11 @@ from tests.scoring.oracle import NAMES, Oracle, hash_text, make_texts, read_outp
 TEXTS = [f"text {number}" for number in range(40)]
 PROBABILITIES = np.array([hash_text(text) for text in TEXTS])
 GOLD = np.array([[number % 3 == 0, number % 2 == 0, number % 5 == 0] for number in range(40)])
-PARENTS = fit_parents(
+FITTED = fit_parents(
     Taxonomy("mood", {"bad": ("anger", "fear"), "good": ("joy",)}).apply(Oracle.label_set), GOLD, PROBABILITIES, DecisionConfig()
 )
+PARENTS = replace(FITTED, rule=replace(FITTED.rule, thresholds=tuple(np.median(FITTED.convert(PROBABILITIES), axis=0).tolist())))
+"""Each parent is given to half of the texts."""
 
 
 def score(path, output, parents=PARENTS, **options):
