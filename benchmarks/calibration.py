@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from benchmarks.decision_rule import MAX_FRACTION, SIZES
 from emotion.errors import exit_on_error
-from emotion.evaluation.calibration import fit_scaling
-from emotion.evaluation.decision import PROBABILITY_EPSILON, fit_calibration
+from emotion.evaluation.calibration import fit_calibration, fit_scaling
+from emotion.evaluation.decision import compute_logits
 from emotion.evaluation.metrics import expected_calibration_error
 from emotion.tracking.run_folder import RunFolder
 
@@ -32,7 +32,7 @@ def main() -> int:
     print("| run | rows | calibration | cross-entropy | calibration error | frequency error |", "|---|---|---|---|---|---|", sep="\n")
     for run in arguments.runs:
         rows = RunFolder(Path(run)).read_predictions("validation")
-        logits = logit(np.clip(rows.probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
+        logits = compute_logits(rows.probabilities)
         for size in (size for size in (*SIZES, len(logits) // 2) if size <= MAX_FRACTION * len(logits)):
             draws = [judge_calibrations(rows.labels, logits, size, np.random.default_rng([draw, size])) for draw in range(arguments.draws)]
             for name in draws[0]:

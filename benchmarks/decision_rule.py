@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from emotion.config import DecisionConfig
 from emotion.errors import exit_on_error
-from emotion.evaluation.decision import PROBABILITY_EPSILON, DecisionRule
+from emotion.evaluation.decision import DecisionRule, compute_logits
 from emotion.evaluation.metrics import score_predictions
 from emotion.evaluation.thresholds import fit_own_thresholds, fit_thresholds
 from emotion.files import write_json
@@ -39,7 +39,7 @@ def main() -> int:
     results: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     for run in arguments.runs:
         rows = RunFolder(Path(run)).read_predictions("validation")
-        logits = logit(np.clip(rows.probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
+        logits = compute_logits(rows.probabilities)
         for size in (size for size in SIZES if size <= MAX_FRACTION * len(logits)):
             if (key := f"{Path(run).name}, {size} rows") not in results:
                 draws = [judge_rules(rows.labels, logits, size, np.random.default_rng([draw, size])) for draw in range(arguments.draws)]

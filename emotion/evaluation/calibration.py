@@ -1,10 +1,13 @@
-"""Platt scaling of one label's logits: a slope and an intercept, fitted on rows with gold labels.
+"""Calibration of logits by a scale and an intercept, fitted on rows with gold labels: of all labels together, and of one label.
 
-Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; the normal priors around 1 and 0 are ours.
+Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; the normal priors around 1 and 0 of one label are ours.
 """
 
 import numpy as np
 
+SCALE_BOUNDS = (0.2, 5.0)
+"""Bounds of 1 / temperature."""
+SHIFT_BOUNDS = (-5.0, 5.0)
 MAX_STEPS = 100
 MAX_CHANGE = 2.0
 """Largest change of a parameter in a step of Newton's method."""
@@ -60,3 +63,25 @@ def fit_scaling(
         if length.max(initial=0) < TOLERANCE:
             break
     return slope, intercept
+
+
+def fit_calibration(labels: np.ndarray, logits: np.ndarray, has_bias: bool = True) -> tuple[float, float]:
+    """Return the temperature and the shift, each one number for all labels, under which `logits / temperature + shift` is most likely.
+
+    `labels` and `logits` are bool and float, of any one shape. Without `has_bias` the shift is 0. Source of the temperature alone: Guo et
+    al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    gold, values = labels.ravel().astype(float), logits.ravel().astype(float)
+
+    def negative_log_likelihood(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = parameters[0] * values + parameters[1]
+        residuals = expit(scaled) - gold
+        gradient = np.array([np.mean(residuals * values), np.mean(residuals)])
+        return float(np.mean(np.logaddexp(0, scaled) - gold * scaled)), gradient
+
+    bounds = [SCALE_BOUNDS, SHIFT_BOUNDS if has_bias else (0, 0)]
+    scale, shift = minimize(negative_log_likelihood, (1, 0), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12).x
+    return float(1 / scale), float(shift)

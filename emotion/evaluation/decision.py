@@ -13,12 +13,10 @@ import numpy as np
 from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import fit_calibration
 
 BY_HAND = "nothing: given by hand"
 """`fitted_on` of thresholds that a user gave."""
-SCALE_BOUNDS = (0.2, 5.0)
-"""Bounds of 1 / temperature."""
-SHIFT_BOUNDS = (-5.0, 5.0)
 PROBABILITY_EPSILON = 1e-9
 """Stored probabilities are clipped to [epsilon, 1 - epsilon] before the inverse sigmoid."""
 RULES: Rules = {
@@ -127,31 +125,14 @@ def refit_rule(
 
     Temperature and shift do not change because the saved head already contains them.
     """
-    from scipy.special import logit
-
     from emotion.evaluation.thresholds import fit_thresholds
 
-    logits = logit(np.clip(probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
-    return replace(rule, thresholds=fit_thresholds(labels, logits, config, is_judged), empty_set=config.empty_set)
+    thresholds = fit_thresholds(labels, compute_logits(probabilities), config, is_judged)
+    return replace(rule, thresholds=thresholds, empty_set=config.empty_set)
 
 
-def fit_calibration(labels: np.ndarray, logits: np.ndarray, has_bias: bool = True) -> tuple[float, float]:
-    """Return the temperature and the shift, each one number for all labels, under which `logits / temperature + shift` is most likely.
+def compute_logits(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logits of probabilities, float64 of the same shape, within +-20.7 (`PROBABILITY_EPSILON`)."""
+    from scipy.special import logit
 
-    Without `has_bias` the shift is 0. Sources: Platt 1999, "Probabilistic Outputs for Support Vector Machines", which fits each label; for
-    the temperature alone, Guo et al. 2017, "On Calibration of Modern Neural Networks".
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    gold, values = labels.ravel().astype(float), logits.ravel().astype(float)
-
-    def negative_log_likelihood(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        scaled = parameters[0] * values + parameters[1]
-        residuals = expit(scaled) - gold
-        gradient = np.array([np.mean(residuals * values), np.mean(residuals)])
-        return float(np.mean(np.logaddexp(0, scaled) - gold * scaled)), gradient
-
-    bounds = [SCALE_BOUNDS, SHIFT_BOUNDS if has_bias else (0, 0)]
-    scale, shift = minimize(negative_log_likelihood, (1, 0), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12).x
-    return float(1 / scale), float(shift)
+    return logit(np.clip(probabilities.astype(float), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))

@@ -5,10 +5,10 @@ False.
 """
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from emotion.config import DecisionConfig
-from emotion.evaluation.decision import PROBABILITY_EPSILON
+from emotion.evaluation.decision import compute_logits
 from emotion.evaluation.metrics import list_judged_columns, score_counts
 
 MAX_LOGIT_SHIFT = 30.0
@@ -124,8 +124,7 @@ def _fit_logits(labels: np.ndarray, logits: np.ndarray, shrinkage: float, is_jud
     """Return the logits of the labels' own thresholds, float (L,), and of the shared one, float ()."""
     own = fit_own_thresholds(labels, logits, shrinkage, is_judged)
     shared = find_shared_threshold(labels, expit(logits), "micro_f1", is_judged)
-    own, shared = (logit(np.clip(values, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)) for values in (own, shared))
-    return own, shared
+    return compute_logits(own), compute_logits(np.asarray(shared))
 
 
 def _score_macro_f1(labels: np.ndarray, predictions: np.ndarray, is_judged: np.ndarray | None) -> float:

@@ -7,10 +7,10 @@ from sklearn.metrics import f1_score
 
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import fit_calibration
 from emotion.evaluation.decision import (
     DecisionRule,
     default_rule,
-    fit_calibration,
     fit_rule,
     refit_rule,
 )
