@@ -132,7 +132,7 @@ def _replace_sections(card: Path, sections: dict[str, str | None]) -> None:
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
     """Return the model card of a run with its validation scores; `is_merged` says that the adapter was merged into the backbone."""
     is_adapter, is_baseline = config.lora.r > 0 and not is_merged, config.model.backbone == BASELINE
-    is_cut = config.data.long_texts == "cut"
+    is_cut, focal_gamma = config.data.long_texts == "cut", config.training.focal_gamma
     origin, packaged = find_origin(config), find_packaged(config.model.backbone)
     front_matter = {
         "library_name": "peft" if is_adapter else "scikit-learn" if is_baseline else "transformers",
@@ -148,7 +148,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         name=escape_markdown(name),
         num_labels=len(label_set),
         backbone=format_code(origin.backbone),
-        loss=f"the focal loss (gamma {config.training.focal_gamma:g})" if config.training.focal_gamma else "binary cross-entropy",
+        loss="binary cross-entropy" if is_baseline or not focal_gamma else f"the focal loss (gamma {focal_gamma:g})",
         source=format_code(origin.data),
         teachers=_describe_targets(config),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",

@@ -12,7 +12,17 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from emotion.config import Config, DataConfig, DecisionConfig, DistillationConfig, HubConfig, LoraConfig, ModelConfig, TrainingConfig
+from emotion.config import (
+    Config,
+    DataConfig,
+    DecisionConfig,
+    DistillationConfig,
+    HubConfig,
+    LoraConfig,
+    ModelConfig,
+    TrainingConfig,
+    load_config,
+)
 from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.document import replace_section
 from emotion.evaluation.reporting import score_split
@@ -25,6 +35,7 @@ from emotion.inference.sidecar import Sidecar
 from emotion.labels import LabelSet
 from emotion.text import escape_controls
 from emotion.tracking.run_folder import RunFolder
+from tests.conftest import ROOT
 
 LABELS = LabelSet(("anger", "joy"))
 
@@ -47,6 +58,8 @@ def test_card_names_the_loss():
     cards = {gamma: write_card(Config(training=TrainingConfig(focal_gamma=gamma)), LABELS, {}, "run") for gamma in (0.0, 1.5)}
     assert "fine-tuned with binary cross-entropy on" in cards[0.0]
     assert "fine-tuned with the focal loss (gamma 1.5) on" in cards[1.5] and "cross-entropy" not in cards[1.5]
+    baseline = load_config(ROOT / "configs" / "quickstart.yaml", ["model.backbone=tfidf"])  # whose loss is not the file's
+    assert "focal" not in write_card(baseline, LABELS, {}, "run")
 
 
 def test_card_says_whether_the_probabilities_were_calibrated():
