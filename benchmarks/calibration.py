@@ -15,13 +15,13 @@ from scipy.special import expit
 
 from benchmarks.decision_rule import MAX_FRACTION, SIZES
 from emotion.errors import exit_on_error
-from emotion.evaluation.calibration import fit_calibration, fit_scaling
+from emotion.evaluation.calibration import fit_calibration, fit_common_scale, fit_scaling
 from emotion.evaluation.decision import compute_logits
 from emotion.evaluation.metrics import expected_calibration_error
 from emotion.tracking.run_folder import RunFolder
 
-LABEL_PRIORS = (0.2, 0.5)
-"""Standard deviations of the priors of a label's own slope and intercept."""
+FIXED_STDS = (0.2, 0.5)
+"""Standard deviations of the priors of a label's own slope and intercept, where they are not learnt."""
 
 
 def main() -> int:
@@ -47,13 +47,15 @@ def judge_calibrations(labels: np.ndarray, logits: np.ndarray, size: int, genera
     fitted, rest = order[:size], order[size:]
     results = {}
     for name, has_bias in (("temperature", False), ("temperature and shift", True)):
-        temperature, shift = fit_calibration(labels[fitted], logits[fitted], has_bias)
-        results[name] = score(labels[rest], logits[rest] / temperature + shift)
-    scaled, own = logits / temperature + shift, np.empty_like(logits[rest])
+        scale, shift = fit_common_scale(labels[fitted], logits[fitted], has_bias)
+        results[name] = score(labels[rest], scale * logits[rest] + shift)
+    scaled, own = scale * logits + shift, np.empty_like(logits[rest])
     for column, gold in enumerate(labels.T):
-        slope, intercept = fit_scaling(scaled[fitted, column], gold[fitted].astype(float), 1.0 - gold[fitted], *LABEL_PRIORS)
+        slope, intercept = fit_scaling(scaled[fitted, column], gold[fitted].astype(float), 1.0 - gold[fitted], *FIXED_STDS)
         own[:, column] = slope * scaled[rest, column] + intercept
-    return results | {"the same, then for each label": score(labels[rest], own)}
+    results["then each label, fixed priors"] = score(labels[rest], own)
+    results["then each label, learnt priors"] = score(labels[rest], fit_calibration(labels[fitted], logits[fitted]).apply(logits[rest]))
+    return results
 
 
 def score(labels: np.ndarray, logits: np.ndarray) -> tuple[float, ...]:

@@ -1,10 +1,9 @@
-"""Decision rules: calibration of the logits, thresholds and empty-set policy, fitted on validation rows only (`thresholds`).
+"""Decision rules: thresholds and empty-set policy, fitted on validation rows only (`thresholds`).
 
 `is_judged`, bool (n, L), says which labels were annotated, None if all were; the others do not count, and their gold labels have to be
 False. scipy and scikit-learn are imported inside the fitting functions: applying a rule needs numpy alone.
 """
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ import numpy as np
 from emotion.checks import Rules, check_values, is_number
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
-from emotion.evaluation.calibration import fit_calibration
 
 BY_HAND = "nothing: given by hand"
 """`fitted_on` of thresholds that a user gave."""
@@ -22,11 +20,11 @@ PROBABILITY_EPSILON = 1e-9
 RULES: Rules = {
     "thresholds": ("a list", lambda value: isinstance(value, list)),
     "empty_set": ("none or top1", lambda value: value in ("none", "top1")),
-    "temperature": ("a number above 0", lambda value: is_number(value, sys.float_info.min, sys.float_info.max)),
-    "shift": ("a finite number", lambda value: is_number(value, -sys.float_info.max, sys.float_info.max)),
     "fitted_on": ("a string", lambda value: isinstance(value, str)),
 }
 """What a stored rule may hold."""
+EARLIER_KEYS = {"temperature", "shift", "global_threshold"}
+"""What earlier versions stored and nothing reads: the calibration, which is in the head, and a threshold that decided nothing."""
 THRESHOLD = ("a number in [0, 1]", lambda value: is_number(value, 0, 1))
 REMEDY = "restore the file or write it again"
 
@@ -38,18 +36,8 @@ class DecisionRule:
     thresholds: tuple[float, ...]
     empty_set: Literal["none", "top1"] = "none"
     """`top1` predicts the most probable label where no probability reaches its threshold."""
-    temperature: float = 1.0
-    """The divisor of the logits. The weights of the saved head are already divided by it."""
-    shift: float = 0.0
-    """Added to the divided logits of all labels. The biases of the saved head already include it."""
     fitted_on: str = "nothing: default 0.5"
     """Description of the rows that the rule was fitted on."""
-
-    def calibrate(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities, float (n, L), for logits of a model before its calibration, float (n, L)."""
-        from scipy.special import expit
-
-        return expit(logits / self.temperature + self.shift)
 
     def decide(self, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> np.ndarray:
         """Return predictions, bool (n, L), for calibrated probabilities, float (n, L); False where `is_judged` is False."""
@@ -70,8 +58,8 @@ class DecisionRule:
         Raises:
             ModelError: if the values are invalid or the number of thresholds is not `num_labels`.
         """
-        check_values(values, RULES, f"{where}: decision.", REMEDY, optional=("empty_set", "temperature", "shift", "fitted_on"))
-        if unknown := values.keys() - {*RULES, "global_threshold"}:  # which earlier versions wrote and never used to decide
+        check_values(values, RULES, f"{where}: decision.", REMEDY, optional=("empty_set", "fitted_on"))
+        if unknown := values.keys() - RULES.keys() - EARLIER_KEYS:
             raise ModelError(f"{where}: decision.{min(unknown)!r}: is no key of a decision rule; {REMEDY}")
         thresholds = {f"thresholds[{number}]": value for number, value in enumerate(values["thresholds"])}
         check_values(thresholds, dict.fromkeys(thresholds, THRESHOLD), f"{where}: decision.", REMEDY)
@@ -100,35 +88,12 @@ def default_rule(num_labels: int) -> DecisionRule:
 
 
 def fit_rule(
-    labels: np.ndarray,
-    logits: np.ndarray,
-    config: DecisionConfig,
-    fitted_on: str,
-    is_judged: np.ndarray | None = None,
-    has_bias: bool = True,
+    labels: np.ndarray, logits: np.ndarray, config: DecisionConfig, fitted_on: str, is_judged: np.ndarray | None = None
 ) -> DecisionRule:
-    """Return the rule fitted on validation logits, float (n, L), and gold labels, bool (n, L).
-
-    Without `has_bias`, for a head that has no biases to hold it, there is no shift.
-    """
+    """Return the rule fitted on calibrated validation logits, float (n, L), and gold labels, bool (n, L)."""
     from emotion.evaluation.thresholds import fit_thresholds
 
-    temperature, shift = fit_calibration(labels[is_judged], logits[is_judged], has_bias) if config.fit_temperature else (1.0, 0.0)
-    thresholds = fit_thresholds(labels, logits / temperature + shift, config, is_judged)
-    return DecisionRule(thresholds, config.empty_set, temperature, shift, fitted_on)
-
-
-def refit_rule(
-    labels: np.ndarray, probabilities: np.ndarray, config: DecisionConfig, rule: DecisionRule, is_judged: np.ndarray | None = None
-) -> DecisionRule:
-    """Return `rule` with thresholds fitted again under other settings, on the same validation rows.
-
-    Temperature and shift do not change because the saved head already contains them.
-    """
-    from emotion.evaluation.thresholds import fit_thresholds
-
-    thresholds = fit_thresholds(labels, compute_logits(probabilities), config, is_judged)
-    return replace(rule, thresholds=thresholds, empty_set=config.empty_set)
+    return DecisionRule(fit_thresholds(labels, logits, config, is_judged), config.empty_set, fitted_on)
 
 
 def compute_logits(probabilities: np.ndarray) -> np.ndarray:

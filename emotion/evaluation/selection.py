@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emotion.config import Config
+from emotion.evaluation.calibration import Calibration, fit_calibration, skip_calibration
 from emotion.evaluation.combination import COMBINATIONS, DEFAULT_COMBINATION, MIN_SPLIT_ROWS, Combination, combine_logits
 from emotion.evaluation.decision import DecisionRule, default_rule, fit_rule
 from emotion.evaluation.metrics import score_predictions, score_probabilities
@@ -16,6 +17,8 @@ class Candidate:
 
     logits: np.ndarray
     """Logits of the model before their calibration, float (n, L), or (m, L) for the segments of long texts."""
+    calibration: Calibration
+    """What makes calibrated logits of them."""
     rule: DecisionRule
     probabilities: np.ndarray
     """Calibrated probabilities, float (n, L)."""
@@ -41,7 +44,7 @@ def score_checkpoint(
 
     `labels` and `is_judged` are bool (n, L), as in `metrics`. With `starts`, int (n,), the logits are those of segments, float (m, L), and
     each text's first one is at this position. They are combined in the way that scores best by the metric of the decision rule; with fewer
-    than `MIN_SPLIT_ROWS` texts of several segments, by their mean. `has_bias` is that of `fit_rule`.
+    than `MIN_SPLIT_ROWS` texts of several segments, by their mean. `has_bias` is that of `fit_calibration`.
     """
     if starts is None:
         return _score_logits(labels, logits, config, is_judged, has_bias)
@@ -77,9 +80,13 @@ def describe_combination(candidate: Candidate, starts: np.ndarray, config: Confi
 
 def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_judged: np.ndarray | None, has_bias: bool) -> Candidate:
     """Return the candidate of the logits of texts, float (n, L)."""
+    from scipy.special import expit
+
     fitted_on = f"validation split of {config.data.title}, {len(labels):,} rows"
-    rule = fit_rule(labels, logits, config.decision, fitted_on, is_judged, has_bias)
-    probabilities = rule.calibrate(logits)
+    is_fitted = config.decision.fit_temperature
+    calibration = fit_calibration(labels, logits, is_judged, has_bias) if is_fitted else skip_calibration(labels.shape[1])
+    calibrated = calibration.apply(logits)
+    rule, probabilities = fit_rule(labels, calibrated, config.decision, fitted_on, is_judged), expit(calibrated)
     at_rule = score_predictions(labels, rule.decide(probabilities, is_judged))
     at_default = score_predictions(labels, default_rule(labels.shape[1]).decide(probabilities, is_judged))
     ranking = score_probabilities(labels, probabilities, is_judged)
@@ -89,7 +96,7 @@ def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_jud
         **score_rule(at_rule, config.decision.maximize),
         "macro_f1_at_0.5": at_default["macro_f1"],
         "expected_calibration_error": ranking["expected_calibration_error"],
-        "temperature": rule.temperature,
-        "shift": rule.shift,
+        "temperature": 1 / float(calibration.scales.mean()),
+        "shift": float(calibration.shifts.mean()),
     }
-    return Candidate(logits, rule, probabilities, scores)
+    return Candidate(logits, calibration, rule, probabilities, scores)

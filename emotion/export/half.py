@@ -11,7 +11,7 @@ from scipy.special import expit
 from emotion.config import BASELINE
 from emotion.data.reading import Examples
 from emotion.errors import ModelError
-from emotion.evaluation.decision import refit_rule
+from emotion.evaluation.decision import fit_rule
 from emotion.export.model_card import complete_card, find_location, write_card
 from emotion.export.refit import report_again, store_rule
 from emotion.export.verification import MAX_LOGIT_DIFFERENCE, Agreement, compare_logits
@@ -45,7 +45,7 @@ def write_half(run: RunFolder, rows: Examples, folder: Path, test_rows: Examples
         logits = smaller.predict_logits(rows.texts, "float16")
         agreement = compare_logits("float16", predictor.rule, rows.labels, reference, logits, MAX_LOGIT_DIFFERENCE["fp16"])
         sidecar, rule = read_sidecar(str(partial))
-        rule = refit_rule(rows.labels, expit(logits), config.decision, rule, rows.is_judged)
+        rule = fit_rule(rows.labels, logits, config.decision, rule.fitted_on, rows.is_judged)
         result.write_predictions("validation", rows.ids, rows.labels, expit(logits), label_set, rows.is_judged)
         report = report_again(run, "validation", rule, result)
         if test_rows is not None:

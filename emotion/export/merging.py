@@ -34,5 +34,5 @@ def write_merged(predictor: Predictor, location: str, run: RunFolder, folder: Pa
     """
     merged = merge_model(predictor, location)
     card = write_card(run.read_config(), predictor.label_set, predictor.sidecar.validation, run.path.name, is_merged=True)
-    save_model(folder, merged.model, merged.tokenizer, merged.rule, merged.sidecar, card, is_calibrated=True)
+    save_model(folder, merged.model, merged.tokenizer, merged.rule, merged.sidecar, card)
     complete_card(run, folder, find_location(folder))

@@ -6,7 +6,7 @@ from typing import Any
 
 from emotion.config import Config, load_config
 from emotion.errors import ConfigError
-from emotion.evaluation.decision import DecisionRule, refit_rule
+from emotion.evaluation.decision import DecisionRule, compute_logits, fit_rule
 from emotion.evaluation.reporting import write_report
 from emotion.evaluation.selection import score_rule
 from emotion.export.model_card import complete_card, remove_rule_sections
@@ -30,7 +30,7 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
         raise ConfigError(f"--refit: takes {allowed}, got {' '.join(others)}; train again to change that")
     config, (sidecar, rule) = load_config(run.config, overrides, is_of_run=True), read_sidecar(str(run.model))
     rows = run.read_predictions("validation")
-    rule = refit_rule(rows.labels, rows.probabilities, config.decision, rule, rows.is_judged)
+    rule = fit_rule(rows.labels, compute_logits(rows.probabilities), config.decision, rule.fitted_on, rows.is_judged)
     report = report_again(run, "validation", rule)
     store_rule(run.model, config, sidecar, rule, report)
     run.write_config(config)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import Calibration
 from emotion.evaluation.decision import DecisionRule
 from emotion.files import atomic_write, write_json
 from emotion.inference.sidecar import SIDECAR, Sidecar
@@ -16,11 +17,11 @@ from emotion.modeling.lora import fingerprint_backbone, is_adapted
 
 
 def save_model(
-    folder: Path, model: Any, tokenizer: Any, rule: DecisionRule, sidecar: Sidecar, card: str, is_calibrated: bool = False
+    folder: Path, model: Any, tokenizer: Any, rule: DecisionRule, sidecar: Sidecar, card: str, calibration: Calibration | None = None
 ) -> None:
-    """Write a model folder; it takes its name only when it is complete. The saved head includes the rule's temperature and shift.
+    """Write a model folder; it takes its name only when it is complete. The saved head includes the calibration.
 
-    `is_calibrated` means that the head already includes them, because the model was loaded from such a folder.
+    Without one the head is saved as it is: that of a model that was loaded from such a folder is calibrated already.
 
     An adapted model is saved as adapters and head, without a `config.json`: transformers takes a local folder with one for a full model.
     """
@@ -34,7 +35,7 @@ def save_model(
     saved = [value for value in model.parameters() if value.requires_grad or not sidecar.is_adapter]
     with (
         atomic_write(folder, sum(value.nbytes for value in saved)) as partial,
-        nullcontext() if is_calibrated else calibrated_head(model, rule.temperature, rule.shift),
+        nullcontext() if calibration is None else calibrated_head(model, calibration),
     ):
         partial.mkdir()
         with without_progress_bar():

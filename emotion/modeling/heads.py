@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import Calibration
 from emotion.modeling.lora import is_adapted, strip_adapters
 
 MIN_BASE_RATE = 1e-3
@@ -71,21 +72,21 @@ def cast_head_to_float32(model: Any) -> None:
 
 
 @contextmanager
-def calibrated_head(model: Any, temperature: float, shift: float) -> Iterator[None]:
-    """Let the logits be divided by a temperature and shifted inside the block, by the head's parameters; afterwards they are restored.
+def calibrated_head(model: Any, calibration: Calibration) -> Iterator[None]:
+    """Let the model's logits be calibrated inside the block, by the head's parameters; afterwards they are restored.
 
     A model saved inside the block gives calibrated probabilities to every consumer, `transformers.pipeline` included. A head without biases
-    takes no shift.
+    takes no shifts.
     """
     head = find_head(model)
-    assert shift == 0 or head.bias is not None
+    assert head.bias is not None or not calibration.shifts.any()
     parameters = list(head.parameters())
     originals = [parameter.detach().clone() for parameter in parameters]
+    scales, shifts = (torch.from_numpy(values).to(head.weight) for values in (calibration.scales, calibration.shifts))
     with torch.no_grad():
-        for parameter in parameters:
-            parameter.div_(temperature)
-        if shift:
-            head.bias.add_(shift)
+        head.weight.mul_(scales[:, None])
+        if head.bias is not None:
+            head.bias.mul_(scales).add_(shifts)
     try:
         yield
     finally:

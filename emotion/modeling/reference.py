@@ -1,11 +1,13 @@
 """TF-IDF as a reference for the verdict on another model: fitted, predicted and scored in seconds, or not at all."""
 
 import numpy as np
+from scipy.special import expit
 
 from emotion.config import DecisionConfig
 from emotion.data.batching import batch_by_length, tokenize
 from emotion.data.reading import Examples
 from emotion.errors import DataError
+from emotion.evaluation.calibration import fit_calibration
 from emotion.evaluation.decision import fit_rule
 from emotion.evaluation.verdict import score_averages
 from emotion.modeling.baseline import fit_baseline
@@ -34,5 +36,7 @@ def score_reference(train: Examples, validation: Examples, rows: Examples, decis
         batches = batch_by_length(tokenize(tokenizer, texts, MAX_LENGTH), BATCH_SIZE)
         return predict_logits(model, batches, len(texts), model.head.weight.device)
 
-    rule = fit_rule(validation.labels, predict(validation.texts), decision, "", validation.is_judged)
-    return score_averages(rows.labels, rule.decide(rule.calibrate(predict(rows.texts)), rows.is_judged))
+    logits = predict(validation.texts)
+    calibration = fit_calibration(validation.labels, logits, validation.is_judged)
+    rule = fit_rule(validation.labels, calibration.apply(logits), decision, "", validation.is_judged)
+    return score_averages(rows.labels, rule.decide(expit(calibration.apply(predict(rows.texts))), rows.is_judged))

@@ -294,7 +294,7 @@ class Run(AbstractContextManager["Run"]):
         max_length, scores = config.data.max_length, candidate.scores
         sidecar = Sidecar(label_set.names, config.model, max_length, self.precision, scores, scripts=self._scripts, segments=segments)
         card = write_card(config, label_set, candidate.scores, self.folder.path.name)
-        save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card)
+        save_model(self.folder.model, model, tokenizer, candidate.rule, sidecar, card, candidate.calibration)
         self.folder.write_predictions("validation", rows.ids, rows.labels, candidate.probabilities, label_set, rows.is_judged)
 
     def save_state_if_due(self) -> None:

@@ -15,7 +15,7 @@ from emotion.evaluation.decision import DecisionRule
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.random((200, 5)) < [0.5, 0.2, 0.1, 0.02, 0]
 PROBABILITIES = expit(np.where(LABELS, 1.0, -1.0) + GENERATOR.normal(0, 1.5, LABELS.shape))
-RULE = DecisionRule((0.5, 0.3, 0.8, 0.1, 0.9), "top1", 1.3, -0.2, "rows")
+RULE = DecisionRule((0.5, 0.3, 0.8, 0.1, 0.9), "top1", "rows")
 NAMES = ("a", "b", "c", "d", "e")
 
 

@@ -7,12 +7,11 @@ from sklearn.metrics import f1_score
 
 from emotion.config import DecisionConfig
 from emotion.errors import ModelError
-from emotion.evaluation.calibration import fit_calibration
 from emotion.evaluation.decision import (
     DecisionRule,
+    compute_logits,
     default_rule,
     fit_rule,
-    refit_rule,
 )
 from emotion.evaluation.thresholds import find_expected_thresholds
 
@@ -36,16 +35,8 @@ def test_top1_changes_only_rows_without_a_prediction():
     np.testing.assert_array_equal(rule.decide(probabilities), [[0, 1, 0], [1, 1, 0]])
 
 
-def test_calibration_recovers_scale_and_shift_of_the_logits():
-    logits = GENERATOR.normal(size=(20_000, 3)) * 2
-    labels = GENERATOR.random(logits.shape) < expit(logits)
-    assert fit_calibration(labels, logits) == pytest.approx((1, 0), abs=0.05)
-    assert fit_calibration(labels, 2.5 * (logits + 0.7)) == pytest.approx((2.5, -0.7), abs=0.1)
-    assert fit_calibration(labels, 2.5 * logits, has_bias=False) == pytest.approx((2.5, 0), abs=0.1)
-
-
 def test_thresholds_without_shrinkage_maximize_the_f1_of_each_label():
-    rule = fit(shrinkage=0, fit_temperature=False)
+    rule = fit(shrinkage=0)
     probabilities = expit(LOGITS)
     for column in range(4):
         fitted = f1_score(LABELS[:, column], probabilities[:, column] >= rule.thresholds[column])
@@ -54,7 +45,7 @@ def test_thresholds_without_shrinkage_maximize_the_f1_of_each_label():
 
 
 def test_shrinkage_moves_the_thresholds_of_rare_labels_most():
-    tuned, shrunk, expected_best = (np.array(fit(shrinkage=s, fit_temperature=False).thresholds) for s in (0, 300, 1e12))
+    tuned, shrunk, expected_best = (np.array(fit(shrinkage=s).thresholds) for s in (0, 300, 1e12))
     np.testing.assert_allclose(expected_best, find_expected_thresholds(LABELS, LOGITS), atol=1e-6)
     num_positives = LABELS.sum(axis=0)
     expected = (num_positives * tuned + 300 * expected_best) / (num_positives + 300)
@@ -79,7 +70,7 @@ def test_expected_f1_finds_the_best_threshold_of_calibrated_probabilities():
 
 def test_micro_f1_uses_the_best_single_threshold():
     rule = fit(maximize="micro_f1")
-    probabilities = rule.calibrate(LOGITS)
+    probabilities = expit(LOGITS)
     fitted = f1_score(LABELS, rule.decide(probabilities), average="micro")
     tried = [f1_score(LABELS, probabilities >= t, average="micro") for t in np.linspace(0.02, 0.98, 97)]
     assert len(set(rule.thresholds)) == 1 and fitted >= max(tried) - 1e-9
@@ -89,9 +80,8 @@ def test_micro_f1_uses_the_best_single_threshold():
 def test_refit_with_the_same_settings_changes_nothing(maximize):
     config = DecisionConfig(maximize=maximize)
     rule = fit(maximize=maximize)
-    refitted = refit_rule(LABELS, rule.calibrate(LOGITS), config, rule)
+    refitted = fit_rule(LABELS, compute_logits(expit(LOGITS)), config, "some rows")
     assert refitted.thresholds == pytest.approx(rule.thresholds, abs=1e-6)
-    assert refitted.temperature == rule.temperature != 1 and refitted.shift == rule.shift != 0
 
 
 def test_threshold_is_clear_of_the_lowest_logit_when_all_rows_are_predicted():
@@ -110,14 +100,15 @@ def test_shifted_logits_give_the_same_predictions():
 def test_label_without_positives_is_rarely_predicted():
     labels = LABELS.copy()
     labels[:, 3] = False
-    rule = fit_rule(labels, LOGITS, DecisionConfig(fit_temperature=False), "rows")
+    rule = fit_rule(labels, LOGITS, DecisionConfig(), "rows")
     assert 1 <= (expit(LOGITS[:, 3]) >= rule.thresholds[3]).sum() < 40
 
 
 def test_rule_equals_its_stored_version():
     rule = fit(empty_set="top1")
     assert DecisionRule.from_dict(rule.to_dict(), 4, "here") == rule
-    assert DecisionRule.from_dict(rule.to_dict() | {"global_threshold": 0.3}, 4, "here") == rule  # as written by an earlier version
+    earlier = {"global_threshold": 0.3, "temperature": 1.4, "shift": -0.2}  # which earlier versions wrote
+    assert DecisionRule.from_dict(rule.to_dict() | earlier, 4, "here") == rule
     assert rule.fitted_on == "some rows"
 
 
@@ -149,8 +140,8 @@ def test_labels_that_were_not_annotated_have_no_part_in_the_rule(maximize):
 def test_each_label_is_fitted_on_the_rows_in_which_it_was_annotated():
     is_judged = np.ones(LABELS.shape, dtype=bool)
     is_judged[::2, 1] = False
-    config = DecisionConfig(fit_temperature=False)
+    config = DecisionConfig()
     rule = fit_rule(LABELS & is_judged, LOGITS, config, "some rows", is_judged)
     odd_rows = fit_rule(LABELS[1::2], LOGITS[1::2], config, "odd rows")
     assert rule.thresholds[1] == pytest.approx(odd_rows.thresholds[1])
-    assert rule.thresholds[0] == pytest.approx(fit(fit_temperature=False).thresholds[0])
+    assert rule.thresholds[0] == pytest.approx(fit().thresholds[0])

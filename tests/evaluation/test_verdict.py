@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from emotion.config import DecisionConfig
+from emotion.evaluation.calibration import fit_calibration
 from emotion.evaluation.decision import fit_rule
 from emotion.evaluation.verdict import CHECK_LOSS, USEFUL, USELESS, WEAK, Verdict, find_obstacle, reach_verdict, score_without_texts
 
@@ -21,8 +22,8 @@ def predict(signal, seed=0, num_rows=NUM_ROWS):
     generator = np.random.default_rng(seed)
     labels = generator.random((num_rows, len(FREQUENCIES))) < FREQUENCIES
     logits = logit(FREQUENCIES) + signal * (labels - FREQUENCIES) + generator.normal(0, 0.6, labels.shape)
-    rule = fit_rule(labels, logits, DecisionConfig(), "")
-    return labels, rule.decide(rule.calibrate(logits))
+    logits = fit_calibration(labels, logits).apply(logits)
+    return labels, fit_rule(labels, logits, DecisionConfig(), "").decide(expit(logits))
 
 
 def test_scores_of_rules_that_read_no_text_by_hand():

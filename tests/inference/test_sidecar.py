@@ -28,7 +28,7 @@ STORED: dict[str, Any] = {
     "fingerprint": None,
     "decision": {"thresholds": [0.5, 1], "empty_set": "none", "temperature": 1.5, "fitted_on": "rows", "global_threshold": 0.3},
 }
-"""As earlier versions wrote it: without `model.random_weights`, with `decision.global_threshold`."""
+"""As earlier versions wrote it: without `model.random_weights`, with `decision.global_threshold` and the temperature."""
 RESTORE = "restore the file or save the model again"
 REWRITE = "restore the file or write it again"
 
@@ -51,7 +51,7 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path):
     sidecar, rule = read_sidecar(str(write(tmp_path, STORED)))
     model = ModelConfig("b", random_weights=False)
     assert sidecar == Sidecar(("anger", "joy"), model, 64, "fp32", {"loss": 0.1, "macro_auroc": None})
-    assert rule == DecisionRule((0.5, 1.0), "none", 1.5, fitted_on="rows")
+    assert rule == DecisionRule((0.5, 1.0), "none", "rows")
 
 
 LABEL_LISTS = ("'anger'", "['a']", "['a', 'a']", "['a', '']", "['a', 1]", "['a', '\\udcff']", "[]", "{}", "None")
@@ -70,8 +70,6 @@ INVALID = {
     "decision": {"[]": "a JSON object"},
     "decision.thresholds": {"'0.5'": "a list", "None": "a list", "0.5": "a list"},
     "decision.thresholds[1]": dict.fromkeys(("nan", "inf", "-0.1", "1.1", "'0.5'", "None", "True", "[0.5]"), "a number in [0, 1]"),
-    "decision.shift": dict.fromkeys(("nan", "inf", "'1'", "False"), "a finite number"),
-    "decision.temperature": dict.fromkeys(("0", "-1", "nan", "inf", "'1'", "False"), "a number above 0"),
     "decision.empty_set": dict.fromkeys(("'all'", "None", "['none']"), "none or top1"),
     "decision.fitted_on": {"5": "a string"},
 }

@@ -1,9 +1,11 @@
 """The classification head: which parameters belong to it, and its calibration."""
 
+import numpy as np
 import pytest
 import torch
 
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import Calibration
 from emotion.modeling.heads import calibrated_head, find_head, list_head_modules, list_head_parameters
 from tests.tiny import make_model
 
@@ -27,13 +29,15 @@ def test_a_model_without_a_layer_for_its_labels_is_refused(model):
 def test_calibrated_head_scales_and_shifts_the_logits_and_restores_the_weights(model):
     inputs = {"input_ids": torch.arange(5, 15)[None]}
     expected, weights = model(**inputs).logits, {name: value.clone() for name, value in model.state_dict().items()}
-    with calibrated_head(model, 1.7, -0.3):
-        torch.testing.assert_close(model(**inputs).logits, expected / 1.7 - 0.3)
+    scales, shifts = np.linspace(0.5, 2, expected.shape[1]), np.linspace(-1, 3, expected.shape[1])
+    with calibrated_head(model, Calibration(scales, shifts)):
+        calibrated = Calibration(scales, shifts).apply(expected.detach().numpy())
+        np.testing.assert_allclose(model(**inputs).logits.detach(), calibrated, atol=1e-5)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_calibrated_head_restores_the_weights_after_an_error(model):
     before = find_head(model).weight.clone()
-    with pytest.raises(KeyError), calibrated_head(model, 1.7, 0.2):
+    with pytest.raises(KeyError), calibrated_head(model, Calibration(np.full(len(before), 1.7), np.full(len(before), 0.2))):
         raise KeyError
     assert torch.equal(find_head(model).weight, before)

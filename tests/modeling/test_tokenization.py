@@ -14,6 +14,7 @@ from benchmarks.tiny_checkpoints import make_checkpoint
 from emotion.config import LoraConfig, ModelConfig
 from emotion.data.batching import tokenize
 from emotion.errors import ModelError
+from emotion.evaluation.calibration import Calibration
 from emotion.evaluation.decision import default_rule
 from emotion.inference.model_folder import save_model
 from emotion.inference.predictor import Predictor
@@ -85,14 +86,14 @@ def test_a_decoder_without_a_pad_token_is_trained_saved_and_loaded_with_one(vari
     num_embeddings = len(BYTES) + max(len(special) + num_spare, 3)
     assert len(model.get_input_embeddings().weight) == num_embeddings and model.config.pad_token_id == tokenizer.pad_token_id
     sidecar = Sidecar(LABELS.names, settings, 64, "fp32", {})
-    rule = replace(default_rule(3), temperature=2.0)
-    save_model(tmp_path / "model", model, tokenizer, rule, sidecar, "card")
+    calibration = Calibration(np.full(3, 0.5), np.zeros(3))
+    save_model(tmp_path / "model", model, tokenizer, default_rule(3), sidecar, "card", calibration)
 
     predictor = Predictor.load(str(tmp_path / "model"))
     batched = predictor.predict_logits(TEXTS)
     for changed in ({"is_alone": True}, {"is_padded": True}):
         np.testing.assert_allclose(predictor.predict_logits(TEXTS, **changed), batched, atol=2e-6)
-    with calibrated_head(model.eval(), 2.0, 0.0), torch.no_grad():
+    with calibrated_head(model.eval(), calibration), torch.no_grad():
         tokens = tokenize(tokenizer, TEXTS, 64)
         np.testing.assert_allclose(model(**tokens.collate(np.arange(3)).inputs).logits, batched, atol=2e-6)
     if variant == "full":  # any user of transformers
