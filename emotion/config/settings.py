@@ -233,7 +233,7 @@ class DecisionConfig:
     shrinkage: float = 50.0
     """Moves thresholds of rare labels to the best expected F1: the best-F1 threshold of n positives has weight `n / (n + shrinkage)`."""
     fit_temperature: bool = True
-    """Divide the logits by a temperature and add a shift to them, both fitted on validation; the saved head includes them."""
+    """Calibrate the logits by a scale and a shift of each label, fitted on validation; the saved head includes them."""
     empty_set: Literal["none", "top1"] = "none"
     """Prediction for a text with no label at or above its threshold: `none` predicts no label, `top1` the most probable one."""
 

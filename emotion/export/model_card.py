@@ -63,7 +63,7 @@ Labels are readers' impressions of short texts, not what the writer felt. Rare l
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
-CALIBRATED = "The probabilities are calibrated: a temperature, and a shift if the head has biases, were fitted on the validation split."
+CALIBRATED = "The probabilities are calibrated: the scales of the logits, and shifts if the head has biases, were fitted on the validation split."
 NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"

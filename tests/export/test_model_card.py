@@ -64,7 +64,7 @@ def test_card_names_the_loss():
 
 def test_card_says_whether_the_probabilities_were_calibrated():
     cards = {fit: write_card(Config(decision=DecisionConfig(fit_temperature=fit)), LABELS, {}, "run") for fit in (True, False)}
-    assert "a temperature, and a shift if the head has biases, were fitted" in cards[True] and "are calibrated" in cards[True]
+    assert "scales of the logits, and shifts if the head has biases, were fitted" in cards[True] and "are calibrated" in cards[True]
     assert "are calibrated" not in cards[False] and "they were not calibrated" in cards[False]
 
 
