@@ -47,6 +47,10 @@ NEEDS: dict[str, Need] = {
         "distillation.teachers or distillation.num_teachers",
         lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
     ),
+    "distillation.texts": (
+        "distillation.teachers or distillation.num_teachers, which label the texts",
+        lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
+    ),
     "distillation.teacher_configs": ("distillation.num_teachers above 0", lambda config: config.distillation.num_teachers != 0),
     "decision.shrinkage": ("decision.maximize=macro_f1", lambda config: config.decision.maximize == "macro_f1"),
     "tracking.project": _WANDB,

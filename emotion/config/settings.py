@@ -213,17 +213,19 @@ class DistillationConfig:
     teachers: tuple[str, ...] | None = None
     """Trained models (run folders, model folders or Hub ids) whose mean probabilities are mixed into the training targets."""
     num_teachers: int | Literal["auto"] = 0
-    """Number of teachers that the run trains first, with its own settings and other seeds; `auto` is 3 with 10,000 rows or more, else 0."""
+    """Number of teachers that the run trains first, with its own settings and other seeds; `auto` is 3 with 10,000 rows or `texts`."""
     teacher_configs: tuple[str, ...] | None = None
     """Config files whose `model`, `lora` and `training` the teachers get instead of the run's own: `num_teachers` of each file."""
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
+    texts: str | None = None
+    """File of texts without labels, or several (a pattern, or names between commas), which the teachers label for their student."""
 
     def resolve_num_teachers(self, num_rows: int) -> "DistillationConfig":
         """Return the settings with a number in place of `num_teachers=auto`, by the number of training rows."""
         if self.num_teachers != "auto":
             return self
-        return replace(self, num_teachers=NUM_AUTO_TEACHERS if num_rows >= AUTO_TEACHER_ROWS else 0)
+        return replace(self, num_teachers=NUM_AUTO_TEACHERS if num_rows >= AUTO_TEACHER_ROWS or self.texts else 0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from emotion.files import atomic_write
 from emotion.labels import LabelSet
 
 EARLIER = "earlier"
-"""Name under which training rows are remembered that the data no longer had when the run was resumed."""
+"""Name under which training rows are remembered that the data does not have: it no longer had them when the run was resumed, or they are
+texts without labels."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,19 @@ class RememberedRows:
     def compute(cls, dataset: Dataset) -> "RememberedRows":
         """Return the keys of all rows of a data set."""
         splits = dataset.splits | ({UNUSED: dataset.unused} if dataset.unused is not None else {})
+        train = splits["train"]
+        if train.is_judged is not None and not (has_labels := train.is_judged.any(axis=1)).all():
+            splits = splits | {"train": train.take(np.flatnonzero(has_labels)), EARLIER: train.take(np.flatnonzero(~has_labels))}
         return cls({split: RowKeys.compute(examples, dataset.label_set) for split, examples in splits.items()})
 
     def add_earlier(self, before: "RememberedRows") -> "RememberedRows":
-        """Return these rows, and as `EARLIER` those that the same run was trained on and that are no longer training rows."""
-        trained = [before.splits[split] for split in ("train", EARLIER) if split in before.splits]
+        """Return these rows, and as `EARLIER` also those that the same run was trained on and that are no longer training rows."""
+        own = [self.splits[EARLIER]] if EARLIER in self.splits else []
+        trained = [*own, *(before.splits[split] for split in ("train", EARLIER) if split in before.splits)]
         ids = [row_id for keys in trained for row_id in keys.ids]
         texts, labels = (np.concatenate([getattr(keys, name) for keys in trained]) for name in ("texts", "labels"))
-        rows = np.flatnonzero(~np.isin(texts, self.splits["train"].texts))
+        is_first = np.isin(np.arange(len(texts)), np.unique(texts, return_index=True)[1])
+        rows = np.flatnonzero(is_first & ~np.isin(texts, self.splits["train"].texts))
         earlier = RowKeys([ids[row] for row in rows], texts[rows], labels[rows])
         return RememberedRows(self.splits | ({EARLIER: earlier} if len(rows) else {}))
 

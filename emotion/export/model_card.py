@@ -63,7 +63,9 @@ Labels are readers' impressions of short texts, not what the writer felt. Rare l
 per-label scores before you rely on one. Do not use the model to make decisions about people.
 """
 
-CALIBRATED = "The probabilities are calibrated: the scales of the logits, and shifts if the head has biases, were fitted on the validation split."
+CALIBRATED = (
+    "The probabilities are calibrated: the scales of the logits, and shifts if the head has biases, were fitted on the validation split."
+)
 NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
@@ -231,6 +233,7 @@ def _describe_targets(config: Config) -> str:
     if not teachers:
         return raters
     means = f"the mean probabilities of {format_count(len(teachers), 'trained model')}"
+    means += ", also on texts without labels" if config.distillation.texts else ""
     if weight == 1:  # neither raters nor gold labels count
         return f"; the targets are {means}"
     subject = ", mixed" if raters else "; the targets are mixed"

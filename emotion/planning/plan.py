@@ -9,6 +9,7 @@ import torch
 from emotion.config import BASELINE, Config, ModelConfig
 from emotion.data.batching import LengthBucketSampler, tokenize
 from emotion.data.reading import read_dataset
+from emotion.data.reading.plain_texts import add_texts
 from emotion.distributed.collectives import print_on_main
 from emotion.distributed.launch import Launch
 from emotion.errors import ConfigError
@@ -94,14 +95,18 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     texts: list[str] | None = None
     messages: tuple[str, ...] = ()
     is_known = (config.data.source, config.data.hub_config) in KNOWN_DATASETS and not config.data.train
-    if is_known and not config.data.soft_labels:  # which must have raters
+    if is_known and not config.data.soft_labels and not config.distillation.texts:  # soft labels must have raters
         num_rows, num_labels = KNOWN_DATASETS[config.data.source, config.data.hub_config]
         label_set = LabelSet(tuple(f"label {column}" for column in range(num_labels)))
         num_rows, row_source = round(num_rows * config.data.train_fraction), "its known size"
     else:
         dataset = read_dataset(config.data)
-        label_set, texts = dataset.label_set, dataset["train"].texts
-        num_rows, row_source, messages = len(texts), "counted", tuple(dataset.messages)
+        label_set, row_source = dataset.label_set, "counted"
+        if config.distillation.texts:
+            dataset.messages.append(add_texts(dataset, config.distillation.texts, config.data))
+            row_source = "counted, with the texts without labels"
+        texts, messages = dataset["train"].texts, tuple(dataset.messages)
+        num_rows = len(texts)
     training, distillation = config.training.resolve_epochs(num_rows), config.distillation.resolve_num_teachers(num_rows)
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
@@ -155,8 +160,9 @@ def _describe_teachers(config: Config) -> str:
     if config.distillation.teachers:
         return ", ".join(config.distillation.teachers)
     num_teachers, configs = config.distillation.num_teachers, config.distillation.teacher_configs
-    if num_teachers and configs:
-        return f"{num_teachers} of each of {', '.join(configs)}, trained first; the lines below describe the run itself"
+    if num_teachers and (configs or config.distillation.texts):
+        of_each = f" of each of {', '.join(configs)}" if configs else ""
+        return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself"
     return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself" if num_teachers else ""
 
 
@@ -204,7 +210,8 @@ def _describe_time(plan: Plan) -> str:
     seconds = num_flops / (speed * EFFICIENCY * plan.num_processes)
     basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products here, of which training is taken to reach"
     distillation = plan.config.distillation
-    num_models = 1 if distillation.teacher_configs else 1 + int(distillation.num_teachers)  # those of other configs take another time
+    has_other_teachers = distillation.teacher_configs or distillation.texts  # which take another time
+    num_models = 1 if has_other_teachers else 1 + int(distillation.num_teachers)
     each = f" for {num_models} models, {_format_duration(seconds)} for each" if num_models > 1 else ""
     total = _format_duration(num_models * seconds)
     return f"about {total}{each}, without validation ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"

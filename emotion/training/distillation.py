@@ -49,7 +49,7 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
             stages.append((RunFolder(folder.teachers / name), teacher))
     if stages:
         paths = tuple(str(teacher.path) for teacher, _ in stages)
-        config = replace(config, distillation=DistillationConfig(teachers=paths, weight=config.distillation.weight))
+        config = replace(config, distillation=replace(config.distillation, teachers=paths, num_teachers=0, teacher_configs=None))
     if config.distillation.teachers:  # the optimum of cross-entropy are their probabilities: a student becomes as sure as they are
         config = replace(config, training=replace(config.training, focal_gamma=0.0))
     return [*stages, (folder, config)]

@@ -27,7 +27,7 @@ FREE_KEYS = (
         )
     }
     | {f"data.{name}" for name in ("source", "train", "validation", "test")}
-    | {"distillation.num_teachers", "distillation.teacher_configs"}
+    | {"distillation.num_teachers", "distillation.teacher_configs", "distillation.texts"}
 )
 """Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
 

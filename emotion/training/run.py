@@ -18,6 +18,7 @@ from emotion.config import BASELINE, Config
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
 from emotion.data.reading import Dataset, Examples, read_dataset
+from emotion.data.reading.plain_texts import add_texts
 from emotion.distributed import sharding
 from emotion.distributed.collectives import all_reduce_sum, ask_main, print_on_main
 from emotion.distributed.launch import Launch
@@ -100,17 +101,19 @@ class Run(AbstractContextManager["Run"]):
         self.dataset = self.find_dataset()
         for message in self.dataset.messages:
             self.say(f"data: {message}")
+        teachers, texts = self.config.distillation.teachers or (), self.config.distillation.texts
+        for message in check_teachers(teachers, self.dataset["validation"], self.dataset.label_set):
+            self.say(message)
+        if not self._is_forced:
+            check_own_teachers(self.folder, self.dataset)
+        if teachers and texts:
+            self.say(f"data: {add_texts(self.dataset, texts, self.config.data)}")
         training = self.config.training.resolve_epochs(len(self.dataset["train"]))
         if training != self.config.training:
             self.config = replace(self.config, training=training)
             if self.config.model.backbone != BASELINE:
                 self.say(f"train: {training.epochs} epochs for {len(self.dataset['train']):,} rows (training.epochs=auto)")
         self._scripts = measure_scripts(self.dataset["train"].texts)
-        teachers = self.config.distillation.teachers or ()
-        for message in check_teachers(teachers, self.dataset["validation"], self.dataset.label_set):
-            self.say(message)
-        if not self._is_forced:
-            check_own_teachers(self.folder, self.dataset)
         return self.dataset
 
     def find_dataset(self) -> Dataset:

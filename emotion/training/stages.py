@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from emotion.config import Config
 from emotion.data.reading import read_dataset
+from emotion.data.reading.plain_texts import add_texts
 from emotion.distributed.collectives import ask_main, print_on_main
 from emotion.distributed.launch import Launch
 from emotion.tracking.run_folder import RunFolder
@@ -28,6 +29,8 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
     folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
     resume_command = format_resume_command(sys.argv, folder.path.name)
     config = count_teachers(config, accelerator)
+    if config.distillation.texts and config.distillation.num_teachers:  # found wrong now, not after hours of teachers
+        ask_main(accelerator, lambda: add_texts(read_dataset(config.data), str(config.distillation.texts), config.data))
     for stage_folder, stage_config in list_stages(folder, config):
         accelerator.wait_for_everyone()  # the main process may still be writing the stage before
         if stage_folder.is_finished:
@@ -46,5 +49,6 @@ def count_teachers(config: Config, accelerator: Accelerator) -> Config:
         return config
     num_rows = len(read_dataset(config.data)["train"])
     distillation = config.distillation.resolve_num_teachers(num_rows)
-    print_on_main(accelerator, f"train: {distillation.num_teachers} teachers for {num_rows:,} rows (distillation.num_teachers=auto)")
+    reason = f"{num_rows:,} rows" + (" and texts without labels" if distillation.texts else "")
+    print_on_main(accelerator, f"train: {distillation.num_teachers} teachers for {reason} (distillation.num_teachers=auto)")
     return replace(config, distillation=distillation)

@@ -9,6 +9,7 @@ import pytest
 
 from emotion.config import DistillationConfig, load_config
 from emotion.data.reading import read_dataset
+from emotion.data.reading.plain_texts import add_texts
 from emotion.data.remembered import RememberedRows
 from emotion.distributed.launch import start_launch
 from emotion.errors import ConfigError
@@ -142,6 +143,22 @@ def test_the_focal_loss_is_that_of_the_teachers(tmp_path):
         load_config(CONFIG, ["distillation.teachers=runs/a", "training.focal_gamma=2"])
 
 
+def test_texts_without_labels_go_to_the_student_and_bring_teachers(tmp_path):
+    config = load_config(ROOT / "configs" / "recipe.yaml", ["distillation.texts=more.txt"])
+    assert config.distillation.resolve_num_teachers(100).num_teachers == 3
+    config = load_config(CONFIG, ["distillation.num_teachers=2", "distillation.texts=more.txt"])
+    *teachers, (_, student) = list_stages(RunFolder(tmp_path / "own"), config)
+    assert [teacher.distillation.texts for _, teacher in teachers] == [None, None] and student.distillation.texts == "more.txt"
+    with pytest.raises(ConfigError, match=r"distillation\.texts=more\.txt: has no effect; it needs distillation\.teachers or"):
+        load_config(CONFIG, ["distillation.texts=more.txt"])
+
+
+def test_files_of_texts_that_are_missing_are_found_before_the_teachers_are_trained(tmp_path):
+    words = ["train.py", "--config", "configs/quickstart.yaml", f"run.folder={tmp_path}", "distillation.num_teachers=1"]
+    result = run_script(*words, f"distillation.texts={tmp_path / 'nowhere.csv'}")
+    assert result.returncode == 2 and "nowhere.csv: cannot be read (No such file" in result.stderr and not list(tmp_path.iterdir())
+
+
 def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
     config = load_config(ROOT / "configs" / "recipe.yaml")
     assert config.distillation.num_teachers == "auto" and config.distillation.weight == 1
@@ -185,16 +202,24 @@ def test_a_teacher_config_that_cannot_be_used_is_named(file, message, tmp_path, 
 def test_a_student_learns_from_its_teachers_and_keeps_their_probabilities(tiny_bert, tiny_run, tmp_path, dataset):
     words = ["train.py", "--config", "configs/quickstart.yaml", f"model.backbone={tiny_bert}", f"run.folder={tmp_path}", "run.name=student"]
     words += [f"distillation.teachers={tiny_run}", "distillation.weight=1", "training.epochs=1", "training.learning_rate=3e-3"]
-    words += ["training.save_every_steps=5", "--resume"]
+    words += ["training.save_every_steps=5", "--resume", f"distillation.texts={tmp_path / 'more.txt'}"]
+    (tmp_path / "more.txt").write_text("What a lovely morning it was\nI will never forgive them\n" + dataset["test"].texts[0])
     plan = run_script(*words, "--dry-run")
     assert f"teachers    {tiny_run}" in plan.stdout, plan.stderr
     result = run_script(*words)
     assert result.returncode == 0, result.stderr
     run, rows = RunFolder(tmp_path / "student"), dataset["train"]
+    assert "data: " in plan.stdout and "2 texts without labels, from column" in " ".join(plan.stdout.split())
+    assert f"{len(rows) + 2:,} training rows (counted, with the texts without labels)" in plan.stdout
+    dataset = replace(dataset, splits=dict(dataset.splits))
+    add_texts(dataset, str(tmp_path / "more.txt"), load_config(CONFIG).data)
+    rows = dataset["train"]
+    assert len(rows) == 1_302
     kept = run.read_probabilities("teachers", rows.ids, dataset.label_set)
     assert kept is not None
     np.testing.assert_allclose(kept, predict_soft_labels((str(tiny_run),), rows.texts, dataset.label_set), atol=1e-6)
-    assert "; the targets are the mean probabilities of 1 trained model." in (run.model / "README.md").read_text()
+    card = (run.model / "README.md").read_text()
+    assert "; the targets are the mean probabilities of 1 trained model, also on texts without labels." in card
     # The loss is the cross-entropy against the teacher's probabilities; with gold labels it would be another.
     losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
     entropy = -np.mean(kept * np.log(kept) + (1 - kept) * np.log(1 - kept))

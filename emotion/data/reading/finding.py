@@ -46,10 +46,10 @@ def find_tables(config: DataConfig) -> dict[str, Table]:
     """
     named = {split: getattr(config, split) for split in SPLIT_FILES if getattr(config, split)}
     if config.train:
-        return {split: _read_split(name, config) for split, name in named.items()}
+        return {split: read_named(name, config) for split, name in named.items()}
     if named:
         tables = find_tables(replace(config, validation=None, test=None))
-        return tables | {split: _read_split(name, config) for split, name in named.items()}
+        return tables | {split: read_named(name, config) for split, name in named.items()}
     path = SAMPLE if config.source == "sample" else expand_path(config.source)
     if path.is_dir():
         return _read_folder(path, config)
@@ -99,7 +99,11 @@ def _anchor(name: str, folder: Path) -> str:
     return ",".join(_anchor(part.strip(), folder) for part in name.split(",")) if "," in name else name
 
 
-def _read_split(name: str, config: DataConfig) -> Table:
+def read_named(name: str, config: DataConfig) -> Table:
+    """Return the rows of a file, of several (a pattern, or names between commas), or of a folder, as one table.
+
+    Raises: DataError as `read_table`.
+    """
     path = expand_path(name)
     if _is_saved_dataset(path):
         return _load_from_disk(path, config)["train"]
