@@ -1,6 +1,7 @@
 """How well does each kind of calibration hold on rows that it was not fitted on, by the number of validation rows?
 
     python -m benchmarks.calibration --runs runs/minilm runs/tfidf
+    python -m benchmarks.calibration --runs runs/minilm runs/tfidf --scores
 
 Each draw splits the stored validation predictions of a run: the calibration is fitted on some rows and judged on all others. The stored
 probabilities are calibrated already; a scale and a shift of their logits undo that. The test rows take no part.
@@ -9,17 +10,27 @@ probabilities are calibrated already; a scale and a shift of their logits undo t
 import argparse
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
 
 from benchmarks.decision_rule import MAX_FRACTION, SIZES
+from emotion.config import DecisionConfig
 from emotion.errors import exit_on_error
 from emotion.evaluation.calibration import fit_calibration, fit_common_scale, fit_scaling
-from emotion.evaluation.decision import compute_logits
-from emotion.evaluation.metrics import expected_calibration_error
+from emotion.evaluation.decision import compute_logits, fit_rule
+from emotion.evaluation.metrics import expected_calibration_error, score_predictions
 from emotion.tracking.run_folder import RunFolder
 
+Maximize = Literal["macro_f1", "micro_f1", "jaccard", "subset_accuracy"]
+METRICS: dict[Maximize, str] = {
+    "macro_f1": "macro_f1",
+    "micro_f1": "micro_f1",
+    "jaccard": "jaccard_samples",
+    "subset_accuracy": "subset_accuracy",
+}
+"""The score that each value of `decision.maximize` is about."""
 FIXED_STDS = (0.2, 0.5)
 """Standard deviations of the priors of a label's own slope and intercept, where they are not learnt."""
 
@@ -28,7 +39,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", nargs="+", required=True, metavar="RUN", help="runs with predictions of validation rows")
     parser.add_argument("--draws", type=int, default=20, help="draws of a cell (default: 20)")
+    parser.add_argument("--scores", action="store_true", help="compare F1 and other scores at the fitted thresholds instead")
     arguments = parser.parse_args()
+    if arguments.scores:
+        print("| run | decision.maximize | one scale and shift | of each label | difference |", "|---|---|---|---|---|", sep="\n")
+        for run in arguments.runs:
+            rows = RunFolder(Path(run)).read_predictions("validation")
+            for maximize, metric in METRICS.items():
+                scores = np.array([compare_scores(rows.labels, rows.probabilities, maximize, metric, d) for d in range(arguments.draws)])
+                means, differences = scores.mean(axis=0), scores[:, 1] - scores[:, 0]
+                spread = f"{differences.mean():+.4f} (standard error {differences.std() / len(differences) ** 0.5:.4f})"
+                print(f"| {Path(run).name} | {maximize} | {means[0]:.4f} | {means[1]:.4f} | {spread} |", flush=True)
+        return 0
     print("| run | rows | calibration | cross-entropy | calibration error | frequency error |", "|---|---|---|---|---|---|", sep="\n")
     for run in arguments.runs:
         rows = RunFolder(Path(run)).read_predictions("validation")
@@ -56,6 +78,19 @@ def judge_calibrations(labels: np.ndarray, logits: np.ndarray, size: int, genera
     results["then each label, fixed priors"] = score(labels[rest], own)
     results["then each label, learnt priors"] = score(labels[rest], fit_calibration(labels[fitted], logits[fitted]).apply(logits[rest]))
     return results
+
+
+def compare_scores(labels: np.ndarray, probabilities: np.ndarray, maximize: Maximize, metric: str, draw: int) -> tuple[float, float]:
+    """Return the score on one half of the rows with calibration and thresholds of the other: of all labels alike, and of each label."""
+    logits, order = compute_logits(probabilities), np.random.default_rng(draw).permutation(len(labels))
+    fitted, rest = order[: len(order) // 2], order[len(order) // 2 :]
+    scale, shift = fit_common_scale(labels[fitted], logits[fitted])
+    own = fit_calibration(labels[fitted], logits[fitted])
+    scores = []
+    for calibrated in (scale * logits + shift, own.apply(logits)):
+        rule = fit_rule(labels[fitted], calibrated[fitted], DecisionConfig(maximize), "")
+        scores.append(score_predictions(labels[rest], rule.decide(expit(calibrated[rest])))[metric])
+    return scores[0], scores[1]
 
 
 def score(labels: np.ndarray, logits: np.ndarray) -> tuple[float, ...]:
