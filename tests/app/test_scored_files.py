@@ -3,6 +3,9 @@
 import csv
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from scipy.stats import binomtest
@@ -11,7 +14,7 @@ from emotion.app import scored_files
 from emotion.app.handlers import NO_FILE, Handlers
 from emotion.app.results import SHOWN_ROWS, Progress, ScoredFile
 from emotion.app.scored_files import FileScorer, ScoringOptions, prepare_job
-from emotion.app.uploads import UploadStore, describe_upload
+from emotion.app.uploads import KEPT_SECONDS, UploadStore, describe_upload
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.uncertainty import compute_wilson_interval
 from tests.app.conftest import HOSTILE_TEXTS
@@ -130,6 +133,57 @@ def test_files_that_nobody_uses_are_removed(rows, tmp_path):
         os.utime(path, (0, 0))
     assert UploadStore(store.folder, float("inf")).add(other) == new and old.exists()
     assert store.add(other) == new and not old.parent.exists() and new.exists()
+
+
+def test_a_file_that_is_in_use_is_not_removed(rows, tmp_path):
+    store, other = UploadStore(tmp_path / "uploads"), write_rows(tmp_path / "other.csv", 10)
+    used = store.add(rows)
+    for path in (used, used.parent):
+        os.utime(path, (time.time() - KEPT_SECONDS + 60,) * 2)
+    assert store.add(rows) == used and time.time() - used.parent.stat().st_mtime < 60
+    store.add(other)
+    assert used.exists()
+
+
+def test_a_file_that_several_drop_at_once_stays_whole(tmp_path):
+    """Its copies are links: a copy that was written onto one would have emptied all of them."""
+    content = b"text\nThank you\n"
+    for number in range(50):
+        path, store, start = tmp_path / f"{number}.csv", UploadStore(tmp_path / f"uploads-{number}"), threading.Barrier(4)
+        path.write_bytes(content)
+
+        def drop(path=path, store=store, start=start):
+            start.wait()
+            return store.add(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            added = {job.result() for job in [pool.submit(drop) for _ in range(4)]}
+        assert len(added) == 1 and path.read_bytes() == added.pop().read_bytes() == content
+        assert [file.name for file in store.folder.rglob("*") if file.is_file()] == [path.name]
+
+
+def test_files_that_scoring_removes_meanwhile_are_no_error(rows, tmp_path, monkeypatch):
+    store = UploadStore(tmp_path / "uploads")
+    path = store.add(rows)
+    first, second, stat = path.with_name("part-1"), path.with_name("part-2"), os.stat
+    for part in (first, second):
+        part.write_text("")
+
+    def stat_and_remove(name, *arguments, **options):
+        if str(name) == str(first):
+            first.unlink(missing_ok=True)
+        found = stat(name, *arguments, **options)
+        if str(name) == str(second):
+            second.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "stat", stat_and_remove)
+    assert store.add(rows) == path and not first.exists() and not second.exists()
+
+
+def test_a_file_that_is_gone_is_one_line(model, tmp_path):
+    shown, _, _ = Handlers({"tiny": model}, UploadStore(tmp_path / "uploads")).show_upload(str(tmp_path / "gone.csv"), None)
+    assert "gone.csv: is no longer here: files are removed after a day; drop it again" in shown and str(tmp_path) not in shown
 
 
 def test_an_error_in_the_background_arrives(model, rows, store, monkeypatch):
