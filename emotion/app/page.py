@@ -1,6 +1,7 @@
 """The page: its components, and which method of `Handlers` answers each event. The only module with the theme that knows Gradio."""
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -126,25 +127,27 @@ def build_file_tab(handlers: Handlers, model: Any) -> None:
             about_file = gr.HTML(NO_FILE_YET, elem_id="about-file")
     files = gr.File(label="Results", file_count="multiple", interactive=False, visible=False, elem_id="results")
     result = gr.HTML(elem_id="result")
+    running = gr.State(None)  # the stop of this visitor's job: neither other options nor another visitor change which one it is
 
     def show_upload(path: str | None, name: str) -> tuple[str, Any, Any, str]:
         shown, columns, guess = handlers.show_upload(path, name)
         return shown or NO_FILE_YET, gr.Dropdown(columns, value=guess), gr.File(None, visible=False), ""
 
-    def run(path: str | None, column: str | None, *chosen: Any) -> Iterator[tuple[str, Any]]:
+    def run(path: str | None, column: str | None, *chosen: Any) -> Iterator[tuple[str, Any, Event]]:
         *values, name = chosen
-        for shown, paths in handlers.score_upload(path, ScoringOptions(column, *values), name):
-            yield shown, gr.File(paths or None, visible=bool(paths))
+        stop = Event()
+        for shown, paths in handlers.score_upload(path, ScoringOptions(column, *values), name, stop):
+            yield shown, gr.File(paths or None, visible=bool(paths)), stop
 
-    def halt(path: str | None, column: str | None, *chosen: Any) -> None:
-        *values, name = chosen
-        handlers.stop_job(path, ScoringOptions(column, *values), name)
+    def halt(stop: Event | None) -> None:
+        if stop is not None:
+            stop.set()
 
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = [file, column, output_format, probabilities, is_excel_safe, sensitivity, model]
     file.change(show_upload, [file, model], [about_file, column, files, result], concurrency_limit=2, **options)
-    score.click(run, inputs, [result, files], concurrency_id=FILES, concurrency_limit=1, **options)
-    stop.click(halt, inputs, None, **options)
+    score.click(run, inputs, [result, files, running], concurrency_id=FILES, concurrency_limit=1, **options)
+    stop.click(halt, running, None, queue=False, **options)
 
 
 def build_model_tab(handlers: Handlers, model: Any, page: Any) -> None:

@@ -5,15 +5,15 @@ import html
 import json
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from emotion.app.answers import answer_text
 from emotion.app.page import EXAMPLES
-from emotion.app.scored_files import FileScorer
 from emotion.evaluation.summary import FIGURES
-from tests.app.conftest import AXE, HOSTILE_TEXTS
+from tests.app.conftest import AXE, HOSTILE_TEXTS, Visit
 from tests.app.test_scored_files import write_rows
 from tests.conftest import run_script
 
@@ -184,34 +184,67 @@ def test_texts_are_answered_while_a_file_is_scored(visit, model, tmp_path, monke
 
 
 def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
+    """Also if another result was chosen meanwhile."""
     path = write_rows(tmp_path / "stopped.csv", 90)
     predictor = model.load_file_predictor()
-    predict, stop, sizes, is_stopped = type(predictor).predict_checked, FileScorer.stop, [], threading.Event()
+    predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
+
+    class Stop(threading.Event):
+        def set(self):
+            super().set()
+            is_stopped.set()
 
     def predict_until_stopped(self, texts, description=None):
         sizes.append(len(texts))
         assert len(sizes) < 3 or is_stopped.wait(60)
         return predict(self, texts, description)
 
-    def stop_and_tell(*arguments):
-        assert stop(*arguments)
-        is_stopped.set()
-
     monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
+    monkeypatch.setattr("emotion.app.page.Event", Stop)
     monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
-    monkeypatch.setattr(FileScorer, "stop", stop_and_tell)
     opened = visit()
     drop_file(opened, path)
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result [role=progressbar]", has_text="").wait_for()
     while len(sizes) < 3:
         opened.page.wait_for_timeout(50)
+    opened.page.get_by_label("three likeliest").check()
     opened.page.get_by_role("button", name="Stop", exact=True).click()
     opened.page.get_by_text("press Score to go on from there").wait_for()
     assert len(sizes) == 3
+    opened.page.get_by_label("labels only").check()
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result .shares").wait_for()
     assert len(sizes) == 9
+
+
+def test_closing_the_page_stops_its_job(browser, served, model, tmp_path, monkeypatch):
+    predictor = model.load_file_predictor()
+    predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
+
+    class Stop(threading.Event):
+        def set(self):
+            super().set()
+            is_stopped.set()
+
+    def predict_until_stopped(self, texts, description=None):
+        sizes.append(len(texts))
+        assert is_stopped.wait(60)
+        return predict(self, texts, description)
+
+    monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
+    monkeypatch.setattr("emotion.app.page.Event", Stop)
+    monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
+    opened = Visit(browser, served)
+    drop_file(opened, write_rows(tmp_path / "closed.csv", 90))
+    opened.page.get_by_role("button", name="Score", exact=True).click()
+    opened.page.locator("#result [role=progressbar]", has_text="").wait_for()
+    while not sizes:
+        opened.page.wait_for_timeout(50)
+    opened.context.close()
+    assert is_stopped.wait(30)
+    time.sleep(1)
+    assert len(sizes) == 1
 
 
 def test_model_tab_shows_card_scores_and_pictures(visit, model):

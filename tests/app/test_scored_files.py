@@ -91,7 +91,7 @@ def test_every_format_has_the_same_labels(model, store, output_format):
 def test_a_stopped_job_goes_on_from_its_parts(model, store, tmp_path, monkeypatch):
     monkeypatch.setattr(scored_files, "PART_ROWS", 64)
     upload = describe_upload(store.add(write_rows(tmp_path / "many.csv", 400)), model.predictor.label_set)
-    options, scorer = ScoringOptions(sensitivity=0.5), FileScorer()
+    options, scorer, stop = ScoringOptions(sensitivity=0.5), FileScorer(), threading.Event()
     whole = score(model, upload, ScoringOptions(sensitivity=0.5, probabilities="none"))
     content = whole.output.read_bytes()
     whole.output.unlink()
@@ -101,16 +101,40 @@ def test_a_stopped_job_goes_on_from_its_parts(model, store, tmp_path, monkeypatc
     def predict_and_stop(self, texts, description=None):
         calls.append(len(texts))
         if len(calls) == 2:
-            assert scorer.stop(model, upload, options)
+            stop.set()
         return predict(self, texts, description)
 
     monkeypatch.setattr(type(model.load_file_predictor()), "predict_checked", predict_and_stop)
-    states = list(scorer.score(model, upload, options))
+    states = list(scorer.score(model, upload, options, stop))
     assert not any(isinstance(state, ScoredFile) for state in states) and not job.output.exists()
     assert isinstance(states[-1], Progress) and states[-1].num_done == 128 and len(calls) == 2
-    assert not scorer.stop(model, upload, options)
     result = score(model, upload, options, scorer)
     assert result.output.read_bytes() == content and result.progress.num_resumed == 128 and len(calls) == 7
+
+
+def test_a_job_whose_reader_has_left_is_stopped_and_goes_on_for_the_next(model, store, tmp_path, monkeypatch):
+    """The page was closed while a file was scored: its next part is not begun, and who scores the file again is not told to wait."""
+    monkeypatch.setattr(scored_files, "PART_ROWS", 64)
+    upload = describe_upload(store.add(write_rows(tmp_path / "left.csv", 400)), model.predictor.label_set)
+    predict, sizes, has_left = type(model.load_file_predictor()).predict_checked, [], threading.Event()
+
+    def predict_once_left(self, texts, description=None):
+        sizes.append(len(texts))
+        assert has_left.wait(60)
+        time.sleep(1.5)  # longer than the lock of the parts is waited for
+        return predict(self, texts, description)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.load_file_predictor()), "predict_checked", predict_once_left)
+        scorer = FileScorer()
+        states = scorer.score(model, upload, ScoringOptions())
+        while not sizes:
+            next(states)
+        states.close()
+        has_left.set()
+        patch.setattr(type(model.load_file_predictor()), "predict_checked", predict)
+        result = score(model, upload, ScoringOptions(), scorer)
+    assert len(sizes) == 1 and result.num_rows == 400
 
 
 def test_a_file_that_comes_again_is_not_scored_again(model, rows, store, tmp_path, monkeypatch):
