@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from emotion.app.answers import MAX_CHARACTERS
 from emotion.app.handlers import Handlers, describe_failure
 from emotion.app.html_answers import CHOOSE_LABEL
 from emotion.app.results import ScoredFile
@@ -15,12 +14,12 @@ from emotion.app.thresholds import MAX_SENSITIVITY
 from emotion.data.reading.formats import READERS
 
 TITLE = "Emotions in text"
-SUBTITLE = "A text can carry several emotions, or none. Nothing that you type leaves this server."
+SUBTITLE = "A text can carry several emotions, or none."
+PRIVATE = "Nothing that you type leaves this server."
+SHARED = "What you type and the files that you drop pass through a server of Gradio, which made this public link."
 INPUT_FORMATS = ", ".join(name.removeprefix(".") for name in READERS)
 PLACEHOLDER = "Write something …"
-NO_FILE_YET = (
-    '<p class="hint">Drop a file with one text in each row. It stays on this server, and every row comes back with its emotions.</p>'
-)
+NO_FILE_YET = '<p class="hint">Drop a file with one text in each row. Every row comes back with its emotions.</p>'
 EXAMPLES = {
     "Thanks": "Thank you so much, you saved my day!",
     "Sarcasm": "I can't believe they cancelled it again. Typical.",
@@ -53,12 +52,10 @@ watch("value", () => element.querySelectorAll("details").forEach((details) => { 
 SENSITIVITY_HINT = "Left: fewer and surer labels. Right: more and looser ones. 0 is the rule that was fitted on validation rows."
 
 
-def build_page(handlers: Handlers) -> Any:
-    """Return the Gradio page, with its queue."""
+def build_page(handlers: Handlers, is_shared: bool = False) -> Any:
+    """Return the Gradio page, with its queue; `is_shared` if it gets a public link of Gradio."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3_600, 86_400)) as page:
-        gr.HTML(
-            f"<h1>{TITLE}</h1><p class='hint'>A text can carry several emotions, or none. Nothing that you type leaves this server.</p>"
-        )
+        gr.HTML(f"<h1>{TITLE}</h1><p class='hint'>{SUBTITLE} {SHARED if is_shared else PRIVATE}</p>")
         names = list(handlers.models)
         with gr.Row(visible=len(names) > 1):
             first = gr.Dropdown(names, value=names[0], label="Model")
@@ -78,7 +75,7 @@ def build_try_tab(handlers: Handlers, first: Any, second: Any, page: Any) -> Non
     """Add the text, the answers, the words and the thresholds."""
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            text = gr.Textbox(label="Text", lines=7, max_lines=12, max_length=MAX_CHARACTERS, placeholder=PLACEHOLDER, elem_id="text")
+            text = gr.Textbox(label="Text", lines=7, max_lines=12, placeholder=PLACEHOLDER, elem_id="text")
             with gr.Row(elem_id="examples"):
                 examples = [gr.Button(name, size="sm", min_width=0) for name in EXAMPLES]
         with gr.Column(scale=6, min_width=300):
@@ -99,7 +96,7 @@ def build_try_tab(handlers: Handlers, first: Any, second: Any, page: Any) -> Non
     inputs, outputs = [text, sensitivity, first, second], [answers, point, labels]
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     answered = {**options, "concurrency_id": ANSWER, "concurrency_limit": CONCURRENT_ANSWERS, "trigger_mode": "always_last"}
-    text.change(lambda: CHOOSE_LABEL, None, words, queue=False, **options)
+    gr.on([text.change, first.change, second.change], lambda: CHOOSE_LABEL, None, words, queue=False, **options)
     gr.on([sensitivity.change, first.change, second.change, page.load], handlers.show_answers, inputs, outputs, **answered)
     text.change(handlers.show_answers, inputs, outputs, js=WAIT_FOR_PAUSE, **answered)
     for button, example in zip(examples, EXAMPLES.values(), strict=True):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from emotion.app.answers import answer_text
-from emotion.app.page import EXAMPLES
+from emotion.app.handlers import Handlers
+from emotion.app.page import EXAMPLES, PRIVATE, SHARED, build_page
+from emotion.app.uploads import UploadStore
 from emotion.evaluation.summary import FIGURES
 from tests.app.conftest import AXE, HOSTILE_TEXTS, Visit
 from tests.app.test_scored_files import write_rows
@@ -86,6 +88,29 @@ def test_ten_thousand_characters(visit):
     text = ("never ending " * 1_000)[:10_000]
     opened.answer(text)
     assert "of 10,000 characters)" in opened.page.locator("#answers").inner_text()
+
+
+def test_a_text_that_is_too_long_is_not_cut_in_silence(visit):
+    opened = visit()
+    opened.text.focus()
+    opened.page.keyboard.insert_text("never ending " * 800)
+    opened.page.get_by_text("text: has 10,400 characters, at most 10,000 are answered; shorten it, or score it in a file").wait_for()
+
+
+def test_words_of_one_model_are_not_left_beside_another(visit):
+    opened = visit()
+    opened.answer(TEXT)
+    opened.page.locator("#answers [data-label]").first.click()
+    opened.page.locator("#words mark").first.wait_for()
+    opened.page.get_by_label("Model", exact=True).click()
+    opened.page.get_by_role("option", name="other").click()
+    opened.page.get_by_text("Choose an emotion above").wait_for()
+
+
+def test_a_page_with_a_public_link_does_not_say_that_nothing_leaves_the_server(model, tmp_path):
+    for is_shared in (False, True):
+        shown = str(build_page(Handlers({"tiny": model}, UploadStore(tmp_path)), is_shared).get_config_file()["components"])
+        assert (PRIVATE in shown, SHARED in shown) == (not is_shared, is_shared)
 
 
 def test_keyboard_alone_explains_a_label(visit, model):
