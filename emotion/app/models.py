@@ -76,8 +76,8 @@ def load_models(locations: list[str], backend: str, backbone: str | None = None)
     if len(set(paths)) < len(paths):
         raise ConfigError(f"--model: {', '.join(locations)}: give each model once")
     models: dict[str, ServedModel] = {}
-    for location, path in zip(locations, paths, strict=True):
-        name = next(name for name in (_name_model(location), location, path) if name not in models)
+    for location, absolute in zip(locations, paths, strict=True):
+        name = next(name for name in (_name_model(location), location, absolute) if name not in models)
         models[name] = load_model(location, backend, name, backbone)
     return models
 

@@ -6,12 +6,14 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from scipy.stats import binomtest
 
 from emotion.app import scored_files
 from emotion.app.handlers import NO_FILE, Handlers
+from emotion.app.html_files import format_result
 from emotion.app.results import SHOWN_ROWS, Progress, ScoredFile
 from emotion.app.scored_files import FileScorer, ScoringOptions, prepare_job
 from emotion.app.uploads import KEPT_SECONDS, UploadStore, describe_upload
@@ -88,6 +90,20 @@ def test_every_format_has_the_same_labels(model, store, output_format):
     )
 
 
+@pytest.mark.parametrize("output_format", scored_files.OUTPUT_FORMATS)
+def test_rows_without_text_are_counted_and_shown_as_not_scored(model, store, tmp_path, output_format):
+    """An Excel file of one column does not hold its empty rows, so the rows that were scored are not those that it has."""
+    path = tmp_path / "empty.csv"
+    path.write_text('"text"\n"I am so happy"\n""\n"Thank you so much"\n""\n""\n')
+    upload = describe_upload(store.add(path), model.predictor.label_set)
+    result = score(model, upload, ScoringOptions(output_format=output_format))
+    assert (result.num_rows, result.num_bad) == (5, 3)
+    assert {frequency.fraction for frequency in result.frequencies} <= {0, 0.5, 1}
+    assert all(frequency.fraction == frequency.count / 2 for frequency in result.frequencies)
+    assert all((labels is None) == (not text) for text, labels in result.rows) and len(result.rows) >= 2
+    assert format_result(result).count("not scored") == len([text for text, _ in result.rows if not text])
+
+
 def test_a_stopped_job_goes_on_from_its_parts(model, store, tmp_path, monkeypatch):
     monkeypatch.setattr(scored_files, "PART_ROWS", 64)
     upload = describe_upload(store.add(write_rows(tmp_path / "many.csv", 400)), model.predictor.label_set)
@@ -127,7 +143,7 @@ def test_a_job_whose_reader_has_left_is_stopped_and_goes_on_for_the_next(model, 
     with monkeypatch.context() as patch:
         patch.setattr(type(model.load_file_predictor()), "predict_checked", predict_once_left)
         scorer = FileScorer()
-        states = scorer.score(model, upload, ScoringOptions())
+        states: Any = scorer.score(model, upload, ScoringOptions())
         while not sizes:
             next(states)
         states.close()
