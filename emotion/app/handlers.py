@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from emotion.app.about import read_about
@@ -92,11 +93,13 @@ class Handlers:
             return format_notice(self.store.shorten(describe_failure(error))), [], None
         return format_upload(upload), upload.columns, upload.text_column
 
-    def score_upload(self, path: str | None, options: ScoringOptions, name: str | None) -> Iterator[tuple[str, list[str]]]:
-        """Yield progress, and last the result and the files to download."""
+    def score_upload(
+        self, path: str | None, options: ScoringOptions, name: str | None, stop: Event | None = None
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Yield progress, and last the result and the files to download; setting `stop` stops the job at the end of its present part."""
         progress = Progress(0, 0, 0, 0.0)
         try:
-            for state in self.run_job(path, options, name):
+            for state in self.run_job(path, options, name, stop):
                 if isinstance(state, ScoredFile):
                     yield format_result(state), [str(file) for file in state.files]
                     return
@@ -106,8 +109,10 @@ class Handlers:
         except Exception as error:
             yield format_notice(self.store.shorten(describe_failure(error))), []
 
-    def run_job(self, path: str | None, options: ScoringOptions, name: str | None) -> Iterator[Progress | ScoredFile]:
-        """Yield the progress of scoring a file, and last its result.
+    def run_job(
+        self, path: str | None, options: ScoringOptions, name: str | None, stop: Event | None = None
+    ) -> Iterator[Progress | ScoredFile]:
+        """Yield the progress of scoring a file, and last its result, unless `stop` was set.
 
         Raises: EmotionError for a file or an option that cannot be used.
         """
@@ -115,16 +120,10 @@ class Handlers:
             raise DataError(NO_FILE)
         model = self.find_model(name)
         with self.store.hide_paths():
-            for state in self._scorer.score(model, self.describe(path, model), options):
+            for state in self._scorer.score(model, self.describe(path, model), options, stop):
                 if isinstance(state, ScoredFile):
                     state = replace(state, notes=list(map(self.store.shorten, state.notes)))
                 yield state
-
-    def stop_job(self, path: str | None, options: ScoringOptions, name: str | None) -> None:
-        """Stop the job of a file and options, if it runs."""
-        if path is not None:
-            model = self.find_model(name)
-            self._scorer.stop(model, self.describe(path, model), options)
 
     def show_model(self, name: str | None) -> tuple[str, str, str, str, str]:
         """Return a model's card as Markdown, and as HTML its scores, those of each label, its pictures and the comparison report."""

@@ -65,8 +65,8 @@ def format_point(point: OperatingPoint | None, fitted: OperatingPoint | None, se
     cells = []
     for name, title in (("precision", "of the given labels are right"), ("recall", "of the right labels are given")):
         now, before = getattr(point, name), getattr(fitted, name)
-        change = f' <span class="hint">({before:.0%} at the fitted rule)</span>' if sensitivity else ""
-        cells.append(f"<dt>{name.capitalize()}</dt><dd><b>{now:.0%}</b> {title}{change}</dd>")
+        change = f' <span class="hint">({_format_percent(before)} at the fitted rule)</span>' if sensitivity else ""
+        cells.append(f"<dt>{name.capitalize()}</dt><dd><b>{_format_percent(now)}</b> {title}{change}</dd>")
     cells.append(f"<dt>Labels</dt><dd><b>{point.labels_per_text:.1f}</b> per text</dd>")
     state = "moved from the fitted rule" if sensitivity else "the fitted rule"
     note = f"On {point.num_rows:,} validation rows, {state}. The rule was fitted on these rows, so new texts do slightly worse."
@@ -84,7 +84,7 @@ def format_label_points(point: OperatingPoint | None) -> str:
             f'<td class="number">{value}</td>'
             for value in (
                 f"{label.threshold:.0%}",
-                *("–" if value is None else f"{value:.0%}" for value in (label.precision, label.recall)),
+                *map(_format_percent, (label.precision, label.recall)),
                 f"{label.num_gold:,}",
                 f"{label.num_predicted:,}",
             )
@@ -99,6 +99,11 @@ def format_table(head: str, rows: list[str], caption: str) -> str:
     """Return a table that scrolls sideways where it is too wide."""
     table = f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+
+
+def _format_percent(value: float | None) -> str:
+    """Return a fraction in percent; a dash for one that could not be measured."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _format_answer(answer: Answer, has_title: bool) -> str:

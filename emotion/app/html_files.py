@@ -141,8 +141,9 @@ def _format_rows(result: ScoredFile) -> str:
     head = '<th scope="col">text</th><th scope="col">emotions</th>'
     rows = []
     for text, labels in result.rows:
-        chips = "".join(f'<span class="chip color-{colors[name]}">{format_name(name)}</span>' for name in labels)
-        rows.append(f'<tr><td class="long">{format_text(_shorten(text))}</td><td>{chips or "–"}</td></tr>')
+        chips = "".join(f'<span class="chip color-{colors[name]}">{format_name(name)}</span>' for name in labels or ())
+        nothing = '<span class="hint">not scored</span>' if labels is None else "–"
+        rows.append(f'<tr><td class="long">{format_text(_shorten(text))}</td><td>{chips or nothing}</td></tr>')
     caption = f"First {len(rows):,} rows" if len(rows) < result.num_rows else "All rows"
     return format_table(head, rows, caption)
 

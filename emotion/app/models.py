@@ -70,14 +70,14 @@ def load_model(location: str, backend: str, name: str | None = None, backbone: s
 def load_models(locations: list[str], backend: str, backbone: str | None = None) -> dict[str, ServedModel]:
     """Return the models of several locations by name; `backbone` is that of their adapters.
 
-    Raises: ConfigError if a location is given twice; ModelError as `load_model`.
+    Raises: ConfigError if a model is given twice; ModelError as `load_model`.
     """
-    if len(set(locations)) < len(locations):
+    paths = [str(path.absolute()) if (path := expand_path(location)).is_dir() else location for location in locations]
+    if len(set(paths)) < len(paths):
         raise ConfigError(f"--model: {', '.join(locations)}: give each model once")
     models: dict[str, ServedModel] = {}
-    for location in locations:
-        name = _name_model(location)
-        name = name if name not in models else location
+    for location, absolute in zip(locations, paths, strict=True):
+        name = next(name for name in (_name_model(location), location, absolute) if name not in models)
         models[name] = load_model(location, backend, name, backbone)
     return models
 

@@ -1,11 +1,11 @@
 """The page: its components, and which method of `Handlers` answers each event. The only module with the theme that knows Gradio."""
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import gradio as gr
 
-from emotion.app.answers import MAX_CHARACTERS
 from emotion.app.handlers import Handlers, describe_failure
 from emotion.app.html_answers import CHOOSE_LABEL
 from emotion.app.results import ScoredFile
@@ -14,12 +14,12 @@ from emotion.app.thresholds import MAX_SENSITIVITY
 from emotion.data.reading.formats import READERS
 
 TITLE = "Emotions in text"
-SUBTITLE = "A text can carry several emotions, or none. Nothing that you type leaves this server."
+SUBTITLE = "A text can carry several emotions, or none."
+PRIVATE = "Nothing that you type leaves this server."
+SHARED = "What you type and the files that you drop pass through a server of Gradio, which made this public link."
 INPUT_FORMATS = ", ".join(name.removeprefix(".") for name in READERS)
 PLACEHOLDER = "Write something …"
-NO_FILE_YET = (
-    '<p class="hint">Drop a file with one text in each row. It stays on this server, and every row comes back with its emotions.</p>'
-)
+NO_FILE_YET = '<p class="hint">Drop a file with one text in each row. Every row comes back with its emotions.</p>'
 EXAMPLES = {
     "Thanks": "Thank you so much, you saved my day!",
     "Sarcasm": "I can't believe they cancelled it again. Typical.",
@@ -52,12 +52,10 @@ watch("value", () => element.querySelectorAll("details").forEach((details) => { 
 SENSITIVITY_HINT = "Left: fewer and surer labels. Right: more and looser ones. 0 is the rule that was fitted on validation rows."
 
 
-def build_page(handlers: Handlers) -> Any:
-    """Return the Gradio page, with its queue."""
+def build_page(handlers: Handlers, is_shared: bool = False) -> Any:
+    """Return the Gradio page, with its queue; `is_shared` if it gets a public link of Gradio."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3_600, 86_400)) as page:
-        gr.HTML(
-            f"<h1>{TITLE}</h1><p class='hint'>A text can carry several emotions, or none. Nothing that you type leaves this server.</p>"
-        )
+        gr.HTML(f"<h1>{TITLE}</h1><p class='hint'>{SUBTITLE} {SHARED if is_shared else PRIVATE}</p>")
         names = list(handlers.models)
         with gr.Row(visible=len(names) > 1):
             first = gr.Dropdown(names, value=names[0], label="Model")
@@ -77,7 +75,7 @@ def build_try_tab(handlers: Handlers, first: Any, second: Any, page: Any) -> Non
     """Add the text, the answers, the words and the thresholds."""
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            text = gr.Textbox(label="Text", lines=7, max_lines=12, max_length=MAX_CHARACTERS, placeholder=PLACEHOLDER, elem_id="text")
+            text = gr.Textbox(label="Text", lines=7, max_lines=12, placeholder=PLACEHOLDER, elem_id="text")
             with gr.Row(elem_id="examples"):
                 examples = [gr.Button(name, size="sm", min_width=0) for name in EXAMPLES]
         with gr.Column(scale=6, min_width=300):
@@ -98,7 +96,7 @@ def build_try_tab(handlers: Handlers, first: Any, second: Any, page: Any) -> Non
     inputs, outputs = [text, sensitivity, first, second], [answers, point, labels]
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     answered = {**options, "concurrency_id": ANSWER, "concurrency_limit": CONCURRENT_ANSWERS, "trigger_mode": "always_last"}
-    text.change(lambda: CHOOSE_LABEL, None, words, queue=False, **options)
+    gr.on([text.change, first.change, second.change], lambda: CHOOSE_LABEL, None, words, queue=False, **options)
     gr.on([sensitivity.change, first.change, second.change, page.load], handlers.show_answers, inputs, outputs, **answered)
     text.change(handlers.show_answers, inputs, outputs, js=WAIT_FOR_PAUSE, **answered)
     for button, example in zip(examples, EXAMPLES.values(), strict=True):
@@ -126,25 +124,27 @@ def build_file_tab(handlers: Handlers, model: Any) -> None:
             about_file = gr.HTML(NO_FILE_YET, elem_id="about-file")
     files = gr.File(label="Results", file_count="multiple", interactive=False, visible=False, elem_id="results")
     result = gr.HTML(elem_id="result")
+    running = gr.State(None)  # the stop of this visitor's job: neither other options nor another visitor change which one it is
 
     def show_upload(path: str | None, name: str) -> tuple[str, Any, Any, str]:
         shown, columns, guess = handlers.show_upload(path, name)
         return shown or NO_FILE_YET, gr.Dropdown(columns, value=guess), gr.File(None, visible=False), ""
 
-    def run(path: str | None, column: str | None, *chosen: Any) -> Iterator[tuple[str, Any]]:
+    def run(path: str | None, column: str | None, *chosen: Any) -> Iterator[tuple[str, Any, Event]]:
         *values, name = chosen
-        for shown, paths in handlers.score_upload(path, ScoringOptions(column, *values), name):
-            yield shown, gr.File(paths or None, visible=bool(paths))
+        stop = Event()
+        for shown, paths in handlers.score_upload(path, ScoringOptions(column, *values), name, stop):
+            yield shown, gr.File(paths or None, visible=bool(paths)), stop
 
-    def halt(path: str | None, column: str | None, *chosen: Any) -> None:
-        *values, name = chosen
-        handlers.stop_job(path, ScoringOptions(column, *values), name)
+    def halt(stop: Event | None) -> None:
+        if stop is not None:
+            stop.set()
 
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = [file, column, output_format, probabilities, is_excel_safe, sensitivity, model]
     file.change(show_upload, [file, model], [about_file, column, files, result], concurrency_limit=2, **options)
-    score.click(run, inputs, [result, files], concurrency_id=FILES, concurrency_limit=1, **options)
-    stop.click(halt, inputs, None, **options)
+    score.click(run, inputs, [result, files, running], concurrency_id=FILES, concurrency_limit=1, **options)
+    stop.click(halt, running, None, queue=False, **options)
 
 
 def build_model_tab(handlers: Handlers, model: Any, page: Any) -> None:

@@ -60,8 +60,8 @@ class ScoredFile:
     num_rows: int
     num_bad: int
     frequencies: list[LabelFrequency]
-    rows: list[tuple[str, list[str]]]
-    """Text and predicted labels of the first rows."""
+    rows: list[tuple[str, list[str] | None]]
+    """Text and predicted labels of the first rows; None for a row without text, which is not scored."""
     scores: dict[str, float | None] | None
     """Scores against gold labels, if the file has some; None for one that could not be measured."""
     notes: list[str]
@@ -76,19 +76,18 @@ class ScoredFile:
 def summarize_output(job: ScoringJob, upload: Upload, label_set: LabelSet, progress: Progress) -> ScoredFile:
     """Return the counts of a scored file, which is read row by row, and its first rows."""
     counts: Counter[str] = Counter()
-    shown: list[tuple[str, list[str]]] = []
-    num_rows = 0
+    shown: list[tuple[str, list[str] | None]] = []
     with open_rows(job.output, names={PREDICTED}, is_lenient=True) as scored:
         predicted = scored.columns.index(PREDICTED)
-        text = scored.columns.index(job.columns.text_column) if job.columns.text_column in scored.columns else None
+        text_column = scored.columns.index(job.columns.text_column) if job.columns.text_column in scored.columns else None
         for entry in scored.entries:
-            num_rows += 1
             if isinstance(entry, Row):
                 labels = read_labels(entry.values[predicted], label_set)
                 counts.update(labels)
                 if len(shown) < SHOWN_ROWS:
-                    shown.append(("" if text is None else str(entry.values[text] or ""), labels))
-    num_bad = count_quarantined(job.quarantine)
+                    text = "" if text_column is None else str(entry.values[text_column] or "")
+                    shown.append((text, labels if text_column is None or text.strip() else None))
+    num_rows, num_bad = upload.num_rows, count_quarantined(job.quarantine)  # Excel does not tell empty rows from none
     num_scored = num_rows - num_bad
     frequencies = [
         LabelFrequency(name, counts[name], counts[name] / max(num_scored, 1), compute_wilson_interval(counts[name], num_scored))

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,54 +57,51 @@ class StoppedError(Exception):
 
 
 class FileScorer:
-    """Scores uploaded files, and stops them when asked; parts that are done stay, and scoring the file again continues from them."""
+    """Scores uploaded files, one at a time; parts that are done stay, and scoring the file again continues from them."""
 
     def __init__(self) -> None:
-        self._stops: dict[Path, Event] = {}
         self._lock = Lock()
+        """Held by the job that scores: one that was stopped is still at its last part."""
 
-    def score(self, model: ServedModel, upload: Upload, options: ScoringOptions) -> Iterator[Progress | ScoredFile]:
-        """Yield the progress several times a second, and last the result; without a result if it was stopped.
+    def score(
+        self, model: ServedModel, upload: Upload, options: ScoringOptions, stop: Event | None = None
+    ) -> Iterator[Progress | ScoredFile]:
+        """Yield the progress several times a second, and last the result; without a result if `stop` was set.
+
+        A job whose progress nobody reads any more is stopped, too.
 
         Raises: ConfigError or DataError as `score_files`; ConfigError for options that are not allowed.
         """
         options.check()
         if options.text_column is not None and options.text_column not in upload.columns:
             raise DataError(f"{upload.path.name}: has no column {options.text_column!r}; its columns are {', '.join(upload.columns)}")
+        stop = stop or Event()
         yield Progress(0, upload.num_rows, 0, 0.0, is_loading=True)
         predictor, rule, job = prepare_job(model, upload, options)
         progress = Progress(0, upload.num_rows, 0, 0.0)
         if not job.output.exists():
-            for progress in self._run(predictor, rule, job, upload.num_rows):
+            for progress in self._run(predictor, rule, job, upload.num_rows, stop):
                 yield progress
             if not job.output.exists():
                 return
         yield summarize_output(job, upload, predictor.label_set, progress)
 
-    def stop(self, model: ServedModel, upload: Upload, options: ScoringOptions) -> bool:
-        """Stop a job at the end of its present part; return whether it was running."""
-        _, _, job = prepare_job(model, upload, options)
-        with self._lock:
-            stop = self._stops.get(job.output)
-        if stop is not None:
-            stop.set()
-        return stop is not None
-
-    def _run(self, predictor: Any, rule: DecisionRule, job: ScoringJob, num_rows: int) -> Iterator[Progress]:
-        stop, errors, notes = Event(), cast(list[BaseException], []), cast(list[str], [])
+    def _run(self, predictor: Any, rule: DecisionRule, job: ScoringJob, num_rows: int, stop: Event) -> Iterator[Progress]:
+        errors, notes = cast(list[BaseException], []), cast(list[str], [])
 
         def work() -> None:
             try:
-                tally = score_files(cast("Predictor", StoppablePredictor(predictor, stop)), rule, job, notes.append)
-                assert tally is not None  # only a second process gets None
-                write_json(find_notes(job), describe_job_notes(notes, tally))
+                with self._lock:
+                    if job.output.exists():  # by now: a job before this one was at its last part
+                        return
+                    tally = score_files(cast("Predictor", StoppablePredictor(predictor, stop)), rule, job, notes.append)
+                    assert tally is not None  # only a second process gets None
+                    write_json(find_notes(job), describe_job_notes(notes, tally))
             except StoppedError:
                 pass
             except BaseException as error:
                 errors.append(error)
 
-        with self._lock:
-            self._stops[job.output] = stop
         started, num_resumed = time.monotonic(), count_done(job)
         worker = Thread(target=work, daemon=True)
         worker.start()
@@ -115,8 +111,7 @@ class FileScorer:
                 num_done = num_rows if job.output.exists() else min(count_done(job), num_rows)
                 yield Progress(num_done, num_rows, num_resumed, time.monotonic() - started)
         finally:
-            with self._lock:
-                self._stops.pop(job.output, None)
+            stop.set()  # also where the page was closed
         if errors:
             raise errors[0]
 

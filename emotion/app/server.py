@@ -57,7 +57,7 @@ def serve(
     from emotion.app.uploads import KEPT_SECONDS, MAX_UPLOAD_MEGABYTES, UploadStore
 
     store = UploadStore(folder / "uploads", float("inf") if is_kept else KEPT_SECONDS)
-    page = build_page(Handlers(models, store))
+    page = build_page(Handlers(models, store), is_shared)
     reports = [str(model.run.path.resolve() / "report") for model in models.values()]
     try:
         _, address, public = page.launch(

@@ -49,8 +49,10 @@ class OperatingPoint:
     """What a rule gives on the validation rows: micro averages, and each label."""
 
     num_rows: int
-    precision: float
-    recall: float
+    precision: float | None
+    """None if no label is predicted."""
+    recall: float | None
+    """None if no row has a label."""
     f1: float
     labels_per_text: float
     labels: list[LabelPoint]
@@ -68,7 +70,8 @@ class ValidationRows:
 
     def measure(self, rule: DecisionRule) -> OperatingPoint:
         """Return precision, recall and F1 of a rule on these rows."""
-        predictions = rule.decide(self.probabilities, self.is_judged)
+        given = rule.decide(self.probabilities)
+        predictions = given if self.is_judged is None else given & self.is_judged
         hits = self.labels & predictions
         counts = np.stack([part.sum(axis=0) for part in (hits, ~self.labels & predictions, self.labels & ~predictions)])
         scores = score_counts(counts, int((self.labels == predictions).all(axis=1).sum()), len(self.labels))
@@ -86,4 +89,11 @@ class ValidationRows:
             )
         ]
         precision, recall, f1 = (scores[f"micro_{name}"] for name in ("precision", "recall", "f1"))
-        return OperatingPoint(len(self.labels), precision, recall, f1, float(predictions.sum(axis=1).mean()), labels)
+        return OperatingPoint(
+            len(self.labels),
+            precision if predictions.any() else None,
+            recall if self.labels.any() else None,
+            f1,
+            float(given.sum(axis=1).mean()),
+            labels,
+        )

@@ -16,7 +16,7 @@ from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import BadRow, Row
 from emotion.data.reading.streams import open_source
 from emotion.errors import DataError, EmotionError
-from emotion.files import compute_checksum
+from emotion.files import atomic_write, compute_checksum
 from emotion.labels import LabelSet
 
 MAX_UPLOAD_MEGABYTES = 200
@@ -48,25 +48,28 @@ class UploadStore:
         self.folder, self._kept_seconds = folder, kept_seconds
 
     def add(self, path: Path) -> Path:
-        """Return the store's copy of a file, and remove the files and results that are too old."""
+        """Return the store's copy of a file, and remove the files and results that are too old.
+
+        Raises: DataError if the file has been removed, as Gradio does with its own copy after a day.
+        """
         self._remove_old()
+        if not path.is_file():
+            raise DataError(f"{path.name}: is no longer here: files are removed after a day; drop it again")
         target = self.folder / compute_checksum(path)[:32] / path.name
-        if not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        if target.is_file():
             with suppress(FileNotFoundError):
-                partial.unlink()
-            try:
-                os.link(path, partial)
-            except OSError:  # another file system
-                shutil.copyfile(path, partial)
-            partial.replace(target)
+                os.utime(target.parent)  # it is in use
+        else:
+            with atomic_write(target, is_shared=True) as partial:
+                try:
+                    os.link(path, partial)
+                except OSError:  # another file system
+                    shutil.copyfile(path, partial)
         return target
 
     def _remove_old(self) -> None:
         for folder in self.folder.glob("*/"):
-            newest = max((file.stat().st_mtime for file in [folder, *folder.rglob("*")] if file.exists()), default=0.0)
-            if time.time() - newest > self._kept_seconds:
+            if time.time() - _find_last_change(folder) > self._kept_seconds:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
@@ -80,6 +83,16 @@ class UploadStore:
     def shorten(self, message: str) -> str:
         """Return a message with the names of the store's files in place of their paths."""
         return re.sub(rf"{re.escape(str(self.folder))}(?:/[0-9a-f]{{32}})*/", "", message)
+
+
+def _find_last_change(folder: Path) -> float:
+    """Return when something in a folder was last written, in seconds since 1970. Scoring adds and removes files meanwhile."""
+    newest = 0.0
+    for parent, _, names in os.walk(folder):
+        for name in (".", *names):
+            with suppress(FileNotFoundError):
+                newest = max(newest, Path(parent, name).stat().st_mtime)
+    return newest
 
 
 def describe_upload(path: Path, label_set: LabelSet) -> Upload:

@@ -70,6 +70,20 @@ def test_a_label_that_nobody_judged_is_not_flagged_and_changes_no_other():
     assert set(np.flatnonzero(issues.is_flagged[:, 0])) == {*wrong, *missing[5:]}
 
 
+def test_flags_of_judged_rows_are_those_of_a_file_without_the_others():
+    """As the estimates: rows that nobody judged would otherwise count as surely without the label, and hide some that lack it."""
+    generator = np.random.default_rng(1)
+    true = generator.random((2_000, 2)) < 0.3
+    labels = true ^ (generator.random(true.shape) < 0.1)
+    probabilities = 1 / (1 + np.exp(-(np.where(true, 2.5, -0.5) + generator.normal(0, 1.5, true.shape))))
+    is_judged = np.ones_like(labels)
+    is_judged[500:, 0] = False
+    partly, half = find_issues(labels & is_judged, probabilities, is_judged), find_issues(labels[:500], probabilities[:500])
+    np.testing.assert_array_equal(partly.is_flagged[:500, 0], half.is_flagged[:, 0])
+    assert half.is_missing[:, 0].sum() > 30 and half.is_wrong[:, 0].sum() > 10
+    np.testing.assert_array_equal(partly.is_flagged[:, 1], find_issues(labels, probabilities).is_flagged[:, 1])
+
+
 @pytest.mark.parametrize("value", [False, True])
 def test_a_label_without_two_sides_is_not_flagged_and_has_no_estimate(value):
     labels, wrong, _ = plant()

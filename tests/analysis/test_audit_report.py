@@ -135,3 +135,7 @@ def test_decisions_are_not_overwritten(tmp_path):
     fill_in(tmp_path / "audit.csv", lambda number, row: "keep" if number < 2 else "")
     with pytest.raises(ConfigError, match=r"audit\.csv: has 2 decisions; rename it, for example to reviewed\.csv, or choose another"):
         check_undecided(tmp_path)
+    decided = (tmp_path / "audit.csv").read_bytes()
+    with pytest.raises(ConfigError, match="has 2 decisions"):  # made while the folds were trained
+        write_audit(tmp_path, make_audit(), quote_texts=True)
+    assert (tmp_path / "audit.csv").read_bytes() == decided

@@ -1,6 +1,7 @@
 """The page answers as `infer.py` and the Python API do; a text that is cut is cut where the model stops reading."""
 
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -123,6 +124,18 @@ def test_models_are_named_after_their_runs(model, tiny_run, tmp_path):
     assert list(models) == ["tiny", str(tiny_run / "model")]
     with pytest.raises(ConfigError, match="give each model once"):
         load_models([str(tiny_run)] * 2, "numpy")
+
+
+def test_models_of_the_same_name_are_all_served(tiny_run, tmp_path, monkeypatch):
+    """Also if the place of one is what the other is called."""
+    (tmp_path / "old").mkdir()
+    for name in ("first", "old/first"):
+        shutil.copytree(tiny_run / "model", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    models = load_models(["old/first", "first"], "numpy")
+    assert {name: model.location for name, model in models.items()} == {"first": "old/first", str(tmp_path / "first"): "first"}
+    with pytest.raises(ConfigError, match="give each model once"):
+        load_models(["first", "./first"], "numpy")
 
 
 def test_validation_rows_and_reports_of_a_model_outside_a_run(model, tiny_run, tmp_path):

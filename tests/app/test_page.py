@@ -5,15 +5,17 @@ import html
 import json
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from emotion.app.answers import answer_text
-from emotion.app.page import EXAMPLES
-from emotion.app.scored_files import FileScorer
+from emotion.app.handlers import Handlers
+from emotion.app.page import EXAMPLES, PRIVATE, SHARED, build_page
+from emotion.app.uploads import UploadStore
 from emotion.evaluation.summary import FIGURES
-from tests.app.conftest import AXE, HOSTILE_TEXTS
+from tests.app.conftest import AXE, HOSTILE_TEXTS, Visit
 from tests.app.test_scored_files import write_rows
 from tests.conftest import run_script
 
@@ -86,6 +88,29 @@ def test_ten_thousand_characters(visit):
     text = ("never ending " * 1_000)[:10_000]
     opened.answer(text)
     assert "of 10,000 characters)" in opened.page.locator("#answers").inner_text()
+
+
+def test_a_text_that_is_too_long_is_not_cut_in_silence(visit):
+    opened = visit()
+    opened.text.focus()
+    opened.page.keyboard.insert_text("never ending " * 800)
+    opened.page.get_by_text("text: has 10,400 characters, at most 10,000 are answered; shorten it, or score it in a file").wait_for()
+
+
+def test_words_of_one_model_are_not_left_beside_another(visit):
+    opened = visit()
+    opened.answer(TEXT)
+    opened.page.locator("#answers [data-label]").first.click()
+    opened.page.locator("#words mark").first.wait_for()
+    opened.page.get_by_label("Model", exact=True).click()
+    opened.page.get_by_role("option", name="other").click()
+    opened.page.get_by_text("Choose an emotion above").wait_for()
+
+
+def test_a_page_with_a_public_link_does_not_say_that_nothing_leaves_the_server(model, tmp_path):
+    for is_shared in (False, True):
+        shown = str(build_page(Handlers({"tiny": model}, UploadStore(tmp_path)), is_shared).get_config_file()["components"])
+        assert (PRIVATE in shown, SHARED in shown) == (not is_shared, is_shared)
 
 
 def test_keyboard_alone_explains_a_label(visit, model):
@@ -184,34 +209,67 @@ def test_texts_are_answered_while_a_file_is_scored(visit, model, tmp_path, monke
 
 
 def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
+    """Also if another result was chosen meanwhile."""
     path = write_rows(tmp_path / "stopped.csv", 90)
     predictor = model.load_file_predictor()
-    predict, stop, sizes, is_stopped = type(predictor).predict_checked, FileScorer.stop, [], threading.Event()
+    predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
+
+    class Stop(threading.Event):
+        def set(self):
+            super().set()
+            is_stopped.set()
 
     def predict_until_stopped(self, texts, description=None):
         sizes.append(len(texts))
         assert len(sizes) < 3 or is_stopped.wait(60)
         return predict(self, texts, description)
 
-    def stop_and_tell(*arguments):
-        assert stop(*arguments)
-        is_stopped.set()
-
     monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
+    monkeypatch.setattr("emotion.app.page.Event", Stop)
     monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
-    monkeypatch.setattr(FileScorer, "stop", stop_and_tell)
     opened = visit()
     drop_file(opened, path)
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result [role=progressbar]", has_text="").wait_for()
     while len(sizes) < 3:
         opened.page.wait_for_timeout(50)
+    opened.page.get_by_label("three likeliest").check()
     opened.page.get_by_role("button", name="Stop", exact=True).click()
     opened.page.get_by_text("press Score to go on from there").wait_for()
     assert len(sizes) == 3
+    opened.page.get_by_label("labels only").check()
     opened.page.get_by_role("button", name="Score", exact=True).click()
     opened.page.locator("#result .shares").wait_for()
     assert len(sizes) == 9
+
+
+def test_closing_the_page_stops_its_job(browser, served, model, tmp_path, monkeypatch):
+    predictor = model.load_file_predictor()
+    predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
+
+    class Stop(threading.Event):
+        def set(self):
+            super().set()
+            is_stopped.set()
+
+    def predict_until_stopped(self, texts, description=None):
+        sizes.append(len(texts))
+        assert is_stopped.wait(60)
+        return predict(self, texts, description)
+
+    monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
+    monkeypatch.setattr("emotion.app.page.Event", Stop)
+    monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
+    opened = Visit(browser, served)
+    drop_file(opened, write_rows(tmp_path / "closed.csv", 90))
+    opened.page.get_by_role("button", name="Score", exact=True).click()
+    opened.page.locator("#result [role=progressbar]", has_text="").wait_for()
+    while not sizes:
+        opened.page.wait_for_timeout(50)
+    opened.context.close()
+    assert is_stopped.wait(30)
+    time.sleep(1)
+    assert len(sizes) == 1
 
 
 def test_model_tab_shows_card_scores_and_pictures(visit, model):

@@ -3,15 +3,20 @@
 import csv
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from scipy.stats import binomtest
 
 from emotion.app import scored_files
 from emotion.app.handlers import NO_FILE, Handlers
+from emotion.app.html_files import format_result
 from emotion.app.results import SHOWN_ROWS, Progress, ScoredFile
 from emotion.app.scored_files import FileScorer, ScoringOptions, prepare_job
-from emotion.app.uploads import UploadStore, describe_upload
+from emotion.app.uploads import KEPT_SECONDS, UploadStore, describe_upload
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.uncertainty import compute_wilson_interval
 from tests.app.conftest import HOSTILE_TEXTS
@@ -85,10 +90,24 @@ def test_every_format_has_the_same_labels(model, store, output_format):
     )
 
 
+@pytest.mark.parametrize("output_format", scored_files.OUTPUT_FORMATS)
+def test_rows_without_text_are_counted_and_shown_as_not_scored(model, store, tmp_path, output_format):
+    """An Excel file of one column does not hold its empty rows, so the rows that were scored are not those that it has."""
+    path = tmp_path / "empty.csv"
+    path.write_text('"text"\n"I am so happy"\n""\n"Thank you so much"\n""\n""\n')
+    upload = describe_upload(store.add(path), model.predictor.label_set)
+    result = score(model, upload, ScoringOptions(output_format=output_format))
+    assert (result.num_rows, result.num_bad) == (5, 3)
+    assert {frequency.fraction for frequency in result.frequencies} <= {0, 0.5, 1}
+    assert all(frequency.fraction == frequency.count / 2 for frequency in result.frequencies)
+    assert all((labels is None) == (not text) for text, labels in result.rows) and len(result.rows) >= 2
+    assert format_result(result).count("not scored") == len([text for text, _ in result.rows if not text])
+
+
 def test_a_stopped_job_goes_on_from_its_parts(model, store, tmp_path, monkeypatch):
     monkeypatch.setattr(scored_files, "PART_ROWS", 64)
     upload = describe_upload(store.add(write_rows(tmp_path / "many.csv", 400)), model.predictor.label_set)
-    options, scorer = ScoringOptions(sensitivity=0.5), FileScorer()
+    options, scorer, stop = ScoringOptions(sensitivity=0.5), FileScorer(), threading.Event()
     whole = score(model, upload, ScoringOptions(sensitivity=0.5, probabilities="none"))
     content = whole.output.read_bytes()
     whole.output.unlink()
@@ -98,16 +117,40 @@ def test_a_stopped_job_goes_on_from_its_parts(model, store, tmp_path, monkeypatc
     def predict_and_stop(self, texts, description=None):
         calls.append(len(texts))
         if len(calls) == 2:
-            assert scorer.stop(model, upload, options)
+            stop.set()
         return predict(self, texts, description)
 
     monkeypatch.setattr(type(model.load_file_predictor()), "predict_checked", predict_and_stop)
-    states = list(scorer.score(model, upload, options))
+    states = list(scorer.score(model, upload, options, stop))
     assert not any(isinstance(state, ScoredFile) for state in states) and not job.output.exists()
     assert isinstance(states[-1], Progress) and states[-1].num_done == 128 and len(calls) == 2
-    assert not scorer.stop(model, upload, options)
     result = score(model, upload, options, scorer)
     assert result.output.read_bytes() == content and result.progress.num_resumed == 128 and len(calls) == 7
+
+
+def test_a_job_whose_reader_has_left_is_stopped_and_goes_on_for_the_next(model, store, tmp_path, monkeypatch):
+    """The page was closed while a file was scored: its next part is not begun, and who scores the file again is not told to wait."""
+    monkeypatch.setattr(scored_files, "PART_ROWS", 64)
+    upload = describe_upload(store.add(write_rows(tmp_path / "left.csv", 400)), model.predictor.label_set)
+    predict, sizes, has_left = type(model.load_file_predictor()).predict_checked, [], threading.Event()
+
+    def predict_once_left(self, texts, description=None):
+        sizes.append(len(texts))
+        assert has_left.wait(60)
+        time.sleep(1.5)  # longer than the lock of the parts is waited for
+        return predict(self, texts, description)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.load_file_predictor()), "predict_checked", predict_once_left)
+        scorer = FileScorer()
+        states: Any = scorer.score(model, upload, ScoringOptions())
+        while not sizes:
+            next(states)
+        states.close()
+        has_left.set()
+        patch.setattr(type(model.load_file_predictor()), "predict_checked", predict)
+        result = score(model, upload, ScoringOptions(), scorer)
+    assert len(sizes) == 1 and result.num_rows == 400
 
 
 def test_a_file_that_comes_again_is_not_scored_again(model, rows, store, tmp_path, monkeypatch):
@@ -130,6 +173,57 @@ def test_files_that_nobody_uses_are_removed(rows, tmp_path):
         os.utime(path, (0, 0))
     assert UploadStore(store.folder, float("inf")).add(other) == new and old.exists()
     assert store.add(other) == new and not old.parent.exists() and new.exists()
+
+
+def test_a_file_that_is_in_use_is_not_removed(rows, tmp_path):
+    store, other = UploadStore(tmp_path / "uploads"), write_rows(tmp_path / "other.csv", 10)
+    used = store.add(rows)
+    for path in (used, used.parent):
+        os.utime(path, (time.time() - KEPT_SECONDS + 60,) * 2)
+    assert store.add(rows) == used and time.time() - used.parent.stat().st_mtime < 60
+    store.add(other)
+    assert used.exists()
+
+
+def test_a_file_that_several_drop_at_once_stays_whole(tmp_path):
+    """Its copies are links: a copy that was written onto one would have emptied all of them."""
+    content = b"text\nThank you\n"
+    for number in range(50):
+        path, store, start = tmp_path / f"{number}.csv", UploadStore(tmp_path / f"uploads-{number}"), threading.Barrier(4)
+        path.write_bytes(content)
+
+        def drop(path=path, store=store, start=start):
+            start.wait()
+            return store.add(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            added = {job.result() for job in [pool.submit(drop) for _ in range(4)]}
+        assert len(added) == 1 and path.read_bytes() == added.pop().read_bytes() == content
+        assert [file.name for file in store.folder.rglob("*") if file.is_file()] == [path.name]
+
+
+def test_files_that_scoring_removes_meanwhile_are_no_error(rows, tmp_path, monkeypatch):
+    store = UploadStore(tmp_path / "uploads")
+    path = store.add(rows)
+    first, second, stat = path.with_name("part-1"), path.with_name("part-2"), os.stat
+    for part in (first, second):
+        part.write_text("")
+
+    def stat_and_remove(name, *arguments, **options):
+        if str(name) == str(first):
+            first.unlink(missing_ok=True)
+        found = stat(name, *arguments, **options)
+        if str(name) == str(second):
+            second.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "stat", stat_and_remove)
+    assert store.add(rows) == path and not first.exists() and not second.exists()
+
+
+def test_a_file_that_is_gone_is_one_line(model, tmp_path):
+    shown, _, _ = Handlers({"tiny": model}, UploadStore(tmp_path / "uploads")).show_upload(str(tmp_path / "gone.csv"), None)
+    assert "gone.csv: is no longer here: files are removed after a day; drop it again" in shown and str(tmp_path) not in shown
 
 
 def test_an_error_in_the_background_arrives(model, rows, store, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_fscore_support
 
+from emotion.app.html_answers import format_point
 from emotion.app.thresholds import ValidationRows, move_thresholds
 from emotion.errors import ConfigError
 from emotion.evaluation.decision import DecisionRule
@@ -56,3 +57,22 @@ def test_precision_and_recall_are_scikit_learns(sensitivity):
     assert [label.num_gold for label in point.labels] == support.tolist() and support[4] == 0
     assert [label.num_predicted for label in point.labels] == predictions.sum(axis=0).tolist()
     assert point.labels_per_text == pytest.approx(predictions.sum(axis=1).mean()) and point.num_rows == 200
+
+
+def test_labels_of_a_text_are_counted_whether_or_not_somebody_judged_them():
+    """A new text gets all labels that the rule gives; only precision and recall need the gold ones."""
+    is_judged = GENERATOR.random(LABELS.shape) < 0.5
+    point = ValidationRows(NAMES, LABELS & is_judged, PROBABILITIES, is_judged).measure(RULE)
+    predictions = RULE.decide(PROBABILITIES)
+    assert point.labels_per_text == pytest.approx(predictions.sum(axis=1).mean())
+    assert point.precision == pytest.approx(LABELS[is_judged & predictions].mean())
+    assert point.recall == pytest.approx(predictions[is_judged & LABELS].mean())
+
+
+def test_precision_is_not_known_where_no_label_is_given():
+    rows, rule = ValidationRows(NAMES, LABELS, PROBABILITIES), DecisionRule((1.0,) * 5)
+    point = rows.measure(rule)
+    assert (point.precision, point.recall, point.labels_per_text) == (None, 0, 0)
+    shown = format_point(point, rows.measure(RULE), -3.0)
+    assert "<b>–</b> of the given labels are right" in shown and "<b>0%</b> of the right labels are given" in shown
+    assert ValidationRows(NAMES, LABELS & False, PROBABILITIES).measure(RULE).recall is None

@@ -45,24 +45,23 @@ def check_installed() -> None:
 def find_issues(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None = None) -> LabelIssues:
     """Return the labels that look wrong; `probabilities` are of models that were not trained on the row.
 
-    A label that is given in no row, or in all rows, is never flagged: there is nothing to compare.
+    A label that is given in no judged row, or in all of them, is never flagged: there is nothing to compare.
 
     Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (flags, one label against the
     rest).
     """
     from cleanlab.multilabel_classification import filter as cleanlab_filter
 
-    filled = fill_unjudged(labels, probabilities, is_judged)
-    is_mixed = labels.any(axis=0) & ~labels.all(axis=0)
     is_flagged = np.zeros(labels.shape, dtype=bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on labels with few rows, which the noise estimates count
-        if is_mixed.any():
-            columns = list_columns(labels[:, is_mixed])
-            # One process: the work takes seconds, and a child process would import everything again.
-            is_flagged[:, is_mixed] = cleanlab_filter.find_multilabel_issues_per_class(columns, filled[:, is_mixed], n_jobs=1)
-    if is_judged is not None:
-        is_flagged &= is_judged
+        for column in range(labels.shape[1]):
+            rows = np.arange(len(labels)) if is_judged is None else np.flatnonzero(is_judged[:, column])  # cleanlab has no mask
+            given, scores = labels[rows, column], probabilities[rows, column].astype(np.float64)
+            if given.any() and not given.all():
+                columns = list_columns(given[:, None])
+                # One process: the work takes seconds, and a child process would import everything again.
+                is_flagged[rows, column] = cleanlab_filter.find_multilabel_issues_per_class(columns, scores[:, None], n_jobs=1)[:, 0]
     confidence = compute_relative_confidence(labels, probabilities, is_judged)
     return LabelIssues(labels, is_flagged, np.where(is_flagged, confidence, 1.0).min(axis=1).clip(max=1.0))
 
@@ -82,16 +81,3 @@ def compute_relative_confidence(labels: np.ndarray, probabilities: np.ndarray, i
 def list_columns(labels: np.ndarray) -> list[list[int]]:
     """Return the columns of each row's labels, as cleanlab takes them."""
     return [np.flatnonzero(row).tolist() for row in labels]
-
-
-def fill_unjudged(labels: np.ndarray, probabilities: np.ndarray, is_judged: np.ndarray | None) -> np.ndarray:
-    """Return probabilities in which a label that nobody judged has the mean of the rows that are judged not to have it, float64 (n, L).
-
-    It counts as not given, and with this value it moves no threshold of cleanlab, which has no mask.
-    """
-    filled = probabilities.astype(np.float64)
-    if is_judged is None:
-        return filled
-    is_negative = is_judged & ~labels
-    means = (filled * is_negative).sum(axis=0) / np.maximum(is_negative.sum(axis=0), 1)
-    return np.where(is_judged, filled, means)

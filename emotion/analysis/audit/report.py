@@ -68,7 +68,11 @@ def check_undecided(folder: Path) -> None:
 
 
 def write_audit(folder: Path, audit: Audit, quote_texts: bool) -> None:
-    """Write audit.csv, noise.json and index.html; each is written beside and renamed."""
+    """Write audit.csv, noise.json and index.html; each is written beside and renamed.
+
+    Raises: ConfigError as `check_undecided`: the folds may have trained for hours, and a person may have decided on the rows meanwhile.
+    """
+    check_undecided(folder)
     write_csv(folder / "audit.csv", [CSV_COLUMNS, *(_list_cells(audit, row) for row in audit.issues.order)], errors="surrogateescape")
     write_json(folder / "noise.json", describe_noise(audit))
     with atomic_write(folder / "index.html") as partial:
