@@ -77,7 +77,7 @@ def train(run: "Run") -> None:
     base_rates = find_base_rates(train_rows.frequencies, settings.focal_gamma)  # the head starts from these probabilities
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, base_rates, run.precision)
     set_seed(settings.seed, device_specific=True)  # different dropout on each process
-    model = run.setup_model(model)
+    model = run.setup_model(model, tokenizer)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
     targets = run.build_targets(train_rows)  # (n, L): gold labels, or fractions of raters, or mixed with teachers; nan: not annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")
