@@ -17,7 +17,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from typing import TYPE_CHECKING, Any
 
     from emotion.arguments import ArgumentParser, BeQuiet, PrintKeys
-    from emotion.config import BASELINE, load_config
+    from emotion.config import BASELINE, load_config, load_teacher_configs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def main() -> int:
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
+    load_teacher_configs(config)  # raises now, not after the data is read
     # Imported after the command and the config were checked: torch and transformers take seconds.
     from emotion.distributed.collectives import translate_process_group_errors
     from emotion.distributed.launch import start_launch
