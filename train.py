@@ -17,7 +17,7 @@ with exit_on_error():  # Ctrl-C during the imports is one line too
     from typing import TYPE_CHECKING, Any
 
     from emotion.arguments import ArgumentParser, BeQuiet, PrintKeys
-    from emotion.config import BASELINE, load_config
+    from emotion.config import BASELINE, load_config, load_teacher_configs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def main() -> int:
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.overrides)
+    load_teacher_configs(config)  # raises now, not after the data is read
     # Imported after the command and the config were checked: torch and transformers take seconds.
     from emotion.distributed.collectives import translate_process_group_errors
     from emotion.distributed.launch import start_launch
@@ -77,7 +78,7 @@ def train(run: "Run") -> None:
     base_rates = find_base_rates(train_rows.frequencies, settings.focal_gamma)  # the head starts from these probabilities
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, base_rates, run.precision)
     set_seed(settings.seed, device_specific=True)  # different dropout on each process
-    model = run.setup_model(model)
+    model = run.setup_model(model, tokenizer)
     run.start_or_resume()  # creates the run folder, or finds the state to resume from
     targets = run.build_targets(train_rows)  # (n, L): gold labels, or fractions of raters, or mixed with teachers; nan: not annotated
     train_tokens = tokenize(tokenizer, train_rows.texts, config.data.max_length, "tokenize train")

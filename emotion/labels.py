@@ -15,6 +15,9 @@ from emotion.text import is_writable_text, read_digits
 INVISIBLE = dict.fromkeys([0x200B, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF])
 """Characters without a shape of their own: zero-width space and joiner, variation selectors, byte order mark."""
 
+ID, GOLD = "id", "gold:"
+"""Columns of a file of predictions: the ids of the rows, and the prefix of the gold labels; probabilities have the names of the labels."""
+
 
 def fold_name(name: str) -> str:
     """Return the key of a label name; names that differ in case, blanks, Unicode form or invisible characters only have the same."""
@@ -100,6 +103,15 @@ class LabelSet:
                 f"{location}: its head has {num_outputs} labels, its emotion.json {len(self)}; "
                 "restore the files that belong together or save the model again"
             )
+
+    def check_columns(self) -> None:
+        """Check that each label has two columns of its own in a file of predictions, its name and `gold:` before it, beside `id`.
+
+        Raises: DataError if a label has the name of another column.
+        """
+        if taken := [name for name in self.names if name == ID or name.startswith(GOLD)]:
+            columns = f"files of predictions have a column {ID}, and {GOLD}NAME for the gold labels"
+            raise DataError(f"labels: {taken[0]!r} cannot be the name of a label: {columns}; rename it in the data")
 
     def encode(self, rows: Sequence[Iterable[str | int]]) -> np.ndarray:
         """Return the multi-hot array, bool (n, L), of rows of label names or ids."""

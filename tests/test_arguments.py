@@ -139,7 +139,7 @@ def format_keys_of_sections():
     [
         ("data.txt_column=x", "config: unknown key data.txt_column, did you mean data.text_column?"),
         ("data.max_line_length=x", "config: data.max_line_length='x': must be an integer"),
-        ("data.max_line_length=0", "config: data.max_line_length=0: must be at least 1"),
+        ("data.max_line_length=0", "config: data.max_line_length=0: must be in [1, 2**31)"),
         ("lora.r=4", "lora.r=4: has no effect here; allowed are data.text_column: why"),
     ],
 )

@@ -7,6 +7,7 @@ import yaml
 
 from emotion.config import BOUNDS, Config, describe_keys, load_config, to_dict
 from emotion.errors import ConfigError
+from tests.conftest import run_script
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "accelerate")
@@ -236,3 +237,63 @@ def test_a_column_that_is_named_for_two_things_is_refused(settings, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
         load_config(None, [f"data.{setting}" for setting in settings])
     assert load_config(None, ["data.text_column=a", "data.label_column=b", "data.id_column=a"]).data.text_column == "a"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    """PyYAML would drop the first section."""
+    path = tmp_path / "c.yaml"
+    path.write_text("training:\n  epochs: 9\ndata:\n  max_length: 64\ntraining:\n  seed: 3\n")
+    with pytest.raises(ConfigError, match=r"the key training stands here for the second time; keep one of them.* line 5, column 1"):
+        load_config(path)
+    path.write_text("training: {epochs: 9, seed: 1, epochs: 2}\n")
+    with pytest.raises(ConfigError, match="the key epochs stands here for the second time"):
+        load_config(path)
+    path.write_text("data: &common {max_length: 64}\ntraining: {epochs: 9}\n")
+    assert load_config(path, ["training.epochs=2"]).training.epochs == 2
+
+
+def test_a_number_in_place_of_a_text_is_what_was_written(tmp_path):
+    """The branch 1.10 is not 1.1, and 010, which is 8 in YAML, can be a column."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data: {text_column: 010, label_names: [1.10, 007, 1:30], max_length: 0x20}\n"
+        "model: {backbone: someone/model, revision: 1.10}\ntraining: {epochs: 3, learning_rate: 1e-3, weight_decay: 0}\n"
+    )
+    config = load_config(path, ["data.first_label_id=1"])
+    assert (config.data.text_column, config.model.revision) == ("010", "1.10")
+    assert config.data.label_names == ("1.10", "007", "1:30") == load_config(None, ["data.label_names=[1.10, 007, 1:30]"]).data.label_names
+    assert (config.data.max_length, config.training.epochs, config.training.learning_rate) == (32, 3, 0.001)
+    path.write_text(yaml.safe_dump(to_dict(config)))  # numbers of Python only, which can be written
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize("names", ["{0: joy, 1: anger}", "{joy, anger}", "{}"])
+def test_a_mapping_is_no_list_of_names(names, tmp_path):
+    """Its keys would be the labels."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"data: {{label_names: {names}}}\n")
+    for arguments in ((path,), (None, [f"data.label_names={names}"])):
+        with pytest.raises(ConfigError, match=r"data\.label_names=\{.*\}: must be a list of names"):
+            load_config(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        (f"training.learning_rate={'1' * 400}", "must be a number"),
+        ("training.timeout_minutes=inf", "must be above 0, at most 525600 (a year)"),
+        ("lora.alpha=inf", "must be above 0, and finite"),
+        (f"data.max_line_length={2**31}", "must be in [1, 2**31)"),
+        ("data.first_label_id=true", "must be 0 or 1 or null"),
+    ],
+)
+def test_a_value_that_a_library_would_not_take_is_refused(override, allowed):
+    with pytest.raises(ConfigError, match=re.escape(allowed)):
+        load_config(None, ["lora.r=8", override])
+
+
+def test_the_config_of_a_teacher_is_read_before_anything_else():
+    settings = ["data.source=none.csv", "distillation.num_teachers=1", "distillation.teacher_configs=configs/tfidf.yaml"]
+    run = run_script("train.py", "--config", "configs/quickstart.yaml", "--dry-run", *settings)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("error: distillation.teacher_configs: configs/tfidf.yaml is of the baseline (tfidf)")

@@ -31,7 +31,7 @@ VALUES = {
 """A value that changes the default, where it is not a number plus 1, a string or `true`."""
 UNMET = {"data": ["data.train=rows.csv"], "model": ["model.backbone=tfidf"], "training": ["model.backbone=tfidf"], "tracking": []}
 MET = ["data.corrections=reviewed.csv", "data.long_texts=segments", "lora.r=8", "model.quantization=nf4"]
-MET += ["model.backbone=someone/model", "training.pos_weight=auto", "distillation.num_teachers=1"]
+MET += ["data.source=someone/data", "model.backbone=someone/model", "training.pos_weight=auto", "distillation.num_teachers=1"]
 
 
 def change(key):
@@ -51,7 +51,7 @@ def test_every_setting_is_known_here():
 
 def test_every_setting_is_read_outside_the_config():
     """A setting that nothing reads has no effect: its name must be an attribute somewhere in the code."""
-    files = [path for path in (*ROOT.glob("*.py"), *(ROOT / "emotion").rglob("*.py")) if path.parent.name != "config"]
+    files = [path for path in (*ROOT.glob("*.py"), *(ROOT / "emotion").rglob("*.py")) if path.parent != ROOT / "emotion" / "config"]
     assert len(files) > 60
     code = "\n".join(path.read_text(encoding="utf-8") for path in files)
     code += (ROOT / "emotion" / "config" / "settings.py").read_text(encoding="utf-8").partition("class Config:")[0]  # its properties
@@ -102,3 +102,22 @@ def test_a_file_may_hold_settings_without_effect(tmp_path):
     (tmp_path / "config.yaml").write_text("lora: {alpha: 64}\n")
     assert load_config(tmp_path / "config.yaml").lora.alpha == 64
     assert load_config(None, ["lora.alpha=16"]).lora.r == 0  # the default
+
+
+def test_a_file_has_no_configurations_of_the_hub(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    (tmp_path / "with" / "raw").mkdir(parents=True)
+    for source in ("sample", tmp_path / "rows.csv", tmp_path / "with" / "raw", tmp_path / "*.csv"):
+        with pytest.raises(
+            ConfigError, match=r"data\.hub_config=raw: has no effect; it needs a data\.source on the Hub, or a folder with a"
+        ):
+            load_config(None, [f"data.source={source}", "data.hub_config=raw"])
+    for source in ("someone/data", tmp_path / "with"):
+        assert load_config(None, [f"data.source={source}", "data.hub_config=raw"]).data.hub_config == "raw"
+
+
+def test_the_focal_loss_has_no_effect_beside_teachers_of_other_configs():
+    taught = ["distillation.num_teachers=1", "training.focal_gamma=2"]
+    with pytest.raises(ConfigError, match=r"training\.focal_gamma=2: has no effect; it needs a transformer without .* or teacher_configs"):
+        load_config(None, [*taught, "distillation.teacher_configs=configs/mpnet.yaml"])
+    assert load_config(None, taught).training.focal_gamma == 2

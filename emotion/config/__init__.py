@@ -5,7 +5,7 @@ with them.
 """
 
 from emotion.config.checks import BOUNDS, check_repository
-from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, to_dict
+from emotion.config.loading import check_keys, describe_keys, format_keys, format_keys_table, load_config, load_teacher_configs, to_dict
 from emotion.config.settings import (
     BASELINE,
     INERT_SECTIONS,
@@ -43,5 +43,6 @@ __all__ = [
     "format_keys",
     "format_keys_table",
     "load_config",
+    "load_teacher_configs",
     "to_dict",
 ]

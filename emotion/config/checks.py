@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "data.encoding": ("an encoding that Python has, such as utf-8, utf-16 or cp1252", lambda x: x is None or _is_encoding(x)),
     "data.separator": ("one character, or tab", lambda x: x in (None, "tab", "\\t") or (len(x) == 1 and x not in '"\r\n')),
     "data.escape": ("one character, or none", lambda x: x in (None, "none") or (len(x) == 1 and x not in '"\r\n')),
-    "data.max_line_length": ("at least 1", lambda x: x >= 1),
+    "data.max_line_length": ("in [1, 2**31)", lambda x: 1 <= x < 2**31),
     "data.intensity_threshold": ("above 0", lambda x: x is None or x > 0),
     "data.validation_fraction": ("in (0, 0.5]", lambda x: 0 < x <= 0.5),
     "data.test_fraction": ("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
@@ -30,7 +31,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "data.max_length": ("at least 4", lambda x: x >= 4),
     "data.stride": ("at least 0", lambda x: x is None or x >= 0),
     "lora.r": ("at least 0", lambda x: x >= 0),
-    "lora.alpha": ("above 0", lambda x: x > 0),
+    "lora.alpha": ("above 0, and finite", lambda x: 0 < x < math.inf),
     "lora.dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.epochs": ("at least 1, or auto", lambda x: x == "auto" or x >= 1),
     "training.per_device_batch_size": ("at least 1", lambda x: x >= 1),
@@ -47,7 +48,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.save_every_minutes": ("at least 0", lambda x: x >= 0),
     "training.save_every_steps": ("at least 0", lambda x: x >= 0),
     "training.num_states": ("at least 1", lambda x: x >= 1),
-    "training.timeout_minutes": ("above 0", lambda x: x > 0),
+    "training.timeout_minutes": ("above 0, at most 525600 (a year)", lambda x: 0 < x <= 525_600),
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "distillation.num_teachers": ("at least 0, or auto", lambda x: x == "auto" or x >= 0),

@@ -23,9 +23,24 @@ def _is_on_hub(config: Config) -> bool:
     return name != BASELINE and is_hub_id(name) and not name.lower().endswith(".gguf") and not expand_path(name).exists()
 
 
+def _has_configurations(config: Config) -> bool:
+    """Return whether the source can have several data sets, one of which `data.hub_config` names."""
+    source, path = config.data.source, expand_path(config.data.source)
+    if config.data.train is not None or source == "sample":
+        return False
+    if path.is_dir():
+        return any(inner.is_dir() for inner in path.iterdir())
+    return is_hub_id(source) and not path.exists()
+
+
+def _has_other_teachers(config: Config) -> bool:
+    """Return whether the run trains teachers with the settings of other configs; `auto` may train none."""
+    return bool(config.distillation.teacher_configs) and config.distillation.num_teachers not in (0, "auto")
+
+
 NEEDS: dict[str, Need] = {
     "data.source": _SOURCE,
-    "data.hub_config": _SOURCE,
+    "data.hub_config": ("a data.source on the Hub, or a folder with a folder of this name", _has_configurations),
     "data.corrected_splits": ("data.corrections", lambda config: config.data.corrections is not None),
     "data.long_texts": _TRANSFORMER,
     "data.stride": ("data.long_texts=segments", lambda config: config.data.long_texts == "segments"),
@@ -39,8 +54,8 @@ NEEDS: dict[str, Need] = {
     "lora.dropout": _ADAPTERS,
     "lora.target_modules": _ADAPTERS,
     "training.focal_gamma": (
-        "a transformer without distillation.teachers: students learn with binary cross-entropy",
-        lambda config: config.model.backbone != BASELINE and not config.distillation.teachers,
+        "a transformer without distillation.teachers or teacher_configs: students learn with binary cross-entropy",
+        lambda config: config.model.backbone != BASELINE and not config.distillation.teachers and not _has_other_teachers(config),
     ),
     "training.pos_weight_cap": ("training.pos_weight=auto", lambda config: config.training.pos_weight == "auto"),
     "distillation.weight": (

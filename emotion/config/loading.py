@@ -24,7 +24,7 @@ from emotion.config.checks import (
     find_unwritable,
 )
 from emotion.config.effects import find_ineffective
-from emotion.config.settings import Config
+from emotion.config.settings import BASELINE, Config
 from emotion.errors import ConfigError
 from emotion.paths import expand_path
 from emotion.secrets import mask_secrets
@@ -35,6 +35,49 @@ PROJECT = Path(__file__).parents[2]
 """The folder of the scripts and of configs/; without the latter if the package is installed."""
 VERBATIM_NAMES = ("label_delimiter",)
 """Settings in which blanks count: ` and ` is not `and`."""
+
+
+class _Integer(int):
+    """An integer of YAML, and how it was written: 010, which is 8, may be the name of a column."""
+
+    written: str
+
+
+class _Float(float):
+    """A number of YAML, and how it was written: 1.10 may be the name of a branch."""
+
+    written: str
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that keeps how a number was written, and refuses a key that a mapping has twice: PyYAML drops the first one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]:  # of which there may be more
+            if key.value in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key {key.value} stands here for the second time; keep one of them", key.start_mark
+                )
+            seen.add(key.value)
+        return node
+
+    def construct_integer(self, node: yaml.ScalarNode) -> _Integer:
+        value = _Integer(self.construct_yaml_int(node))
+        value.written = node.value
+        return value
+
+    def construct_float(self, node: yaml.ScalarNode) -> _Float:
+        value = _Float(self.construct_yaml_float(node))
+        value.written = node.value
+        return value
+
+    yaml_constructors: typing.ClassVar = {
+        **yaml.SafeLoader.yaml_constructors,
+        "tag:yaml.org,2002:int": construct_integer,
+        "tag:yaml.org,2002:float": construct_float,
+    }
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
@@ -59,6 +102,28 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
     if problems:
         raise ConfigError(mask_secrets(f"{path or 'config'}: " + "; ".join(problems)))
     return config
+
+
+def load_teacher_configs(config: Config) -> list[Config]:
+    """Return the configs of `distillation.teacher_configs`, whose model, LoRA and training settings the teachers get.
+
+    Raises: ConfigError for a file that cannot be used.
+    """
+    bases = []
+    for path in config.distillation.teacher_configs or ():
+        try:
+            base = load_config(path)
+        except ConfigError as error:
+            raise ConfigError(f"distillation.teacher_configs: {error}") from None
+        if base.model.backbone == BASELINE:
+            raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
+        if base.training.precision not in ("auto", config.training.precision):
+            raise ConfigError(
+                f"distillation.teacher_configs: {path} has training.precision={base.training.precision}, the run "
+                f"{config.training.precision}: a run has one precision for all its models; set training.precision={base.training.precision}"
+            )
+        bases.append(base)
+    return bases
 
 
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
@@ -143,7 +208,7 @@ def _find_config(path: str | Path) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); see configs/ for the published configs") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of the encoding, or of a date such as 2026-13-01
@@ -161,7 +226,7 @@ def _apply_override(values: dict[str, Any], override: str, problems: list[str]) 
         problems.append(f"{override!r}: must be section.key=value{near}")
         return
     try:
-        value = yaml.safe_load(text) if text.strip() else None
+        value = yaml.load(text, _Loader) if text.strip() else None
     except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     if values.get(section) is None:
@@ -202,7 +267,7 @@ def _build(cls: Any, values: Any, prefix: str, problems: list[str]) -> Any:
         else:
             try:
                 known[key] = _convert(value, hints[key])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 problems.append(f"{prefix}{key}={value!r}: must be {_describe_type(hints[key])}")
     return cls(**known)
 
@@ -210,28 +275,30 @@ def _build(cls: Any, values: Any, prefix: str, problems: list[str]) -> Any:
 def _convert(value: Any, hint: Any) -> Any:
     """Return `value` converted to the type `hint`; floats are also parsed from strings, because PyYAML reads `3e-4` as a string.
 
-    Raises: TypeError or ValueError if the value does not fit.
+    Raises: TypeError, ValueError or OverflowError if the value does not fit.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        choice = next((a for a in arguments if typing.get_origin(a) is Literal and value in typing.get_args(a)), None)
-        return value if choice is not None else _convert(value, arguments[0])
+        choice = next((a for a in arguments if typing.get_origin(a) is Literal and value in typing.get_args(a)), arguments[0])
+        return _convert(value, choice)
     if origin is Literal:
-        text = "none" if value is None and "none" in arguments else value
-        if text not in arguments:
+        value = "none" if value is None and "none" in arguments else value
+        if isinstance(value, bool) or value not in arguments:  # True is equal to 1
             raise ValueError(value)
-        return text
+        return arguments[arguments.index(value)]
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
-        if not all(type(item) in (str, int, float) for item in items):  # in YAML, no is False and null is None
+        if not isinstance(items, list):  # of a mapping, the keys would be taken
             raise TypeError(value)
-        return tuple(str(item).strip() for item in items)
+        return tuple(_convert(item, str).strip() for item in items)  # in YAML, no is False and null is None
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return float(value)
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
+    if hint is str and isinstance(value, _Integer | _Float):
+        return value.written
+    if hint is int and isinstance(value, _Integer):
+        return int(value)
     if type(value) is not hint:
         raise TypeError(value)
     return value

@@ -126,14 +126,20 @@ def tokenize(
     token_ids = [ids or [tokenizer.pad_token_id] for ids in token_ids]
     if stride is None:
         return TokenizedTexts(token_ids, tokenizer.pad_token_id)
-    if fault := find_stride_fault(stride, max_length, tokenizer.num_special_tokens_to_add(pair=False)):
-        raise ConfigError(f"data.stride={stride}: {fault}; lower it")
+    check_stride(tokenizer, max_length, stride)
     segments = [  # only texts that fill a sequence are tokenized again
         [segment.token_ids for segment in split_text(tokenizer, text, max_length, stride)] if len(ids) >= max_length else [ids]
         for text, ids in zip(texts, token_ids, strict=True)
     ]
     rows, starts = flatten(segments)
     return TokenizedTexts(rows, tokenizer.pad_token_id, starts)
+
+
+def check_stride(tokenizer: Any, max_length: int, stride: int | None) -> None:
+    """Raise a ConfigError if segments with this stride would not go forward; None is for texts that are cut."""
+    num_special = tokenizer.num_special_tokens_to_add(pair=False)
+    if stride is not None and (fault := find_stride_fault(stride, max_length, num_special)):
+        raise ConfigError(f"data.stride={stride}: {fault}; lower it")
 
 
 @dataclass(frozen=True)

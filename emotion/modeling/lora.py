@@ -28,7 +28,7 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
     `head_modules` are the head's top-level modules; by default peft trains only those named `classifier` or `score`.
     `base_name` and `revision` are what the adapter's own config names as its base.
 
-    Raises: ModelError if no layer has a name in `lora.target_modules`.
+    Raises: ModelError if no layer has one of the names in `lora.target_modules`.
     """
     import peft
     from transformers.pytorch_utils import Conv1D
@@ -54,6 +54,9 @@ def attach_lora(model: Any, config: LoraConfig, head_modules: list[str], base_na
         raise ModelError(
             f"lora.target_modules={config.target_modules}: {reason}; the backbone's linear layers are {linear_layers}"
         ) from None
+    targeted = [f".{name}" for name in adapted.targeted_module_names]
+    if unknown := [name for name in config.target_modules or () if not any(path.endswith(f".{name}") for path in targeted)]:
+        raise ModelError(f"lora.target_modules: no layer has the name {unknown[0]!r}; the backbone's linear layers are {linear_layers}")
     settings.base_model_name_or_path, settings.revision = base_name, revision
     settings.target_modules = sorted(settings.target_modules)  # peft makes it a set, which is saved in another order each time
     return adapted

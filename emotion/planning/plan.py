@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from emotion.config import BASELINE, Config, ModelConfig
-from emotion.data.batching import LengthBucketSampler, tokenize
+from emotion.data.batching import LengthBucketSampler, check_stride, split_batch, tokenize
 from emotion.data.reading import read_dataset
 from emotion.data.reading.plain_texts import add_texts
 from emotion.distributed.collectives import print_on_main
@@ -72,8 +72,9 @@ class Plan:
         assert self.lengths is not None
         training = self.config.training
         batches = LengthBucketSampler(self.lengths, self.batch_size, training.seed).lay_out(0)
-        micro_batches = [part for rows in batches for part in np.array_split(rows, training.gradient_accumulation_steps)]
-        num_tokens = sum(len(part) * int(self.lengths[part].max()) for part in micro_batches if len(part))
+        places = [(rows, process) for rows in batches for process in range(self.num_processes)]
+        micro_batches = [split_batch(rows, training.gradient_accumulation_steps, process, self.num_processes) for rows, process in places]
+        num_tokens = sum(len(part) * int(self.lengths[part].max()) for parts in micro_batches for part in parts)
         return 1 - int(self.lengths.sum()) / num_tokens
 
     @property
@@ -131,6 +132,7 @@ def print_plan(config: Config, launch: Launch) -> None:
 def format_plan(plan: Plan) -> str:
     """Return the plan as text, one line per subject."""
     config, footprint, training = plan.config, plan.footprint, plan.config.training
+    is_default = training.precision == "auto" and plan.precision == "fp32"
     trainable_fraction = footprint.num_trainable / footprint.num_parameters
     lines = {
         "backbone": f"{config.model.backbone}, {_describe_variant(config)}",
@@ -141,8 +143,7 @@ def format_plan(plan: Plan) -> str:
         "tokens": _describe_tokens(plan),
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.batch_size} rows each: {plan.num_processes} process(es) x "
         f"{training.gradient_accumulation_steps} micro-batch(es) x {training.per_device_batch_size}",
-        "precision": plan.precision
-        + (" (the default of this device; training.precision=bf16 plans for a GPU)" if plan.precision == "fp32" else ""),
+        "precision": plan.precision + (" (the default of this device; training.precision=bf16 plans for a GPU)" if is_default else ""),
         **_describe_memory(plan),
         "time": _describe_time(plan),
     }
@@ -162,7 +163,7 @@ def _describe_teachers(config: Config) -> str:
     num_teachers, configs = config.distillation.num_teachers, config.distillation.teacher_configs
     if num_teachers and (configs or config.distillation.texts):
         of_each = f" of each of {', '.join(configs)}" if configs else ""
-        return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself"
+        return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself, not its teachers"
     return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself" if num_teachers else ""
 
 
@@ -214,7 +215,8 @@ def _describe_time(plan: Plan) -> str:
     num_models = 1 if has_other_teachers else 1 + int(distillation.num_teachers)
     each = f" for {num_models} models, {_format_duration(seconds)} for each" if num_models > 1 else ""
     total = _format_duration(num_models * seconds)
-    return f"about {total}{each}, without validation ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
+    left_out = "teachers and validation" if has_other_teachers and distillation.num_teachers else "validation"
+    return f"about {total}{each}, without {left_out} ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
 
 
 def _format_duration(seconds: float) -> str:
@@ -234,6 +236,7 @@ def _measure_lengths(config: Config, texts: list[str] | None) -> tuple[np.ndarra
         model, source = ModelConfig(BUNDLED_NAME), "counted by the bundled tokenizer, because the backbone's own is a download"
     tokenizer = load_backbone_tokenizer(model, locate_backbone(model))
     limit = config.data.max_length
+    check_stride(tokenizer, limit, config.data.segment_stride)
     lengths = tokenize(tokenizer, texts, limit + 1).lengths  # one more, if a text has it, is cut
     return np.minimum(lengths, limit), int((lengths > limit).sum()), source
 

@@ -16,12 +16,13 @@ def find_newest_run(folder: Path = Path("runs")) -> RunFolder:
 
     Raises: ModelError if there is none.
     """
-    finished = [path.parent for path in folder.glob("*/efficiency.json") if (path.parent / "model" / "emotion.json").is_file()]
+    runs = [RunFolder(path) for path in folder.glob("*") if (path / "model" / "emotion.json").is_file()]
+    finished = [run for run in runs if run.is_finished]  # an interrupted one has half a model
     if not finished:
         raise ModelError(
             f"no finished run in {folder}/: train one with `python train.py --config configs/quickstart.yaml`, or give a model with --model"
         )
-    return RunFolder(max(finished, key=lambda path: (path / "efficiency.json").stat().st_mtime))
+    return max(finished, key=lambda run: run.efficiency.stat().st_mtime)
 
 
 def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from emotion.config import Config, load_config, to_dict
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.rows import ScoredRows
 from emotion.files import append_line, atomic_write, replace_nan, write_json
-from emotion.labels import LabelSet
+from emotion.labels import GOLD, ID, LabelSet
 from emotion.locks import hold_lock
 from emotion.paths import expand_path
 from emotion.text import describe_error, print_message
@@ -24,8 +24,6 @@ from emotion.tracking.environment import describe_environment
 
 TIME, TIME_PATTERN = "%Y%m%d-%H%M%S", f"{8 * '[0-9]'}-{6 * '[0-9]'}"
 """The time in the name of a run that was not given one, and the pattern that finds it: folders with other names are somebody's own."""
-GOLD = "gold:"
-"""Prefix of the columns of gold labels in a file of predictions."""
 
 
 @dataclass(frozen=True)
@@ -205,14 +203,17 @@ class RunFolder:
         """Write ids, gold labels (columns `gold:NAME`, bool) and probabilities (columns `NAME`, float32) of a split as parquet.
 
         A gold label that was not annotated, by `is_judged`, bool (n, L), is null.
+
+        Raises: DataError if a label has the name of another column.
         """
         import pandas as pd
 
+        label_set.check_columns()
         gold: Any = labels
         if is_judged is not None:
             gold = labels.astype(object)
             gold[~is_judged] = None
-        columns: dict[str, Any] = {"id": ids}
+        columns: dict[str, Any] = {ID: ids}
         columns |= {f"{GOLD}{name}": gold[:, column] for column, name in enumerate(label_set.names)}
         columns |= {name: probabilities[:, column].astype(np.float32) for column, name in enumerate(label_set.names)}
         with atomic_write(self.predictions(split)) as partial:
@@ -228,7 +229,7 @@ class RunFolder:
         try:
             with translate_damage(path):
                 frame = pd.read_parquet(path, page_checksum_verification=True)
-                return frame[list(label_set.names)].to_numpy() if frame["id"].tolist() == ids else None
+                return frame[list(label_set.names)].to_numpy() if frame[ID].tolist() == ids else None
         except DataError as error:
             print_message(str(error))
             return None
@@ -247,7 +248,7 @@ class RunFolder:
             is_judged = gold.notna().to_numpy()
             labels = np.where(is_judged, gold.to_numpy(), False).astype(bool)
             mask = None if is_judged.all() else is_judged
-            return ScoredRows(frame["id"].astype(str).tolist(), LabelSet(names), labels, probabilities, mask)
+            return ScoredRows(frame[ID].astype(str).tolist(), LabelSet(names), labels, probabilities, mask)
 
     def _describe_taken(self) -> str:
         return f"{self.path}: exists already; resume it with --resume, choose another run.name=NAME, or remove it"

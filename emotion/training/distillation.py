@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from emotion.checks import check_values, is_number, read_object
-from emotion.config import BASELINE, Config, DistillationConfig, HubConfig, RunConfig, load_config
+from emotion.config import Config, DistillationConfig, HubConfig, RunConfig, load_teacher_configs
 from emotion.data.reading import Dataset, Examples
 from emotion.data.remembered import RowKeys, hash_texts
 from emotion.distributed.collectives import all_reduce_sum, ask_main
@@ -40,7 +40,7 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
     assert isinstance(config.distillation.num_teachers, int)
     stages: list[tuple[RunFolder, Config]] = []
     shared = replace(config, distillation=DistillationConfig(), hub=HubConfig())
-    for base in _list_teacher_bases(config):
+    for base in load_teacher_configs(config) or [config]:
         for _ in range(config.distillation.num_teachers):
             number = len(stages) + 1
             name, seed = f"{folder.path.name}-teacher-{number}", (config.training.seed + SEED_STRIDE * number) % 2**32
@@ -53,25 +53,6 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
     if config.distillation.teachers:  # the optimum of cross-entropy are their probabilities: a student becomes as sure as they are
         config = replace(config, training=replace(config.training, focal_gamma=0.0))
     return [*stages, (folder, config)]
-
-
-def _list_teacher_bases(config: Config) -> list[Config]:
-    """Return the configs whose model, LoRA and training settings the teachers get."""
-    bases = []
-    for path in config.distillation.teacher_configs or ():
-        try:
-            base = load_config(path)
-        except ConfigError as error:
-            raise ConfigError(f"distillation.teacher_configs: {error}") from None
-        if base.model.backbone == BASELINE:
-            raise ConfigError(f"distillation.teacher_configs: {path} is of the baseline ({BASELINE}), which does not teach; name others")
-        if base.training.precision not in ("auto", config.training.precision):
-            raise ConfigError(
-                f"distillation.teacher_configs: {path} has training.precision={base.training.precision}, the run "
-                f"{config.training.precision}: a run has one precision for all its models; set training.precision={base.training.precision}"
-            )
-        bases.append(base)
-    return bases or [config]
 
 
 def sum_teacher_seconds(folder: RunFolder) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from emotion.config import BASELINE, Config
 from emotion.cpu import fast_path
-from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, split_batch
+from emotion.data.batching import Batch, LengthBucketSampler, TokenizedTexts, batch_by_length, check_stride, split_batch
 from emotion.data.reading import Dataset, Examples, read_dataset
 from emotion.data.reading.plain_texts import add_texts
 from emotion.distributed import sharding
@@ -132,12 +132,14 @@ class Run(AbstractContextManager["Run"]):
             if split == "validation":
                 self._checks, self._starts = counts, tokenized.starts
 
-    def setup_model(self, model: Any) -> Any:
+    def setup_model(self, model: Any, tokenizer: Any) -> Any:
         """Return the model as this launch computes it: with cheaper layers on a CPU, in shards where that was asked for.
 
-        Raises: ConfigError if it has no positions for `data.max_length` tokens.
+        Raises: ConfigError if it has no positions for `data.max_length` tokens, or `data.stride` is too large for its tokenizer.
         """
-        check_length(model, self.config.data.max_length)
+        data = self.config.data
+        check_length(model, data.max_length)
+        check_stride(tokenizer, data.max_length, data.segment_stride)
         model = fast_path.optimize_encoder(model, self.accelerator.device)
         self.has_bias = find_head(model).bias is not None
         if self.launch.num_shards > 1:

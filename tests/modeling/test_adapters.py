@@ -181,6 +181,16 @@ def test_unknown_target_modules_are_answered_with_the_known_ones(tiny_backbones)
         build_model(ModelConfig(str(tiny_backbones["gemma"])), LoraConfig(r=4, target_modules=("q_prj",)), LABELS, FREQUENCIES)
 
 
+def test_one_unknown_target_module_among_known_ones_is_refused(tiny_backbones):
+    """peft would train fewer adapters, and say nothing."""
+    backbone = ModelConfig(str(tiny_backbones["gemma"]))
+    with pytest.raises(
+        ModelError, match=r"lora\.target_modules: no layer has the name 'v_prj'; the backbone's linear layers are .*'v_proj'"
+    ):
+        build_model(backbone, LoraConfig(r=4, target_modules=("q_proj", "v_prj")), LABELS, FREQUENCIES)
+    build_model(backbone, LoraConfig(r=4, target_modules=("q_proj", "layers.0.self_attn.v_proj")), LABELS, FREQUENCIES)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradient_checkpointing_changes_no_gradient(tiny_backbones, variant):
     gradients = []

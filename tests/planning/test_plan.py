@@ -29,6 +29,20 @@ def test_steps_and_padding_by_hand():
     assert "steps       3 in 3 epochs, 4 rows each: 1 process(es) x 2 micro-batch(es) x 2" in lines
 
 
+def test_the_padding_is_that_of_the_micro_batches_of_each_process():
+    """Rows of 1, 2, 3 and 4 tokens: a process has those of 1 and 3, padded to 3, the other those of 2 and 4, padded to 4."""
+    plan = make_plan(lengths=np.array([1, 2, 3, 4]), num_processes=2)
+    plan = replace(plan, config=Config(training=TrainingConfig(epochs=1, per_device_batch_size=2, gradient_accumulation_steps=1)))
+    assert plan.padding_fraction == 1 - 10 / (2 * 3 + 2 * 4)
+
+
+def test_a_precision_that_was_asked_for_is_not_called_the_default():
+    plan = make_plan()
+    assert "precision   fp32 (the default of this device; " in format_plan(plan)
+    asked = replace(plan.config, training=replace(plan.config.training, precision="fp32"))
+    assert "precision   fp32\n" in format_plan(replace(plan, config=asked))
+
+
 def make_plan(**changes):
     footprint = Footprint(10, 5, weights=2.0**30, gradients=0, optimizer=0, activations=0, flops_per_token=6e6, width=8)
     config = Config(training=TrainingConfig(epochs=3, per_device_batch_size=2, gradient_accumulation_steps=2))
@@ -70,6 +84,10 @@ def test_the_time_is_operations_by_speed(monkeypatch):
     plan = make_plan()
     taught = replace(plan, config=replace(plan.config, distillation=config.distillation))
     assert "time        about 27 min for 4 models, 7 min for each, without validation" in format_plan(taught)
+    config = load_config(None, ["distillation.num_teachers=3", "distillation.teacher_configs=configs/mpnet.yaml"])
+    text = format_plan(replace(plan, config=replace(plan.config, distillation=config.distillation)))
+    assert "time        about 7 min, without teachers and validation" in text
+    assert "3 of each of configs/mpnet.yaml, trained first; the lines below describe the run itself, not its teachers" in text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h"), (18_658_800, "216 days")])
@@ -173,3 +191,10 @@ def test_only_the_configuration_of_a_data_set_that_is_known_is_not_read(monkeypa
     monkeypatch.setattr("emotion.planning.plan.read_dataset", refuse)
     with pytest.raises(ConfigError, match="is read"):  # `raw` has a row for each of several raters
         plan_run(load_config(None, [source, "data.hub_config=raw"]), 1, "fp32")
+
+
+def test_a_stride_that_would_be_refused_has_no_plan(tiny_bert):
+    settings = [f"model.backbone={tiny_bert}", "data.long_texts=segments", "data.max_length=16"]
+    with pytest.raises(ConfigError, match=r"data\.stride=14: must be at most 13, so that a segment of 16 tokens begins with new ones"):
+        plan_run(load_config(None, [*settings, "data.stride=14"]), 1, "fp32")
+    assert plan_run(load_config(None, [*settings, "data.stride=13"]), 1, "fp32").num_rows == 1_300

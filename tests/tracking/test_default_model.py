@@ -31,6 +31,9 @@ def test_the_newest_finished_run_comes_first(tmp_path, monkeypatch):
     for name, seconds in (("new", 2_000), ("old", 1_000)):
         write_run(tmp_path / name, seconds)
     (tmp_path / "unfinished" / "model").mkdir(parents=True)
+    write_run(tmp_path / "interrupted", 3_000)
+    (tmp_path / "interrupted" / "efficiency.json").write_text('{"interrupted_after_step": 1}')
+    os.utime(tmp_path / "interrupted" / "efficiency.json", (3_000, 3_000))
     assert find_default_model(tmp_path) == (str(tmp_path / "new"), "the newest finished run")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from emotion.config import load_config
+from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet
 from emotion.tracking.finished_runs import read_finished_run
@@ -161,3 +162,16 @@ def test_labels_that_were_not_annotated_are_stored_as_such(run):
         np.testing.assert_array_equal(found, expected)
     run.write_predictions("test", ["1", "2"], labels, probabilities, LABELS)
     assert run.read_predictions("test").is_judged is None
+
+
+@pytest.mark.parametrize("name", ["id", "gold:joy"])
+def test_a_label_with_the_name_of_another_column_is_refused(name, run, tmp_path):
+    """Its probabilities would be stored in place of the ids, or of the gold labels of joy."""
+    message = f"labels: '{name}' cannot be the name of a label: files of predictions have a column id, and gold:NAME for the gold labels"
+    with pytest.raises(DataError, match=message):
+        run.write_predictions("test", ["7"], np.array([[True, False]]), np.array([[0.5, 0.25]]), LabelSet(("joy", name)))
+    assert not run.predictions("test").exists()
+    rows = "".join(f"text number {row},{'joy' if row % 2 else name}\n" for row in range(40))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
+    with pytest.raises(DataError, match=message):
+        read_dataset(load_config(None, [f"data.source={tmp_path / 'rows.csv'}"]).data)

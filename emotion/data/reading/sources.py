@@ -34,7 +34,8 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
     With `find_split`, the rows stay in the splits that the source has: `train` has all rows of a single file. It tells the split in which a
     run has a row, and so whether a correction of it is applied.
 
-    Raises: DataError if a source, column or label is missing, and for bad rows unless `on_bad_row` is `skip`.
+    Raises: DataError if a source, column or label is missing, for a label with the name of another column of the files of predictions, and
+    for bad rows unless `on_bad_row` is `skip`.
     """
     tables = find_tables(config)
     check_rater_column(list(tables.values()), config)
@@ -46,6 +47,7 @@ def read_dataset(config: DataConfig, find_split: FindSplit | None = None) -> Dat
         _check_bad_rows([row for table in tables.values() for row in table.bad_rows], config)
         notes = "; ".join(tables["train"].notes)
         raise DataError(f"{error}; how it was read: {notes}" if notes else str(error)) from None
+    label_set.check_columns()
     dataset = Dataset({}, label_set, unlabelled=find_unlabelled(tables, layout))
     for split, table in tables.items():
         if split in dataset.unlabelled:
