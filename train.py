@@ -68,14 +68,15 @@ def train(run: "Run") -> None:
 
     from emotion.data.batching import LengthBucketSampler, tokenize
     from emotion.modeling.build import build_model
-    from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight, find_base_rates
+    from emotion.training.losses import build_loss, find_base_rates
+    from emotion.training.optimization import build_optimizer, build_scheduler
 
     # Data and model.
     dataset = run.read_data()
     config, settings, device = run.config, run.config.training, run.accelerator.device
     train_rows, validation_rows = dataset["train"], dataset["validation"]
     set_seed(settings.seed)  # the same new head on every process
-    base_rates = find_base_rates(train_rows.frequencies, settings.focal_gamma)  # the head starts from these probabilities
+    base_rates = find_base_rates(settings, train_rows)  # the head starts from these probabilities
     model, tokenizer = build_model(config.model, config.lora, dataset.label_set, base_rates, run.precision)
     set_seed(settings.seed, device_specific=True)  # different dropout on each process
     model = run.setup_model(model, tokenizer)
@@ -90,8 +91,7 @@ def train(run: "Run") -> None:
     sampler = LengthBucketSampler(train_tokens.lengths, run.batch_size, settings.seed)
     optimizer = build_optimizer(model, settings, run.is_single_cpu)  # AdamW
     scheduler = build_scheduler(optimizer, sampler.num_batches * settings.num_epochs, settings.warmup_ratio)
-    pos_weight = compute_pos_weight(train_rows.targets, settings, train_rows.is_judged)
-    loss_function = build_loss(pos_weight, device, settings.focal_gamma)  # BCE-with-logits, summed; with gamma above 0 the focal loss
+    loss_function = build_loss(settings, train_rows, device)  # BCE-with-logits, summed, or what else training.loss names
     model, optimizer, scheduler = run.prepare(model, optimizer, scheduler)  # for this launch; restores the state of a resumed run
 
     for rows in run.steps(sampler):  # the row numbers of one optimizer step's batch, over all processes

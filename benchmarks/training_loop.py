@@ -2,14 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from emotion.config import TrainingConfig
 from emotion.cpu import fast_path
 from emotion.data.batching import Batch
+from emotion.data.reading import Examples
 from emotion.tracking.efficiency import StepResult
 from emotion.training.accumulation import GradientAccumulator
-from emotion.training.optimization import build_loss, build_optimizer, build_scheduler
+from emotion.training.losses import build_loss
+from emotion.training.optimization import build_optimizer, build_scheduler
 from train import compute_loss
 
 
@@ -21,7 +24,8 @@ class TrainingLoop:
         model = fast_path.optimize_encoder(model, accelerator.device)
         optimizer = build_optimizer(model, settings, is_single_cpu=accelerator.device.type == "cpu")
         self.scheduler = build_scheduler(optimizer, num_steps, settings.warmup_ratio)
-        self.loss_function = build_loss(None, accelerator.device)
+        no_rows = Examples([], [], np.zeros((0, model.config.num_labels), dtype=bool))  # binary cross-entropy asks nothing of them
+        self.loss_function = build_loss(settings, no_rows, accelerator.device)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.accumulator = GradientAccumulator(self.model, self.optimizer, accelerator)
 

@@ -3,7 +3,7 @@
     python -m benchmarks.training_variants --data path/to/goemotions --output runs/variants --fraction 0.1 --seeds 0 1 2
 
 Every variant is trained on the same fraction of the training rows with each seed. It replaces one function of the method: the loss, the
-loss of a micro-batch, or the groups of parameters; the focal loss is a setting of train.py. Every run is validated on the whole
+loss of a micro-batch, or the groups of parameters; some losses are settings of train.py. Every run is validated on the whole
 validation split, and the table compares each variant with `bce` on the same rows, by macro average precision, which needs no thresholds.
 The test split is not read. Finished runs in `--output` are kept, and an interrupted one is resumed.
 """
@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -26,22 +26,15 @@ from benchmarks.learning_rates import METRICS
 from benchmarks.learning_rates import read_scores as read_run_scores
 from benchmarks.study import call
 from emotion.config import TrainingConfig
+from emotion.data.reading import Examples
 from emotion.errors import exit_on_error
 from emotion.evaluation.metrics import compute_macro_average_precision
 from emotion.evaluation.uncertainty import find_interval
 from emotion.files import write_json
-from emotion.modeling.heads import MIN_BASE_RATE, find_head
 from emotion.tracking.run_folder import RunFolder
+from emotion.training.losses import Loss
 
 NUM_RESAMPLES = 400
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of logits and labels of 0 and 1, float32 (b, L): the loss summed over rows and labels, float32 ()."""
-
-
-def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, what train.py uses."""
-    return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
 
 
 def asymmetric(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 4.0, margin: float = 0.05) -> torch.Tensor:
@@ -57,25 +50,8 @@ def label_correlation(logits: torch.Tensor, labels: torch.Tensor, weight: float 
     probabilities = torch.sigmoid(logits)
     counts = labels.sum(dim=1) * (1 - labels).sum(dim=1)
     pairs = ((1 - labels) * probabilities.exp()).sum(dim=1) * (labels * (-probabilities).exp()).sum(dim=1)
-    return (1 - weight) * bce(logits, labels) + weight * labels.shape[1] * (pairs / counts.clamp(min=1)).sum()
-
-
-def distribution_balanced(frequencies: torch.Tensor, gamma: float = 2.0, negative_scale: float = 2.0) -> Loss:
-    """Return the loss of Wu et al. (2020) with the constants of Huang et al. (2021); `frequencies`, float32 (L,), are those of the labels.
-
-    Rows are weighted as if every label were as common, negatives count less the surer they are, and right answers count little.
-    """
-    bias = 0.05 * torch.logit(frequencies)
-
-    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        inverse = 1 / frequencies
-        rebalanced = inverse / (labels * inverse).sum(dim=1, keepdim=True).clamp(min=1e-6)
-        weights = 0.1 + torch.sigmoid(10 * (rebalanced - 0.2))
-        scale = labels + (1 - labels) * negative_scale
-        losses = functional.binary_cross_entropy_with_logits((logits + bias) * scale, labels, reduction="none")
-        return (weights / scale * (1 - torch.exp(-losses)) ** gamma * losses).sum()
-
-    return loss
+    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return (1 - weight) * losses + weight * labels.shape[1] * (pairs / counts.clamp(min=1)).sum()
 
 
 def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, weight: float = 1.0) -> torch.Tensor:
@@ -86,14 +62,9 @@ def r_drop(model: Any, micro_batch: Any, loss_function: Loss, num_targets: int, 
     return (losses + weight * disagreement) / num_targets
 
 
-LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
-    "asymmetric": lambda _: asymmetric,
-    "label-correlation": lambda _: label_correlation,
-    "distribution-balanced": lambda targets: distribution_balanced(targets.mean(dim=0).clamp(min=MIN_BASE_RATE)),
-}
-"""Losses by name; each is made from the training labels, float32 (n, L)."""
+LOSSES: dict[str, Loss] = {"asymmetric": asymmetric, "label-correlation": label_correlation}
 LAYER_DECAYS = {"layer-decay-0.9": 0.9}
-SETTINGS = {"focal": ["training.focal_gamma=2"]}
+SETTINGS = {"focal": ["training.loss=focal"], "distribution-balanced": ["training.loss=distribution_balanced"]}
 """Variants that train.py has itself."""
 VARIANTS = ("bce", *SETTINGS, *LOSSES, "r-drop", *LAYER_DECAYS, "frozen-embeddings")
 
@@ -129,20 +100,8 @@ def train_variant(name: str, options: Sequence[str]) -> int:
     optimization: Any = import_module("emotion.training.optimization")
     build_optimizer = optimization.build_optimizer
     if name in LOSSES:
-        models = []
-
-        def keep_model(model: Any, *arguments: Any) -> Any:
-            models.append(model)
-            return build_optimizer(model, *arguments)
-
-        def make_loss(labels: np.ndarray, *_: Any) -> Loss:
-            targets = torch.tensor(labels, dtype=torch.float32)
-            loss = LOSSES[name](targets)
-            find_head(models[-1]).bias.data.copy_(fit_constant(loss, targets))
-            return loss
-
-        optimization.build_optimizer, optimization.compute_pos_weight = keep_model, make_loss
-        optimization.build_loss = lambda loss, *_: loss
+        losses: Any = import_module("emotion.training.losses")
+        losses.build_loss, losses.find_base_rates = lambda *_: LOSSES[name], partial(find_constant_rates, LOSSES[name])
     elif name == "r-drop":
         train.compute_loss = r_drop
     elif name in LAYER_DECAYS:
@@ -153,19 +112,16 @@ def train_variant(name: str, options: Sequence[str]) -> int:
     return int(train.main())
 
 
-def fit_constant(loss: Loss, targets: torch.Tensor, num_steps: int = 400) -> torch.Tensor:
-    """Return the logits, float32 (L,), that have the lowest loss as the answer to every row: where the biases of a head start.
-
-    For binary cross-entropy they are the log-odds of the labels' frequencies, from which train.py starts. A loss that counts negatives less
-    has its minimum elsewhere, and a training from the log-odds would be spent on the way to it.
-    """
+def find_constant_rates(loss: Loss, config: TrainingConfig, rows: Examples, num_steps: int = 400) -> np.ndarray:
+    """Return the probabilities, float32 (L,), that have the lowest loss as the answer to every row: where a head starts."""
+    targets = torch.tensor(rows.targets, dtype=torch.float32)
     logits = torch.zeros(targets.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.1)
     for _ in range(num_steps):
         optimizer.zero_grad()
         (loss(logits.expand_as(targets), targets) / targets.numel()).backward()
         optimizer.step()
-    return logits.detach()
+    return torch.sigmoid(logits.detach()).numpy()
 
 
 def group_by_layer(model: Any, head_parameters: set[str], config: TrainingConfig, decay: float) -> list[dict[str, Any]]:

@@ -58,10 +58,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     # Patched before train.py is executed, which then imports these.
     from emotion.modeling import build
-    from emotion.training import optimization
+    from emotion.training import losses
 
     if os.environ["SHORT_IN"] == "forward":
         build.build_model = limit_forward(build.build_model)
     else:
-        optimization.build_loss = limit_backward(optimization.build_loss)
+        losses.build_loss = limit_backward(losses.build_loss)
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

@@ -22,6 +22,7 @@ VALUES = {
     "training.warmup_ratio": "0.5",
     "training.weight_decay": "0.5",
     "training.precision": "fp32",
+    "training.loss": "focal",
     "training.pos_weight": "auto",
     "training.select_by": "macro_f1_tuned",
     "training.head_learning_rate": "0.01",
@@ -92,7 +93,7 @@ def test_a_project_needs_weights_and_biases():
 
 @pytest.mark.parametrize("key", sorted(NEEDS))
 def test_a_setting_is_accepted_where_it_has_an_effect(key):
-    met = [] if key == "model.emoji_tokens" else MET  # which has no adapters
+    met = [] if key in ("model.emoji_tokens", "training.loss") else MET  # which has adapters and weighs positives
     config = load_config(None, [*met, change(key)])
     section, _, name = key.partition(".")
     assert getattr(getattr(config, section), name) != getattr(getattr(Config(), section), name)
@@ -116,8 +117,8 @@ def test_a_file_has_no_configurations_of_the_hub(tmp_path):
         assert load_config(None, [f"data.source={source}", "data.hub_config=raw"]).data.hub_config == "raw"
 
 
-def test_the_focal_loss_has_no_effect_beside_teachers_of_other_configs():
-    taught = ["distillation.num_teachers=1", "training.focal_gamma=2"]
-    with pytest.raises(ConfigError, match=r"training\.focal_gamma=2: has no effect; it needs a transformer without .* or teacher_configs"):
+def test_another_loss_has_no_effect_beside_teachers_of_other_configs():
+    taught = ["distillation.num_teachers=1", "training.loss=focal"]
+    with pytest.raises(ConfigError, match=r"training\.loss=focal: has no effect; it needs a transformer without .* or teacher_configs"):
         load_config(None, [*taught, "distillation.teacher_configs=configs/mpnet.yaml"])
-    assert load_config(None, taught).training.focal_gamma == 2
+    assert load_config(None, taught).training.loss == "focal"

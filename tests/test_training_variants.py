@@ -5,30 +5,34 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from benchmarks import training_variants
 from benchmarks.training_variants import (
     asymmetric,
-    bce,
-    distribution_balanced,
-    fit_constant,
+    find_constant_rates,
     format_table,
     group_by_layer,
     label_correlation,
     r_drop,
 )
 from emotion.config import TrainingConfig
+from emotion.data.reading import Examples
 from emotion.modeling.heads import list_head_parameters
-from emotion.training.optimization import build_loss, group_parameters
+from emotion.training.losses import build_loss
+from emotion.training.optimization import group_parameters
 from tests.tiny import LABELS, make_model
 
 LOGITS = torch.linspace(-4, 4, 24).reshape(6, 4)
 TARGETS = (torch.arange(24).reshape(6, 4) % 3 == 0).float()
-FREQUENCIES = torch.tensor([0.5, 0.25, 0.1, 0.01])
+
+
+def bce(logits, targets):
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 
 def test_losses_without_their_constants_are_binary_cross_entropy():
-    expected = build_loss(None, torch.device("cpu"))(LOGITS, TARGETS)
+    expected = build_loss(TrainingConfig(), Examples([], [], TARGETS.numpy() > 0), torch.device("cpu"))(LOGITS, TARGETS)
     assert bce(LOGITS, TARGETS) == pytest.approx(expected)
     assert asymmetric(LOGITS, TARGETS, gamma=0, margin=0) == pytest.approx(expected)
     assert label_correlation(LOGITS, TARGETS, weight=0) == pytest.approx(expected)
@@ -45,24 +49,13 @@ def test_losses_lay_stress_where_they_say():
     assert label_correlation(LOGITS, torch.zeros(6, 4), weight=1) == 0  # no pairs
 
 
-def test_a_frequent_label_counts_less_beside_a_rare_one():
-    loss = distribution_balanced(FREQUENCIES)
-    gradients = []
-    for columns in ([0], [0, 3]):
-        logits = torch.zeros(1, 4, requires_grad=True)
-        targets = torch.zeros(1, 4)
-        targets[0, columns] = 1
-        loss(logits, targets).backward()
-        gradients.append(logits.grad[0, 0].abs().item())
-    weights = [0.1 + 1 / (1 + np.exp(-10 * (fraction - 0.2))) for fraction in (1, 2 / 102)]  # of 1 / frequency: all of it, or 2 of 2 + 100
-    assert gradients[1] / gradients[0] == pytest.approx(weights[1] / weights[0], rel=1e-4)
-
-
-def test_biases_start_where_a_loss_has_its_minimum():
-    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    assert fit_constant(bce, targets) == pytest.approx(torch.logit(targets.mean(dim=0)), abs=1e-3)
-    logits = fit_constant(asymmetric, targets)
-    assert (logits > torch.logit(targets.mean(dim=0))).all()  # negatives count less
+def test_a_head_starts_where_a_loss_has_its_minimum():
+    rows = Examples([], [""] * 5, np.array([[1, 0], [0, 0], [0, 1], [1, 0], [1, 0]], dtype=bool))
+    targets = torch.tensor(rows.labels, dtype=torch.float32)
+    assert find_constant_rates(bce, TrainingConfig(), rows) == pytest.approx(rows.frequencies, abs=1e-3)
+    rates = find_constant_rates(asymmetric, TrainingConfig(), rows)
+    assert (rates > rows.frequencies).all()  # negatives count less
+    logits = torch.logit(torch.tensor(rates))
     lowest = asymmetric(logits.expand_as(targets), targets)
     for step in (-0.1, 0.1):
         assert asymmetric((logits + torch.tensor([step, 0.0])).expand_as(targets), targets) > lowest
@@ -99,20 +92,18 @@ def test_every_layer_has_a_lower_rate_than_the_one_above(tiny_bert):
 
 def test_the_loss_of_a_variant_reaches_the_training(tiny_bert, monkeypatch):
     """`--train` puts the variant where train.py looks for it."""
-    from emotion.training import optimization
+    from emotion.training import losses, optimization
 
-    for name in ("build_loss", "compute_pos_weight", "group_parameters", "build_optimizer"):
-        monkeypatch.setattr(optimization, name, getattr(optimization, name))
+    for module, name in ((losses, "build_loss"), (losses, "find_base_rates"), (optimization, "build_optimizer")):
+        monkeypatch.setattr(module, name, getattr(module, name))
     train = SimpleNamespace(main=lambda: 0, compute_loss=None)
-    modules = {"train": train, "emotion.training.optimization": optimization}
+    modules = {"train": train, "emotion.training.optimization": optimization, "emotion.training.losses": losses}
     monkeypatch.setattr(training_variants, "import_module", modules.get)
     monkeypatch.setattr("sys.argv", [])
     assert training_variants.train_variant("asymmetric", ["--config", "x.yaml"]) == 0
-    model = make_model(tiny_bert)
-    optimization.build_optimizer(model, TrainingConfig())
-    loss = optimization.build_loss(optimization.compute_pos_weight(LABELS, TrainingConfig(), None), torch.device("cpu"))
-    assert loss(LOGITS, TARGETS) == asymmetric(LOGITS, TARGETS)
-    assert torch.equal(model.classifier.bias, fit_constant(asymmetric, torch.tensor(LABELS, dtype=torch.float32)))
+    model, rows = make_model(tiny_bert), Examples([], [], np.array(LABELS))
+    assert losses.build_loss(TrainingConfig(), rows, torch.device("cpu"))(LOGITS, TARGETS) == asymmetric(LOGITS, TARGETS)
+    np.testing.assert_array_equal(losses.find_base_rates(TrainingConfig(), rows), find_constant_rates(asymmetric, TrainingConfig(), rows))
     training_variants.train_variant("frozen-embeddings", [])
     groups = optimization.build_optimizer(model, TrainingConfig()).param_groups
     trained = {id(parameter) for group in groups for parameter in group["params"]}

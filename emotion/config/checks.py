@@ -41,7 +41,6 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.weight_decay": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.warmup_ratio": ("in [0, 1)", lambda x: 0 <= x < 1),
     "training.max_grad_norm": ("at least 0", lambda x: x >= 0),
-    "training.focal_gamma": ("0, or in [1, 5]", lambda x: x == 0 or 1 <= x <= 5),
     "training.pos_weight_cap": ("at least 1", lambda x: x >= 1),
     "training.validations_per_epoch": ("at least 1", lambda x: x >= 1),
     "training.patience": ("at least 0", lambda x: x >= 0),

@@ -53,9 +53,13 @@ NEEDS: dict[str, Need] = {
     "lora.alpha": _ADAPTERS,
     "lora.dropout": _ADAPTERS,
     "lora.target_modules": _ADAPTERS,
-    "training.focal_gamma": (
+    "training.loss": (
         "a transformer without distillation.teachers or teacher_configs: students learn with binary cross-entropy",
         lambda config: config.model.backbone != BASELINE and not config.distillation.teachers and not _has_other_teachers(config),
+    ),
+    "training.pos_weight": (
+        "a transformer with training.loss=bce: the other losses weigh labels themselves",
+        lambda config: config.model.backbone != BASELINE and config.training.loss == "bce",
     ),
     "training.pos_weight_cap": ("training.pos_weight=auto", lambda config: config.training.pos_weight == "auto"),
     "distillation.weight": (
@@ -80,7 +84,6 @@ NEEDS: dict[str, Need] = {
             "weight_decay",
             "warmup_ratio",
             "max_grad_norm",
-            "pos_weight",
             "precision",
             "validations_per_epoch",
             "select_by",

@@ -168,8 +168,8 @@ class TrainingConfig:
     """Fraction of the optimizer steps for the linear warmup of the learning rate, in [0, 1)."""
     max_grad_norm: float = 1.0
     """Maximum gradient norm for clipping; 0 disables clipping."""
-    focal_gamma: float = 0.0
-    """Exponent of the focal loss, in which sure and right answers count less; 0 is binary cross-entropy, with which students learn."""
+    loss: Literal["bce", "focal", "distribution_balanced"] = "bce"
+    """`bce` is binary cross-entropy, with which students learn; in `focal` sure answers count less; the last also balances labels."""
     pos_weight: Literal["none", "auto"] = "none"
     """`auto` multiplies the loss of a label's positives by negatives / positives, at least 1 and at most `pos_weight_cap`."""
     pos_weight_cap: float = 10.0

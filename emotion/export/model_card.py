@@ -67,6 +67,12 @@ CALIBRATED = (
     "The probabilities are calibrated: the scales of the logits, and shifts if the head has biases, were fitted on the validation split."
 )
 NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
+LOSSES = {
+    "bce": "binary cross-entropy",
+    "focal": "the focal loss",
+    "distribution_balanced": "the distribution-balanced loss",
+}
+"""What the card calls each value of `training.loss`."""
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")
@@ -134,7 +140,7 @@ def _replace_sections(card: Path, sections: dict[str, str | None]) -> None:
 def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], name: str, is_merged: bool = False) -> str:
     """Return the model card of a run with its validation scores; `is_merged` says that the adapter was merged into the backbone."""
     is_adapter, is_baseline = config.lora.r > 0 and not is_merged, config.model.backbone == BASELINE
-    is_cut, focal_gamma = config.data.long_texts == "cut", config.training.focal_gamma
+    is_cut = config.data.long_texts == "cut"
     origin, packaged = find_origin(config), find_packaged(config.model.backbone)
     front_matter = {
         "library_name": "peft" if is_adapter else "scikit-learn" if is_baseline else "transformers",
@@ -150,7 +156,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
         name=escape_markdown(name),
         num_labels=len(label_set),
         backbone=format_code(origin.backbone),
-        loss="binary cross-entropy" if is_baseline or not focal_gamma else f"the focal loss (gamma {focal_gamma:g})",
+        loss=LOSSES["bce" if is_baseline else config.training.loss],
         source=format_code(origin.data),
         teachers=_describe_targets(config),
         origin=f"\n{packaged.note}. The backbone's license is {packaged.license}." if packaged is not None and packaged.note else "",

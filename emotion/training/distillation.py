@@ -51,7 +51,7 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
         paths = tuple(str(teacher.path) for teacher, _ in stages)
         config = replace(config, distillation=replace(config.distillation, teachers=paths, num_teachers=0, teacher_configs=None))
     if config.distillation.teachers:  # the optimum of cross-entropy are their probabilities: a student becomes as sure as they are
-        config = replace(config, training=replace(config.training, focal_gamma=0.0))
+        config = replace(config, training=replace(config.training, loss="bce"))
     return [*stages, (folder, config)]
 
 

@@ -16,7 +16,7 @@ from emotion.ratings import UNKNOWN, Ratings, count_votes
 from emotion.tracking.taxonomies import merge_rows
 from emotion.training.distillation import build_targets
 from emotion.training.fingerprint import fingerprint_run
-from emotion.training.optimization import compute_pos_weight
+from emotion.training.losses import compute_pos_weight
 
 NAMES = ("anger", "fear", "joy")
 VOTES = [

@@ -4,6 +4,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from emotion.evaluation.decision import DecisionRule, default_rule
 from emotion.evaluation.document import replace_section
 from emotion.evaluation.reporting import score_split
 from emotion.evaluation.rows import ScoredRows
-from emotion.export.model_card import add_verification, complete_card, find_location, write_card
+from emotion.export.model_card import LOSSES, add_verification, complete_card, find_location, write_card
 from emotion.export.origins import find_origin
 from emotion.files import write_json
 from emotion.inference.model_folder import write_sidecar
@@ -55,9 +56,10 @@ def test_card_names_the_teachers():
 
 
 def test_card_names_the_loss():
-    cards = {gamma: write_card(Config(training=TrainingConfig(focal_gamma=gamma)), LABELS, {}, "run") for gamma in (0.0, 1.5)}
-    assert "fine-tuned with binary cross-entropy on" in cards[0.0]
-    assert "fine-tuned with the focal loss (gamma 1.5) on" in cards[1.5] and "cross-entropy" not in cards[1.5]
+    cards = {loss: write_card(Config(training=TrainingConfig(loss=loss)), LABELS, {}, "run") for loss in LOSSES}
+    for loss, name in LOSSES.items():
+        assert f"fine-tuned with {name} on" in cards[loss]
+    assert LOSSES.keys() == set(get_args(get_type_hints(TrainingConfig)["loss"]))
     baseline = load_config(ROOT / "configs" / "quickstart.yaml", ["model.backbone=tfidf"])  # whose loss is not the file's
     assert "focal" not in write_card(baseline, LABELS, {}, "run")
 

@@ -12,9 +12,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
 from emotion.cpu.fast_path import optimize_encoder
+from emotion.data.reading import Examples
 from emotion.errors import TrainingError
 from emotion.training.accumulation import GradientAccumulator, OomBackoff
-from emotion.training.optimization import build_loss, build_optimizer, build_scheduler, compute_pos_weight
+from emotion.training.losses import build_loss
+from emotion.training.optimization import build_optimizer, build_scheduler
 from tests.tiny import LABELS, NUM_ROWS, TOKENS, make_model, run_out_of_memory
 from train import compute_loss
 
@@ -35,7 +37,7 @@ def take_step(model, splits, max_rows=NUM_ROWS, backoff=None):
     model, accelerator = optimize_encoder(copy.deepcopy(model), torch.device("cpu")), Accelerator(cpu=True)
     optimizer = build_optimizer(model, settings)
     scheduler = build_scheduler(optimizer, 10, settings.warmup_ratio)
-    sum_loss = build_loss(compute_pos_weight(LABELS, settings), torch.device("cpu"))
+    sum_loss = build_loss(settings, Examples([], [], LABELS), torch.device("cpu"))
 
     def loss_with_little_memory(logits, labels):
         loss = sum_loss(logits, labels)

@@ -128,19 +128,19 @@ def test_teachers_have_the_settings_of_their_configs_and_the_data_of_the_run(tmp
     assert replace(student, distillation=config.distillation, training=config.training) == config
 
 
-def test_the_focal_loss_is_that_of_the_teachers(tmp_path):
-    config = load_config(CONFIG, ["distillation.num_teachers=2", "training.focal_gamma=2"])
+def test_another_loss_is_that_of_the_teachers(tmp_path):
+    config = load_config(CONFIG, ["distillation.num_teachers=2", "training.loss=focal"])
     *teachers, (_, student) = list_stages(RunFolder(tmp_path / "own"), config)
-    assert [teacher.training.focal_gamma for _, teacher in teachers] == [2, 2] and student.training.focal_gamma == 0
-    ((_, single),) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["training.focal_gamma=2"]))
-    assert single.training.focal_gamma == 2
+    assert [teacher.training.loss for _, teacher in teachers] == ["focal", "focal"] and student.training.loss == "bce"
+    ((_, single),) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["training.loss=focal"]))
+    assert single.training.loss == "focal"
     ((_, taught),) = list_stages(
         RunFolder(tmp_path / "taught"),
         load_config(ROOT / "configs" / "recipe.yaml", ["distillation.num_teachers=0", "distillation.teachers=runs/a"]),
     )
-    assert taught.training.focal_gamma == 0
-    with pytest.raises(ConfigError, match=r"training\.focal_gamma=2: has no effect; it needs a transformer without distillation\.teachers"):
-        load_config(CONFIG, ["distillation.teachers=runs/a", "training.focal_gamma=2"])
+    assert taught.training.loss == "bce"
+    with pytest.raises(ConfigError, match=r"training\.loss=focal: has no effect; it needs a transformer without distillation\.teachers"):
+        load_config(CONFIG, ["distillation.teachers=runs/a", "training.loss=focal"])
 
 
 def test_texts_without_labels_go_to_the_student_and_bring_teachers(tmp_path):
