@@ -67,6 +67,8 @@ CALIBRATED = (
     "The probabilities are calibrated: the scales of the logits, and shifts if the head has biases, were fitted on the validation split."
 )
 NOT_CALIBRATED = "The probabilities are those of the training: they were not calibrated (`decision.fit_temperature=false`)."
+NO_SCORES = ("temperature", "shift")
+"""What stands beside the validation scores of a model: means of the calibration over labels, each of which has its own."""
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")
@@ -144,7 +146,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
     }
     usage = PROJECT_USAGE.format(more=ADAPTER_NOTE if is_adapter else BASELINE_NOTE if is_baseline else "")
     usage += ADAPTER_USAGE if is_adapter else "" if is_baseline else PIPELINE_USAGE
-    table = ["| metric | value |", "|---|---|", *(f"| {key} | {value:.4f} |" for key, value in scores.items())]
+    table = ["| metric | value |", "|---|---|", *(f"| {key} | {value:.4f} |" for key, value in scores.items() if key not in NO_SCORES)]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         name=escape_markdown(name),

@@ -349,6 +349,22 @@ def test_too_few_rows_say_nothing_on_the_page_either(tmp_path):
         assert {row["prevalence"] for row in rows} <= {"", "unknown"}
 
 
+def test_the_figure_of_groups_claims_differences_only_if_they_were_tested(tmp_path):
+    """One group is large enough, so that there is nothing to compare it with."""
+    generator, counter = np.random.default_rng(0), CellCounter(4, has_clusters=False)
+    gold, probabilities = draw(300, generator)
+    counter.add([CellKey("", "a")] * 250 + [CellKey("", "b")] * 50, probabilities, RULE.decide(probabilities))
+    cells = sum_cells(counter.cells)
+    validation = count_validation([], gold, probabilities, None, RULE)
+    prevalences = measure(cells, validation, list_comparisons(cells))
+    for analysis, which in (
+        (Analysis(LabelSet(NAMES), cells, validation, prevalences, [], []), "most common labels"),
+        (make_analysis(), "labels with the clearest"),
+    ):
+        write_prevalences(tmp_path, analysis, quote_texts=False)
+        assert f"The 4 {which}" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 def test_the_table_of_all_differences_marks_a_poor_fit(tmp_path):
     analysis = make_analysis()
     assert not analysis.prevalences.is_misfit.any()
