@@ -105,14 +105,18 @@ def push_page(run: "RunFolder", name: str, arguments: argparse.Namespace) -> int
 def refit(run: "RunFolder", overrides: list[str]) -> int:
     """Fit the decision rule again, store it in the model, and print the report of validation."""
     from emotion.evaluation.summary import summarize
-    from emotion.export.refit import refit_model
+    from emotion.export.refit import find_earlier_reports, refit_model
 
     with run.hold():
         report, splits = refit_model(run, overrides)
+        earlier = find_earlier_reports(run, splits)
     for line in summarize(report):
         print_message(line, sys.stdout)
     changed = f"has the new decision rule; its card and the report of {' and '.join(splits)} were written again"
     print_message(f"{run.model}: {changed}", sys.stdout)
+    if earlier:
+        names = ", ".join(map(str, earlier))
+        print_message(f"still of the earlier rule: {names}; write them again by evaluate.py, as they were written", sys.stdout)
     return 0
 
 

@@ -36,7 +36,7 @@ def main() -> int:
     from emotion.analysis.prevalence.reading import read_scored
     from emotion.analysis.prevalence.report import Analysis, write_prevalences
     from emotion.analysis.prevalence.signs import TextChecker, find_signs, measure_validation
-    from emotion.analysis.prevalence.validation import count_stored, read_validation_texts
+    from emotion.analysis.prevalence.validation import count_rows, read_stored, read_validation_texts
     from emotion.config import check_keys, load_config
     from emotion.evaluation.document import format_plain
     from emotion.inference.sidecar import find_model_folder, read_sidecar
@@ -55,11 +55,12 @@ def main() -> int:
     labels = LabelSet(sidecar.labels)
     parents = fit_taxonomy(arguments.taxonomy, folder, labels) if arguments.taxonomy else None
     levels = Levels(labels, rule, parents)
-    validation = count_stored(model, levels)  # before anything slow
+    stored = read_stored(model, levels)  # before anything slow
     output = Path(arguments.output)
-    paths = score_first(arguments, model, config, levels, grouping)
+    paths, config = score_first(arguments, model, config, levels, grouping)
     started = time.perf_counter()
     scored = read_scored(paths, grouping, levels, config, arguments.cluster)
+    validation = count_rows(stored, levels, scored.label_set)
     notes = [*(parents.level.notes if parents else ()), *scored.notes, *scored.skipped.describe()]
     texts, reason = read_validation_texts(folder, validation.ids, labels) if scored.has_texts else (None, "the input has no text column")
     if texts is None:
@@ -82,9 +83,12 @@ def main() -> int:
 
 def score_first(
     arguments: argparse.Namespace, model: str, config: "DataConfig", levels: "Levels", grouping: "Grouping"
-) -> tuple[Path, ...]:
-    """Return the files if they are scored; otherwise score them into a file in the output folder, or reuse it, and return this file."""
+) -> tuple[tuple[Path, ...], "DataConfig"]:
+    """Return the files and how to read them if they are scored; otherwise a file in the output folder, which is scored now or reused."""
+    import pyarrow.parquet as pq
+
     from emotion.analysis.prevalence.reading import is_scored
+    from emotion.config import DataConfig
     from emotion.data.reading.streams import expand_patterns
 
     paths = expand_patterns(arguments.input)
@@ -93,7 +97,7 @@ def score_first(
         raise DataError(f"{repeated[0]}: is named more than once by --input, so its rows would count more than once; name each file once")
     scored = [is_scored(path, grouping, levels, config, arguments.cluster) for path in paths]
     if all(scored):
-        return paths
+        return paths, config
     if any(scored):
         raise DataError(f"{paths[scored.index(False)]}: is not scored, but {paths[scored.index(True)]} is; give files of one sort")
     from emotion.scoring.commands import score_or_reuse
@@ -101,7 +105,8 @@ def score_first(
 
     job = ScoringJob(paths, Path(arguments.output) / "scored.parquet", config, "all", model=model)
     score_or_reuse(job, arguments.backbone)
-    return (job.output,)
+    is_column = config.text_column in pq.read_schema(job.output).names  # and not a path within one; no other setting is of parquet
+    return (job.output,), DataConfig(text_column=config.text_column if is_column else None)
 
 
 def parse_arguments() -> argparse.Namespace:

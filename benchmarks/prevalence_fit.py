@@ -20,7 +20,7 @@ from emotion.analysis.prevalence.correction import fit_correction
 from emotion.analysis.prevalence.fit import measure_fit
 from emotion.analysis.prevalence.histograms import list_atoms
 from emotion.analysis.prevalence.levels import Levels
-from emotion.analysis.prevalence.validation import count_stored
+from emotion.analysis.prevalence.validation import count_rows, read_stored
 from emotion.config import load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import exit_on_error
@@ -79,7 +79,8 @@ def measure_corpus(model: str) -> dict[str, Any]:
     probabilities = predictor.predict([text for part in parts for text in part.texts])
     counter = CellCounter(len(columns), has_clusters=False)
     counter.add([CellKey()] * len(gold), probabilities, predictor.rule.decide(probabilities))
-    validation = count_stored(model, Levels(predictor.label_set, predictor.rule))
+    levels = Levels(predictor.label_set, predictor.rule)
+    validation = count_rows(read_stored(model, levels), levels, levels.label_set)
     found = measure(counter.cells, validation, [])
     truth = gold.mean(axis=0)
     bounds = found.bounds[0]

@@ -167,10 +167,16 @@ def test_output_is_a_scored_file_a_folder_or_refused(output, expected, tmp_path,
 @pytest.mark.slow
 def test_refit_stores_another_rule_in_the_model(tiny_run, tmp_path):
     run, _ = copy_run(tiny_run, tmp_path, "--split", "test")
+    for options in (["--split", "test", "--taxonomy", "ekman"], ["--behaviour"]):
+        assert run_script("evaluate.py", "--model", str(run), *options).returncode == 0
     card, added = run / "model" / "README.md", "## Ethics\n\nAsk before you use it.\n"
     card.write_text(f"{card.read_text()}\n## Verified\n\nat the earlier rule\n\n{added}".replace("tags:", "thumbnail: a.png\ntags:"))
     result = run_script("export.py", "--model", str(run), "--refit", "decision.maximize=micro_f1", "decision.empty_set=top1")
     assert result.returncode == 0 and "the report of validation and test were written again" in result.stdout, result.stderr
+    last = " ".join(result.stdout.split())
+    assert last.endswith(
+        f"still of the earlier rule: {run}/report/test-ekman, {run}/report/behaviour; write them again by evaluate.py, as they were written"
+    )
     rules = [json.loads((folder / "model" / "emotion.json").read_text()) for folder in (tiny_run, run)]
     assert len(set(rules[1]["decision"]["thresholds"])) == 1 < len(set(rules[0]["decision"]["thresholds"]))
     assert rules[1]["decision"]["empty_set"] == "top1"

@@ -87,7 +87,7 @@ def test_model_of_the_study_trains_saves_reloads_verifies_and_infers(name, tiny_
     inferred = run_script("infer.py", "--model", str(tmp_path / "run"), "--text", "I love it", "--json")
     record = json.loads(inferred.stdout)
     predictor = Predictor.load(str(tmp_path / "run"))
-    shift = predictor.sidecar.validation["shift"]
+    shift = predictor.sidecar.validation["mean_shift"]
     assert (shift != 0) == (name == "distilbert")  # the heads of decoders have no biases, which would hold it
     expected = predictor.predict(["I love it"])[0]
     assert list(record["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)

@@ -96,7 +96,7 @@ def _score_logits(labels: np.ndarray, logits: np.ndarray, config: Config, is_jud
         **score_rule(at_rule, config.decision.maximize),
         "macro_f1_at_0.5": at_default["macro_f1"],
         "expected_calibration_error": ranking["expected_calibration_error"],
-        "temperature": 1 / float(calibration.scales.mean()),
-        "shift": float(calibration.shifts.mean()),
+        "mean_scale": float(calibration.scales.mean()),
+        "mean_shift": float(calibration.shifts.mean()),
     }
     return Candidate(logits, calibration, rule, probabilities, scores)

@@ -73,6 +73,8 @@ LOSSES = {
     "distribution_balanced": "the distribution-balanced loss",
 }
 """What the card calls each value of `training.loss`."""
+NO_SCORES = ("mean_scale", "mean_shift", "temperature", "shift")
+"""What stands beside the validation scores of a model: its calibration; earlier versions had one for all labels."""
 VERIFICATION = "Verified"
 BEHAVIOUR = "Behaviour"
 EARLIER_SECTIONS = ("Validation scores", "Test scores")
@@ -150,7 +152,7 @@ def write_card(config: Config, label_set: LabelSet, scores: dict[str, float], na
     }
     usage = PROJECT_USAGE.format(more=ADAPTER_NOTE if is_adapter else BASELINE_NOTE if is_baseline else "")
     usage += ADAPTER_USAGE if is_adapter else "" if is_baseline else PIPELINE_USAGE
-    table = ["| metric | value |", "|---|---|", *(f"| {key} | {value:.4f} |" for key, value in scores.items())]
+    table = ["| metric | value |", "|---|---|", *(f"| {key} | {value:.4f} |" for key, value in scores.items() if key not in NO_SCORES)]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         name=escape_markdown(name),

@@ -6,6 +6,7 @@ from typing import Any
 
 from emotion.config import Config, load_config
 from emotion.errors import ConfigError
+from emotion.evaluation.behaviour.results import FILE_NAME, has_rule, read_results
 from emotion.evaluation.decision import DecisionRule, compute_logits, fit_rule
 from emotion.evaluation.reporting import write_report
 from emotion.evaluation.selection import score_rule
@@ -19,7 +20,7 @@ from emotion.tracking.run_folder import RunFolder
 def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Fit the rule on the validation probabilities that training saved; return the report of validation and the splits reported on.
 
-    Every report that exists is written again from its saved probabilities, so that none shows another rule than the model's.
+    The reports of validation and test are written again from their saved probabilities, so that they show the model's rule.
 
     Raises: ConfigError for settings that need a new training, or without saved probabilities.
     """
@@ -41,6 +42,13 @@ def refit_model(run: RunFolder, overrides: list[str]) -> tuple[dict[str, Any], l
     remove_rule_sections(run.model / "README.md")
     complete_card(run)
     return report, splits
+
+
+def find_earlier_reports(run: RunFolder, splits: list[str]) -> list[Path]:
+    """Return the folders of a run's reports that are of an earlier rule: of taxonomies and behaviour, and of splits not in `splits`."""
+    rule, results = read_sidecar(str(run.model))[1], run.behaviour / FILE_NAME
+    earlier = [path.parent for path in sorted(run.report("").glob("*/metrics.json")) if path.parent.name not in splits]
+    return earlier + ([run.behaviour] if results.is_file() and not has_rule(read_results(results), rule) else [])
 
 
 def store_rule(model: Path, config: Config, sidecar: Sidecar, rule: DecisionRule, report: dict[str, Any]) -> dict[str, float]:

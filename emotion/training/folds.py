@@ -1,6 +1,6 @@
 """Cross-validation: the settings of a run, trained on folds of its rows. Each fold is a run of its own and is resumed as any other.
 
-The rows of a fold are held out: neither its training nor its choice of a checkpoint nor its temperature has seen them.
+The rows of a fold are held out: neither its training nor its choice of a checkpoint nor its calibration has seen them.
 """
 
 import json

@@ -12,15 +12,17 @@ import pytest
 from emotion.analysis.prevalence.cells import CellCounter, CellKey
 from emotion.analysis.prevalence.changes import list_comparisons, measure, sum_cells
 from emotion.analysis.prevalence.grouping import parse_grouping
+from emotion.analysis.prevalence.histograms import round_scores
 from emotion.analysis.prevalence.levels import Levels, list_columns
 from emotion.analysis.prevalence.reading import read_scored
 from emotion.analysis.prevalence.report import Analysis, write_prevalences
-from emotion.analysis.prevalence.validation import count_validation
+from emotion.analysis.prevalence.validation import count_rows, count_validation
 from emotion.analysis.prevalence.words import POOR_FIT
 from emotion.config import DataConfig, DecisionConfig
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.evaluation.parents import fit_parents
+from emotion.evaluation.rows import ScoredRows as EvaluatedRows
 from emotion.evaluation.taxonomy import Taxonomy
 from emotion.labels import LabelSet
 from emotion.scoring.manifest import describe_version
@@ -102,6 +104,7 @@ def test_a_scored_file_gives_the_same_report(report, tiny_run, tmp_path):
     result = run_script(*map(str, [*command, *output]))
     assert result.returncode == 0, result.stderr
     assert "texts were not compared with those of the validation rows: the input has no text column" in result.stderr
+    assert "another model" not in result.stderr
     for name in ("prevalence.csv", "changes.csv"):
         assert (tmp_path / "report" / name).read_bytes() == (report[0] / name).read_bytes()
     assert "Typical rows" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
@@ -179,6 +182,34 @@ def test_scored_rows_are_reused_for_the_same_job_only(report, tiny_run, tmp_path
 
 
 @pytest.mark.slow
+def test_settings_of_the_input_are_not_those_of_the_scored_rows(tiny_run, tmp_path):
+    """The input is read by them, and the parquet file that is made of it has none of them, nor columns for paths within a column."""
+    texts = [f"caf\xe9 {row}" for row in range(120)]
+    (tmp_path / "a.csv").write_text("\n".join(["body;source", *(f"{text};a" for text in texts)]), encoding="latin-1")
+    rows = [json.dumps({"post": {"body": text}, "source": "a"}) for text in texts]
+    (tmp_path / "b.jsonl").write_text("\n".join(rows))
+    for name, settings, has_texts in (
+        ("a.csv", ["data.separator=;", "data.encoding=latin-1", "data.text_column=body"], True),
+        ("b.jsonl", ["data.text_column=post.body"], False),
+    ):
+        command = [
+            "prevalence.py",
+            "--model",
+            tiny_run,
+            "--input",
+            tmp_path / name,
+            "--by",
+            "source",
+            "--output",
+            tmp_path / f"{name}.report",
+        ]
+        result = run_script(*map(str, command), *settings)
+        assert result.returncode == 0, result.stderr
+        assert "(120 rows in " in result.stdout
+        assert ("the input has no text column" in result.stderr) != has_texts
+
+
+@pytest.mark.slow
 def test_a_model_without_validation_predictions(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "alone")
     message = run_in(tmp_path / "alone", tmp_path, "day\n1\n", "--by", "day")
@@ -224,6 +255,43 @@ def test_levels_find_the_columns_of_labels_or_of_parents():
     np.testing.assert_array_equal(levels.convert(probabilities[:, :2], parents.label_set), probabilities[:, :2])
     with pytest.raises(DataError, match=r"^f: has no column 'probability_joy', so another model scored it"):
         levels.find_scored("f", ["probability_good"])
+
+
+def test_rows_of_validation_fit_themselves_when_rounded():
+    """Parents of rare labels: their probabilities are not those that rounded labels give."""
+    generator, labels = np.random.default_rng(0), LabelSet(("joy", "love", "anger", "fear"))
+    scores = 1 / (1 + np.exp(-generator.normal((-8, -8, -1, -8), 2.0, (2_000, 4))))
+    gold = generator.random(scores.shape) < scores
+    level = Taxonomy("t", {"good": ("joy", "love"), "bad": ("anger",), "rare": ("fear", "love")}).apply(labels)
+    levels = Levels(labels, DecisionRule((0.5,) * 4), fit_parents(level, gold, scores, DecisionConfig()))
+    rows = EvaluatedRows([str(row) for row in range(len(gold))], labels, gold, scores)
+    for label_set, probabilities in (
+        (labels, levels.convert(round_scores(scores), labels)),
+        (levels.label_set, round_scores(levels.convert(scores, labels))),
+    ):
+        counter, group = CellCounter(3, has_clusters=False), np.tile(probabilities, (20, 1))
+        counter.add([CellKey()] * len(group), group, levels.rule.decide(group))
+        validation = count_rows(rows, levels, label_set)
+        assert not measure(counter.cells, validation, []).is_misfit.any()
+        np.testing.assert_array_equal(counter.cells[CellKey()].counts, 20 * (validation.positives + validation.negatives))
+
+
+@pytest.mark.parametrize(
+    "predicted, others",
+    [
+        ("joy,joy|anger,,anger", 0),  # the fourth by --empty-set top1, the second beyond rounding
+        ('"[""joy""]",joy,,', 0),
+        ("anger,joy,,joy|anger", 2),
+        ("my words,joy,,", 0),  # no labels: the row is not compared
+    ],
+)
+def test_rows_of_another_model_are_noticed(tmp_path, predicted, others):
+    path, levels = tmp_path / "a.csv", Levels(LabelSet(("joy", "anger")), DecisionRule((0.5, 0.49996)))
+    cells, scores = predicted.split(","), ("0.9,0.1", "0.6,0.5", "0.1,0.2", "0.2,0.4")
+    path.write_text("\n".join(["predicted_labels,probability_joy,probability_anger", *map(",".join, zip(cells, scores, strict=True))]))
+    notes = read_scored([path], parse_grouping("predicted_labels"), levels, DataConfig()).notes
+    assert len(notes) == (others > 0)
+    assert not others or notes[0].startswith(f"'predicted_labels' of {others} of 4 rows is not what the thresholds of this model give: ")
 
 
 def test_an_integer_beyond_the_range_of_a_float_is_no_probability(tmp_path):
@@ -279,6 +347,22 @@ def test_too_few_rows_say_nothing_on_the_page_either(tmp_path):
         rows = read_csv(tmp_path / name)
         assert [row["remark"] for row in rows] == ["too few rows"] * 4
         assert {row["prevalence"] for row in rows} <= {"", "unknown"}
+
+
+def test_the_figure_of_groups_claims_differences_only_if_they_were_tested(tmp_path):
+    """One group is large enough, so that there is nothing to compare it with."""
+    generator, counter = np.random.default_rng(0), CellCounter(4, has_clusters=False)
+    gold, probabilities = draw(300, generator)
+    counter.add([CellKey("", "a")] * 250 + [CellKey("", "b")] * 50, probabilities, RULE.decide(probabilities))
+    cells = sum_cells(counter.cells)
+    validation = count_validation([], gold, probabilities, None, RULE)
+    prevalences = measure(cells, validation, list_comparisons(cells))
+    for analysis, which in (
+        (Analysis(LabelSet(NAMES), cells, validation, prevalences, [], []), "most common labels"),
+        (make_analysis(), "labels with the clearest"),
+    ):
+        write_prevalences(tmp_path, analysis, quote_texts=False)
+        assert f"The 4 {which}" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_all_differences_marks_a_poor_fit(tmp_path):

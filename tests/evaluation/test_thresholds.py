@@ -79,7 +79,7 @@ def test_the_weight_is_not_chosen_on_too_few_rows_or_too_many_pairs(monkeypatch)
 
 @pytest.mark.parametrize("maximize", ["micro_f1", "macro_f1"])
 def test_rounding_does_not_take_away_the_labels_of_equal_probabilities(maximize):
-    """The saved head is divided by the temperature, so its probabilities differ from the fitted ones in the last bits."""
+    """The saved head contains the calibration, so its probabilities differ from the fitted ones in the last bits."""
     labels, logits = np.tile([[True, False], [False, True]], (30, 1)), np.full((60, 2), -1.3, dtype=np.float32)
     found = fit_thresholds(labels, logits, DecisionConfig(maximize=maximize, shrinkage=0))
     assert (np.nextafter(expit(logits[0]), np.float32(0)) >= found).all() and min(found) > 0.05

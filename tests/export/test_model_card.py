@@ -66,6 +66,9 @@ def test_card_names_the_loss():
 
 def test_card_says_whether_the_probabilities_were_calibrated():
     cards = {fit: write_card(Config(decision=DecisionConfig(fit_temperature=fit)), LABELS, {}, "run") for fit in (True, False)}
+    scores = {"macro_f1_tuned": 0.5, "temperature": 1.25, "shift": -0.5}  # the latter are means over labels
+    card = write_card(Config(), LABELS, scores, "run")
+    assert "| macro_f1_tuned | 0.5000 |" in card and "temperature" not in card and "| shift" not in card
     assert "scales of the logits, and shifts if the head has biases, were fitted" in cards[True] and "are calibrated" in cards[True]
     assert "are calibrated" not in cards[False] and "they were not calibrated" in cards[False]
 

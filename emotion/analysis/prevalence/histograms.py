@@ -27,6 +27,11 @@ def build_bins() -> tuple[np.ndarray, np.ndarray]:
     return bins, np.bincount(bins, grid) / np.bincount(bins)
 
 
+def round_scores(probabilities: np.ndarray) -> np.ndarray:
+    """Return probabilities as a scored file has them, float64 in the same shape."""
+    return np.round(probabilities.astype(np.float64), DECIMALS)
+
+
 def list_atoms() -> tuple[np.ndarray, np.ndarray]:
     """Return the probability, float (A,), and the decision, bool (A,), of each atom of a histogram; A is twice the number of bins."""
     values = build_bins()[1]

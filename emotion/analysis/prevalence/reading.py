@@ -1,6 +1,7 @@
 """Read scored files into cells, row by row: the columns of the groups, the probabilities and, if wanted, texts and clusters."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +11,24 @@ import numpy as np
 
 from emotion.analysis.prevalence.cells import CellCounter, CellKey
 from emotion.analysis.prevalence.grouping import Grouping
-from emotion.analysis.prevalence.levels import Levels, list_columns
+from emotion.analysis.prevalence.histograms import DECIMALS
+from emotion.analysis.prevalence.levels import LABEL_SEPARATOR, PREDICTED, Levels, list_columns
 from emotion.config import DataConfig
 from emotion.data.reading.layout import find_text_column
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
+from emotion.evaluation.decision import DecisionRule
+from emotion.labels import LabelSet
 
 CHUNK_ROWS = 16_384
 MAX_CELLS = 2_000
 """Largest number of cells: 0.1 MB each."""
 CHECKED_ROWS = 1_000
 """Number of rows whose dates are read before a file is scored."""
+MAX_ROUNDING = 0.500001 * 10**-DECIMALS
+"""How far the probabilities of a file are from those that were compared with the thresholds."""
 MAX_SKIPPED = 0.05
 """Largest fraction of rows that are left out: a report on the others would mislead."""
 
@@ -52,6 +58,8 @@ class ScoredRows:
     skipped: Skipped
     notes: list[str]
     has_texts: bool
+    label_set: LabelSet
+    """The labels of which the files have probabilities: those of the model, or the parents."""
 
     @property
     def num_rows(self) -> int:
@@ -80,18 +88,19 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
     """
     counter, skipped = CellCounter(len(levels.label_set), cluster is not None), Skipped()
     notes: list[str] = []
-    has_texts, num_alone = False, 0
+    has_texts, label_set, num_alone, answers = False, levels.label_set, 0, _Answers()
     for path in paths:
         with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
             _check_columns(str(path), opened.columns, grouping, cluster)
             reader = _Reader(str(path), opened, grouping, levels, cluster, config)
             notes += [note for note in reader.notes if note not in notes]
-            has_texts = reader.text is not None
+            has_texts = has_texts or reader.text is not None
+            label_set = levels.model_labels if reader.label_set == levels.model_labels else label_set
             for entries in _cut(opened.entries):
                 keys, rows = reader.assign(entries, skipped, notes)
                 if not rows:
                     continue
-                probabilities = reader.read_probabilities(rows)
+                probabilities = reader.read_probabilities(rows, answers)
                 texts = [str(row.values[reader.text] or "") for row in rows] if reader.text is not None else None
                 counter.add(keys, probabilities, levels.rule.decide(probabilities), texts, reader.read_clusters(rows))
                 if len(counter.cells) > MAX_CELLS:
@@ -100,7 +109,51 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
     _check_skipped(paths, counter, skipped)
     if num_alone:
         notes.append(f"{num_alone:,} rows have no {cluster!r}: each counts as independent of all others")
-    return ScoredRows(counter, skipped, notes, has_texts)
+    if answers.num_other:
+        notes.append(
+            f"{PREDICTED!r} of {answers.num_other:,} of {answers.num_rows:,} rows is not what the thresholds of this model give: another "
+            "model scored them, for which the correction is wrong, or this one with other thresholds"
+        )
+    return ScoredRows(counter, skipped, notes, has_texts, label_set)
+
+
+class _Answers:
+    """Compares the predicted labels in scored files with those that a rule gives for their probabilities."""
+
+    def __init__(self) -> None:
+        self.num_rows = self.num_other = 0
+        self._known: dict[str, np.ndarray | None] = {}
+
+    def compare(self, cells: Sequence[Any], probabilities: np.ndarray, label_set: LabelSet, rule: DecisionRule) -> None:
+        """Count the rows that can be compared, and those that differ by more than the rounding of probabilities, float (n, L)."""
+        found = [self._read(cell, label_set) for cell in cells]
+        rows = [row for row, labels in enumerate(found) if labels is not None]
+        if not rows:
+            return
+        labels, distances = np.array([found[row] for row in rows]), probabilities[rows] - np.array(rule.thresholds)
+        is_other = ((distances >= 0) != labels) & (np.abs(distances) > MAX_ROUNDING)
+        is_likeliest = (distances < 0).all(axis=1) & (labels.sum(axis=1) == 1)  # by --empty-set top1
+        self.num_rows += len(rows)
+        self.num_other += int((is_other.any(axis=1) & ~is_likeliest).sum())
+
+    def _read(self, cell: Any, label_set: LabelSet) -> np.ndarray | None:
+        """Return the labels of a cell, bool (L,); None if it holds something else."""
+        key = str(cell)
+        if key not in self._known:
+            if len(self._known) >= CHUNK_ROWS:
+                self._known.clear()
+            self._known[key] = _parse_labels(cell, label_set)
+        return self._known[key]
+
+
+def _parse_labels(cell: Any, label_set: LabelSet) -> np.ndarray | None:
+    try:
+        names = json.loads(cell) if isinstance(cell, str) and cell.startswith("[") else cell
+        names = names.split(LABEL_SEPARATOR) if isinstance(names, str) and names else names or []
+        positions = [label_set.names.index(name) for name in names]
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return np.isin(np.arange(len(label_set)), positions)
 
 
 class _Reader:
@@ -114,7 +167,8 @@ class _Reader:
         if label_set is None:
             raise DataError(f"{path}: has no probabilities; score it with --probabilities all")
         self._probabilities = [columns.index(name) for name in list_columns(label_set)]
-        self._label_set, self._levels = label_set, levels
+        self._predicted = columns.index(PREDICTED) if PREDICTED in columns else None
+        self.label_set, self._levels = label_set, levels
         self._groups = [columns.index(name) for name in grouping.columns]
         self._date = columns.index(grouping.date_column) if grouping.date_column is not None else None
         self._cluster, self.num_alone = columns.index(cluster) if cluster is not None else None, 0
@@ -164,8 +218,8 @@ class _Reader:
         self.num_alone += sum(is_alone)
         return [f"{row.path}:{row.line}" if alone else row.values[self._cluster] for row, alone in zip(rows, is_alone, strict=True)]
 
-    def read_probabilities(self, rows: Sequence[Row]) -> np.ndarray:
-        """Return the probabilities, float (n, L).
+    def read_probabilities(self, rows: Sequence[Row], answers: _Answers) -> np.ndarray:
+        """Return the probabilities, float (n, L), and compare the answers of the rows with them.
 
         Raises: DataError for a value that is no number in [0, 1].
         """
@@ -173,7 +227,10 @@ class _Reader:
         try:
             probabilities = np.array(columns, dtype=float).T
             if ((probabilities >= 0) & (probabilities <= 1)).all():
-                return self._levels.convert(probabilities, self._label_set)
+                if self._predicted is not None:
+                    rule = self._levels.model_rule if self.label_set == self._levels.model_labels else self._levels.rule
+                    answers.compare([row.values[self._predicted] for row in rows], probabilities, self.label_set, rule)
+                return self._levels.convert(probabilities, self.label_set)
         except (ValueError, TypeError, OverflowError):
             pass
         for row in rows:

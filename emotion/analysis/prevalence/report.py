@@ -105,7 +105,8 @@ def _report_groups(folder: Path, analysis: Analysis, groups: Sequence[str]) -> l
     names = [analysis.label_set.names[label] for label in labels]
     keys = [CellKey("", group) for group in largest]
     titles = [f"{group} ({analysis.cells[key].num_rows:,})" for group, key in zip(largest, keys, strict=True)]
-    caption = f"The {len(labels)} labels with the clearest differences between groups; in parentheses: rows; open points: poor fit."
+    which = "labels with the clearest differences between groups" if tested else "most common labels"
+    caption = f"The {len(labels)} {which}; in parentheses: rows; open points: poor fit."
     if len(groups) > len(largest):
         caption += f" {len(groups) - len(largest):,} smaller groups are in prevalence.csv."
     return [save_figure(folder / "groups.png", caption, plot_groups, analysis.select(keys, labels), names, titles)]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion.analysis.prevalence.histograms import count_atoms, find_atoms
+from emotion.analysis.prevalence.histograms import count_atoms, find_atoms, round_scores
 from emotion.analysis.prevalence.levels import Levels
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
+from emotion.evaluation.rows import ScoredRows
 from emotion.inference.sidecar import find_model_folder
 from emotion.labels import LabelSet
 from emotion.tracking.locating import find_run_of_model
@@ -43,16 +44,26 @@ class ValidationRows:
         return (self.supports > 0) & (self.negatives.sum(axis=1) > 0)
 
 
-def count_stored(model: str, levels: Levels) -> ValidationRows:
-    """Return the counts of the stored validation rows of a model.
+def read_stored(model: str, levels: Levels) -> ScoredRows:
+    """Return the stored validation rows of a model.
 
     Raises: DataError as `read_validation` does.
     """
-    rows = read_validation(find_model_folder(model), levels.model_labels, f"--model {model}: the correction is")
+    return read_validation(find_model_folder(model), levels.model_labels, f"--model {model}: the correction is")
+
+
+def count_rows(rows: ScoredRows, levels: Levels, scored: LabelSet) -> ValidationRows:
+    """Return the counts of validation rows, rounded as a scored file is: `scored` are the labels of which it has probabilities.
+
+    Where it has those of the model's labels, their parents are computed from rounded probabilities. Unless those of validation are too,
+    small ones differ so much that a large group of the very same texts has a poor fit.
+    """
     if levels.parents is None:
-        return count_validation(rows.ids, rows.labels, rows.probabilities, rows.is_judged, levels.rule)
+        return count_validation(rows.ids, rows.labels, round_scores(rows.probabilities), rows.is_judged, levels.rule)
     labels, is_judged = levels.parents.level.merge_labels(rows.labels, rows.is_judged)
-    return count_validation(rows.ids, labels, levels.parents.convert(rows.probabilities), is_judged, levels.rule)
+    is_of_parents = scored == levels.label_set
+    probabilities = levels.parents.convert(rows.probabilities if is_of_parents else round_scores(rows.probabilities))
+    return count_validation(rows.ids, labels, round_scores(probabilities) if is_of_parents else probabilities, is_judged, levels.rule)
 
 
 def count_validation(
