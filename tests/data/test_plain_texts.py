@@ -29,7 +29,8 @@ def test_new_texts_become_training_rows_of_which_no_label_is_judged(tmp_path, da
     before = dataset["train"]
     message = add_texts(dataset, file, DataConfig())
     assert message == (
-        f"{file}: 2 texts without labels, from column 'text'; left out: 4 that occur twice or are in a split, 1 that cannot be read"
+        f"{file}: 2 texts without labels, from column 'text'; left out: 4 that occur twice or are in a split, "
+        f"1 that cannot be read (first: {file}:5: empty text)"
     )
     rows = dataset["train"]
     assert rows.texts == [*before.texts, "six", "seven"] and rows.ids[3:] == [f"{file}:2", f"{file}:6"]
@@ -46,12 +47,29 @@ def test_several_files_and_a_list_of_texts(tmp_path, dataset):
     assert dataset["train"].ids[3:] == [f"{first}:1", f"{first}:2", f"{second}:1"]
 
 
-@pytest.mark.parametrize(("lines", "message"), [(["text", "one", "five"], "has no text that is not in"), ([], "has no rows")])
+@pytest.mark.parametrize(("lines", "message"), [(["text", "one", "five"], "no text that is new: 2 that occur twice"), ([], "has no rows")])
 def test_files_without_a_new_text_are_refused(tmp_path, dataset, lines, message):
     with pytest.raises(DataError, match=message):
         add_texts(dataset, write(tmp_path / "more.csv", *lines), DataConfig())
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         add_texts(dataset, str(tmp_path / "nowhere.csv"), DataConfig())
+
+
+def test_the_message_says_how_a_file_was_read_and_why_a_row_was_not(tmp_path, dataset):
+    western, broken = tmp_path / "western.csv", tmp_path / "broken.csv"
+    western.write_bytes("text\nschöne Größe\nüble Sache\nfür später\n".encode("cp1252"))
+    message = add_texts(dataset, str(western), DataConfig())
+    assert message.endswith(f"from column 'text'; {western}: the encoding is windows-1252, as detected; data.encoding sets another")
+    broken.write_bytes("text\nschön\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"\(first: .*broken\.csv:2: not valid UTF-8; for another encoding, set data\.encoding\)"):
+        add_texts(dataset, str(broken), DataConfig())
+
+
+def test_of_several_names_the_one_that_is_missing_is_named(tmp_path, dataset):
+    file = write(tmp_path / "more.csv", "text", "six")
+    with pytest.raises(DataError) as error:
+        add_texts(dataset, f"{file}, {tmp_path}/nowhere.csv", DataConfig())
+    assert str(error.value) == f"{tmp_path}/nowhere.csv: cannot be read (No such file or directory)"
 
 
 def test_a_run_remembers_them_as_trained_but_not_as_rows_of_its_data(tmp_path, dataset):

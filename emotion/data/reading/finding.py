@@ -108,6 +108,10 @@ def read_named(name: str, config: DataConfig) -> Table:
     if _is_saved_dataset(path):
         return _load_from_disk(path, config)["train"]
     files = [file for file in sorted(path.iterdir()) if is_data_file(file)] if path.is_dir() else _find_files(name)
+    parts = [part.strip() for part in name.split(",")]
+    missing = [part for part in parts if not _find_files(part)]
+    if not files and len(missing) < len(parts):  # name the one that is missing, not the whole list
+        path = expand_path(missing[0])
     return read_tables(files or [path], config)
 
 

@@ -37,13 +37,19 @@ def conclude(models: list[ModelScores], differences: list[Difference], costs: li
 
 
 def _compare_costs(best: ModelScores, tied: list[ModelScores], costs: list[Cost]) -> list[str]:
-    """Name the model with the cheapest inference among the best one and those that are not significantly worse, of one device."""
+    """Name the model with the cheapest inference among the best one and those that are not significantly worse, of one device.
+
+    Models that compute the same, such as two that differ in their training, have times that differ by chance only: none is the cheapest.
+    """
     candidates = [cost for cost in costs if cost.model in (best, *tied)]
     known = [(cost.hours_per_million, cost.model) for cost in candidates if cost.hours_per_million is not None]
     has_one_device = len({cost.predicted_on for cost in candidates}) == 1  # times of different devices cannot be compared
     if len(known) < len(candidates) or len(known) < 2 or not has_one_device:
         return []
     hours, cheapest = min(known, key=lambda pair: pair[0])
+    twins = [model for model in tied if _list_what_costs(model) == _list_what_costs(best)]
+    if twins and cheapest in (best, *twins):
+        return []
     if cheapest is best:
         return ["It is also the cheapest at inference among the models without a significant difference."]
     best_hours = next(hours for hours, model in known if model is best)
@@ -51,6 +57,12 @@ def _compare_costs(best: ModelScores, tied: list[ModelScores], costs: list[Cost]
         f"Among the models without a significant difference, **{_name(cheapest)}** is the cheapest at inference: "
         f"{_round(hours)} hours per million texts, compared with {_round(best_hours)} for {_name(best)}."
     ]
+
+
+def _list_what_costs(model: ModelScores) -> tuple[object, ...]:
+    """Return the settings on which the time of an inference depends."""
+    config = model.group.runs[0].config
+    return () if config is None else (config.model, config.lora, config.data.max_length, config.data.long_texts, config.training.precision)
 
 
 def _state_limits(models: list[ModelScores], best: ModelScores, significant: list[Difference]) -> list[str]:

@@ -18,6 +18,9 @@ from emotion.labels import LabelSet
 NUM_LABELS = 4
 
 
+LARGE = ["model.backbone=bundled:all-mpnet-base-v2"]
+
+
 def make_run(name, error=0.15, draw=0, num_rows=400, label_draw=0, seed=0, overrides=(), bad_label=None, **speed):
     """Return a run that flips each decision with probability `error`, and with 0.45 on `bad_label`.
 
@@ -238,18 +241,27 @@ def test_scaling_curves_hold_models_that_differ_only_in_their_train_fraction():
 
 def test_conclusion_names_the_cheapest_model_that_is_not_significantly_worse():
     runs = [
-        make_run("slow", texts_per_second=10.0),
+        make_run("slow", texts_per_second=10.0, overrides=LARGE),
         make_run("quick", texts_per_second=1_000.0),
         make_run("bad", 0.4, texts_per_second=1e6),
     ]
     text = write_conclusion(*compare(*runs))
     assert "**quick** is the cheapest at inference: 0.28 hours per million texts, compared with 28 for slow." in text
-    text = write_conclusion(*compare(make_run("slow", texts_per_second=2.3), *runs[1:]))
+    text = write_conclusion(*compare(make_run("slow", texts_per_second=2.3, overrides=LARGE), *runs[1:]))
     assert "compared with 120 for slow." in text  # two significant digits, but no exponent
 
 
+@pytest.mark.parametrize("rates", [(40.0, 60.0), (60.0, 40.0)])
+def test_conclusion_calls_no_model_cheaper_than_one_that_computes_the_same(rates):
+    one, other = (make_run(name, texts_per_second=rate) for name, rate in zip(("one", "other"), rates, strict=True))
+    assert "cheapest" not in write_conclusion(*compare(one, other))  # two trainings of one backbone: their times differ by chance
+    assert "cheapest" not in write_conclusion(*compare(one, other, make_run("large", texts_per_second=1.0, overrides=LARGE)))
+    assert "**large** is the cheapest" in write_conclusion(*compare(one, other, make_run("large", texts_per_second=1e3, overrides=LARGE)))
+
+
 def test_conclusion_compares_no_costs_of_different_devices():
-    runs = [make_run("slow", texts_per_second=10.0, device="x86_64 CPU"), make_run("quick", texts_per_second=1e3, device="NVIDIA H100")]
+    slow = make_run("slow", texts_per_second=10.0, device="x86_64 CPU", overrides=LARGE)
+    runs = [slow, make_run("quick", texts_per_second=1e3, device="NVIDIA H100")]
     assert "cheapest" not in write_conclusion(*compare(*runs))
     assert "cheapest" in write_conclusion(*compare(runs[0], make_run("quick", texts_per_second=1e3, device="x86_64 CPU")))
 
