@@ -64,7 +64,7 @@ def test_training_learns_and_logs(tiny_run):
 
 def test_resolved_config_and_environment_are_saved(tiny_run):
     config = yaml.safe_load((tiny_run / "config.yaml").read_text())
-    assert config["training"]["epochs"] == 2 and config["training"]["head_learning_rate"] == 3e-3 and config["run"]["name"] == "tiny"
+    assert config["training"]["epochs"] == 2 and config["training"]["head_learning_rate"] == 2e-3 and config["run"]["name"] == "tiny"
     environment = json.loads((tiny_run / "environment.json").read_text())
     assert environment["packages"]["torch"] and "training.epochs=2" in environment["command"]
 

@@ -9,7 +9,7 @@ from tests.conftest import SAMPLE, run_script
 from tests.runs import assert_same_run, train_arguments
 
 NUM_TEXTS = 96
-SETTINGS = ("training.epochs=1", "training.pos_weight=auto", "training.log_every=1", "data.test_fraction=0.2")
+SETTINGS = ("training.epochs=1", "training.loss=bce", "training.pos_weight=auto", "training.log_every=1", "data.test_fraction=0.2")
 
 
 def write_rated(path, num_raters):
