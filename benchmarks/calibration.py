@@ -10,7 +10,7 @@ probabilities are calibrated already; a scale and a shift of their logits undo t
 import argparse
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.special import expit
@@ -21,16 +21,10 @@ from emotion.errors import exit_on_error
 from emotion.evaluation.calibration import fit_calibration, fit_common_scale, fit_scaling
 from emotion.evaluation.decision import compute_logits, fit_rule
 from emotion.evaluation.metrics import expected_calibration_error, score_predictions
+from emotion.evaluation.selection import score_rule
 from emotion.tracking.run_folder import RunFolder
 
 Maximize = Literal["macro_f1", "micro_f1", "jaccard", "subset_accuracy"]
-METRICS: dict[Maximize, str] = {
-    "macro_f1": "macro_f1",
-    "micro_f1": "micro_f1",
-    "jaccard": "jaccard_samples",
-    "subset_accuracy": "subset_accuracy",
-}
-"""The score that each value of `decision.maximize` is about."""
 FIXED_STDS = (0.2, 0.5)
 """Standard deviations of the priors of a label's own slope and intercept, where they are not learnt."""
 
@@ -45,8 +39,8 @@ def main() -> int:
         print("| run | decision.maximize | one scale and shift | of each label | difference |", "|---|---|---|---|---|", sep="\n")
         for run in arguments.runs:
             rows = RunFolder(Path(run)).read_predictions("validation")
-            for maximize, metric in METRICS.items():
-                scores = np.array([compare_scores(rows.labels, rows.probabilities, maximize, metric, d) for d in range(arguments.draws)])
+            for maximize in get_args(Maximize):
+                scores = np.array([compare_scores(rows.labels, rows.probabilities, maximize, d) for d in range(arguments.draws)])
                 means, differences = scores.mean(axis=0), scores[:, 1] - scores[:, 0]
                 spread = f"{differences.mean():+.4f} (standard error {differences.std() / len(differences) ** 0.5:.4f})"
                 print(f"| {Path(run).name} | {maximize} | {means[0]:.4f} | {means[1]:.4f} | {spread} |", flush=True)
@@ -80,7 +74,7 @@ def judge_calibrations(labels: np.ndarray, logits: np.ndarray, size: int, genera
     return results
 
 
-def compare_scores(labels: np.ndarray, probabilities: np.ndarray, maximize: Maximize, metric: str, draw: int) -> tuple[float, float]:
+def compare_scores(labels: np.ndarray, probabilities: np.ndarray, maximize: Maximize, draw: int) -> tuple[float, float]:
     """Return the score on one half of the rows with calibration and thresholds of the other: of all labels alike, and of each label."""
     logits, order = compute_logits(probabilities), np.random.default_rng(draw).permutation(len(labels))
     fitted, rest = order[: len(order) // 2], order[len(order) // 2 :]
@@ -89,7 +83,8 @@ def compare_scores(labels: np.ndarray, probabilities: np.ndarray, maximize: Maxi
     scores = []
     for calibrated in (scale * logits + shift, own.apply(logits)):
         rule = fit_rule(labels[fitted], calibrated[fitted], DecisionConfig(maximize), "")
-        scores.append(score_predictions(labels[rest], rule.decide(expit(calibrated[rest])))[metric])
+        at_rule = score_predictions(labels[rest], rule.decide(expit(calibrated[rest])))
+        scores.append(score_rule(at_rule, maximize)[f"{maximize}_tuned"])
     return scores[0], scores[1]
 
 

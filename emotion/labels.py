@@ -1,11 +1,13 @@
 """`LabelSet`: label names, their columns, and the conversion to and from multi-hot arrays."""
 
 import difflib
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,8 @@ INVISIBLE = dict.fromkeys([0x200B, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF])
 
 ID, GOLD = "id", "gold:"
 """Columns of a file of predictions: the ids of the rows, and the prefix of the gold labels; probabilities have the names of the labels."""
+PREDICTED, LABEL_SEPARATOR = "predicted_labels", "|"
+"""The column of the predicted labels in a scored file, and what is between the names in a cell of text."""
 
 
 def fold_name(name: str) -> str:
@@ -67,6 +71,21 @@ class LabelSet:
     def _has_ids(self) -> bool:
         """Whether a number can be the id of a label: not if names are numbers, because 3 may then be the label of this name."""
         return not any(name.isdecimal() for name in self.names)
+
+    @cached_property
+    def is_separable(self) -> bool:
+        """Whether no name holds the separator; otherwise a cell of text is a JSON list."""
+        return not any(LABEL_SEPARATOR in name for name in self.names)
+
+    def split_cell(self, cell: Any) -> list[Any]:
+        """Return the names in a cell of predicted labels, a list or a text; in a text for spreadsheets, a `'` may stand before a name.
+
+        Raises: ValueError if the text should be a JSON list, but is none.
+        """
+        if not self.is_separable and isinstance(cell, str) and cell.startswith("["):
+            cell = json.loads(cell)
+        names = cell if isinstance(cell, list) else str(cell).split(LABEL_SEPARATOR) if cell else []
+        return [name if name in self.columns else str(name).removeprefix("'") for name in names]
 
     @property
     def id2label(self) -> dict[int, str]:

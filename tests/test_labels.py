@@ -71,3 +71,13 @@ def test_a_model_with_another_number_of_outputs_is_refused():
     for number in (2, 4):
         with pytest.raises(ModelError, match=rf"^here: its head has {number} labels, its emotion\.json 3; restore the files"):
             LABELS.check_outputs(number, "here")
+
+
+def test_a_cell_of_predicted_labels_is_split_as_it_was_joined():
+    plain, odd = LabelSet(("joy", "=fear", "[x]")), LabelSet(("joy", "a|b"))
+    assert plain.is_separable and not odd.is_separable
+    for cell, names in (("joy|=fear", ["joy", "=fear"]), ("[x]", ["[x]"]), (["joy"], ["joy"]), ("", []), (None, []), ("'=fear", ["=fear"])):
+        assert plain.split_cell(cell) == names
+    assert odd.split_cell('["a|b", "joy"]') == odd.split_cell(["a|b", "joy"]) == ["a|b", "joy"]
+    with pytest.raises(ValueError):
+        odd.split_cell("[broken")

@@ -6,15 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from emotion.app.uploads import Upload
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import Row
 from emotion.evaluation.uncertainty import compute_wilson_interval
 from emotion.inference.text_checks import describe_counts
-from emotion.labels import LabelSet
-from emotion.scoring.formats import LABEL_SEPARATOR, PREDICTED
+from emotion.labels import PREDICTED, LabelSet
 from emotion.scoring.manifest import ScoringJob
 from emotion.scoring.parts import Tally
 from emotion.tracking.run_rows import describe_known
@@ -82,7 +80,7 @@ def summarize_output(job: ScoringJob, upload: Upload, label_set: LabelSet, progr
         text_column = scored.columns.index(job.columns.text_column) if job.columns.text_column in scored.columns else None
         for entry in scored.entries:
             if isinstance(entry, Row):
-                labels = read_labels(entry.values[predicted], label_set)
+                labels = [name for name in label_set.split_cell(entry.values[predicted]) if name in label_set.columns]
                 counts.update(labels)
                 if len(shown) < SHOWN_ROWS:
                     text = "" if text_column is None else str(entry.values[text_column] or "")
@@ -108,14 +106,6 @@ def describe_job_notes(messages: list[str], tally: Tally) -> list[str]:
     found = [message.removeprefix("data: ") for message in messages if message.startswith("data: ") and "text from column" not in message]
     known = describe_known(tally.known_texts, tally.num_scored)
     return [*found, *([known] if known is not None else []), *describe_counts(tally.text_checks, tally.num_scored)]
-
-
-def read_labels(cell: Any, label_set: LabelSet) -> list[str]:
-    """Return the labels in a cell of `predicted_labels`: a list, or names joined by the separator of a csv."""
-    if any(LABEL_SEPARATOR in name for name in label_set.names) and isinstance(cell, str) and cell.startswith("["):
-        cell = json.loads(cell)
-    names = cell if isinstance(cell, list) else str(cell or "").split(LABEL_SEPARATOR)
-    return [name for part in names if (name := part if part in label_set.columns else str(part).removeprefix("'")) in label_set.columns]
 
 
 def count_quarantined(path: Path) -> int:

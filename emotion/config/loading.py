@@ -25,59 +25,14 @@ from emotion.config.checks import (
 )
 from emotion.config.effects import find_ineffective
 from emotion.config.settings import BASELINE, Config
+from emotion.config.yaml_files import Loader, WrittenFloat, WrittenInteger, find_config, read_yaml
 from emotion.errors import ConfigError
-from emotion.paths import expand_path
 from emotion.secrets import mask_secrets
 
 MIN_DESCRIPTION_WIDTH = 40
 """Columns of a terminal below which a description goes under its key."""
-PROJECT = Path(__file__).parents[2]
-"""The folder of the scripts and of configs/; without the latter if the package is installed."""
 VERBATIM_NAMES = ("label_delimiter",)
 """Settings in which blanks count: ` and ` is not `and`."""
-
-
-class _Integer(int):
-    """An integer of YAML, and how it was written: 010, which is 8, may be the name of a column."""
-
-    written: str
-
-
-class _Float(float):
-    """A number of YAML, and how it was written: 1.10 may be the name of a branch."""
-
-    written: str
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that keeps how a number was written, and refuses a key that a mapping has twice: PyYAML drops the first one."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]:  # of which there may be more
-            if key.value in seen:
-                raise yaml.composer.ComposerError(
-                    None, None, f"the key {key.value} stands here for the second time; keep one of them", key.start_mark
-                )
-            seen.add(key.value)
-        return node
-
-    def construct_integer(self, node: yaml.ScalarNode) -> _Integer:
-        value = _Integer(self.construct_yaml_int(node))
-        value.written = node.value
-        return value
-
-    def construct_float(self, node: yaml.ScalarNode) -> _Float:
-        value = _Float(self.construct_yaml_float(node))
-        value.written = node.value
-        return value
-
-    yaml_constructors: typing.ClassVar = {
-        **yaml.SafeLoader.yaml_constructors,
-        "tag:yaml.org,2002:int": construct_integer,
-        "tag:yaml.org,2002:float": construct_float,
-    }
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_run: bool = False) -> Config:
@@ -87,7 +42,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), is_of_ru
 
     Raises: ConfigError that lists every unknown key, wrong type and value out of bounds.
     """
-    values = _read_yaml(_find_config(path)) if path is not None else {}
+    values = read_yaml(find_config(path)) if path is not None else {}
     problems: list[str] = []
     for override in overrides:
         _apply_override(values, override, problems)
@@ -198,26 +153,6 @@ def check_keys(overrides: Sequence[str], allowed: Collection[str], why: str) -> 
             raise ConfigError(f"{override}: has no effect here; allowed are {', '.join(sorted(allowed))}: {why}")
 
 
-def _find_config(path: str | Path) -> Path:
-    """Return the path of a config file; from any working directory, `configs/NAME.yaml` also means a published one."""
-    path = expand_path(path)
-    published = PROJECT / path
-    is_published = path.parts[:1] == ("configs",) and not path.exists() and published.is_file()
-    return published if is_published else path
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); see configs/ for the published configs") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of the encoding, or of a date such as 2026-13-01
-        raise ConfigError(f"{path}: is not valid YAML: {mask_secrets(' '.join(str(error).split()))}") from None
-    if not isinstance(values or {}, dict):
-        raise ConfigError(f"{path}: must contain sections such as `data:`, got a {type(values).__name__}")
-    return values or {}
-
-
 def _apply_override(values: dict[str, Any], override: str, problems: list[str]) -> None:
     key, equals, text = override.partition("=")
     section, dot, name = key.strip().partition(".")
@@ -226,7 +161,7 @@ def _apply_override(values: dict[str, Any], override: str, problems: list[str]) 
         problems.append(f"{override!r}: must be section.key=value{near}")
         return
     try:
-        value = yaml.load(text, _Loader) if text.strip() else None
+        value = yaml.load(text, Loader) if text.strip() else None
     except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     if values.get(section) is None:
@@ -295,9 +230,9 @@ def _convert(value: Any, hint: Any) -> Any:
         return tuple(_convert(item, str).strip() for item in items)  # in YAML, no is False and null is None
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return float(value)
-    if hint is str and isinstance(value, _Integer | _Float):
+    if hint is str and isinstance(value, WrittenInteger | WrittenFloat):
         return value.written
-    if hint is int and isinstance(value, _Integer):
+    if hint is int and isinstance(value, WrittenInteger):
         return int(value)
     if type(value) is not hint:
         raise TypeError(value)

@@ -22,16 +22,13 @@ from emotion.data.reading.rows import BadRow, Row
 from emotion.errors import ConfigError, DataError
 from emotion.evaluation.decision import rank_labels
 from emotion.files import replace_nan
-from emotion.labels import LabelSet
+from emotion.labels import LABEL_SEPARATOR, PREDICTED, LabelSet
 from emotion.scoring.excel import MAX_CELL_CHARACTERS, count_cell_characters, cut_cell, write_excel
 from emotion.text import escape_formula, is_writable_text
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".xlsx")
-PREDICTED = "predicted_labels"
 DIGITS = 4
 """Decimals of a probability."""
-LABEL_SEPARATOR = "|"
-"""Between the labels of a cell; if the name of a label holds it, the cell is a JSON list instead."""
 JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
@@ -152,8 +149,7 @@ def format_scores(
 
 
 def _join_labels(labels: list[str], label_set: LabelSet) -> str:
-    is_ambiguous = any(LABEL_SEPARATOR in name for name in label_set.names)
-    return _encode_json(labels).decode() if is_ambiguous else LABEL_SEPARATOR.join(labels)
+    return LABEL_SEPARATOR.join(labels) if label_set.is_separable else _encode_json(labels).decode()
 
 
 def find_unwritable(columns: list[str], values: list[Any], output: Path) -> str | None:

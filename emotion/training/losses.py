@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emotion.config import TrainingConfig
 from emotion.data.reading import Examples
+from emotion.modeling.heads import MIN_BASE_RATE
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of logits and targets, float32 (b, L): the loss summed over rows and labels, float32 ()."""
@@ -18,8 +19,6 @@ FOCAL_GAMMA = 2.0
 LOWEST_WEIGHT, STEEPNESS, MIDDLE = 0.1, 10.0, 0.2
 NEGATIVE_SCALE, BIAS_FACTOR = 2.0, 0.05
 """Constants of the distribution-balanced loss: those of Huang et al. 2021 for texts."""
-MIN_FREQUENCY = 1e-3
-"""Rarer labels count as this frequent."""
 
 
 def build_loss(config: TrainingConfig, rows: Examples, device: torch.device) -> Loss:
@@ -70,7 +69,7 @@ def rebalance(targets: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
     Source: Wu et al. 2020, section 3.1.
     """
     rarity = 1 / frequencies
-    expected = rarity / (targets * rarity).sum(dim=1, keepdim=True).clamp(min=MIN_FREQUENCY)
+    expected = rarity / (targets * rarity).sum(dim=1, keepdim=True).clamp(min=MIN_BASE_RATE)
     return LOWEST_WEIGHT + torch.sigmoid(STEEPNESS * (expected - MIDDLE))
 
 
@@ -97,7 +96,7 @@ def find_base_rates(config: TrainingConfig, rows: Examples) -> np.ndarray:
 
 def _list_frequencies(rows: Examples) -> torch.Tensor:
     """Return the frequencies of the labels, float32 (L,), none of them 0 or 1."""
-    return torch.tensor(rows.frequencies, dtype=torch.float32).clamp(MIN_FREQUENCY, 1 - MIN_FREQUENCY)
+    return torch.tensor(rows.frequencies, dtype=torch.float32).clamp(MIN_BASE_RATE, 1 - MIN_BASE_RATE)
 
 
 def compute_pos_weight(targets: np.ndarray, config: TrainingConfig, is_judged: np.ndarray | None = None) -> torch.Tensor | None:

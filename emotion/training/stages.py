@@ -29,8 +29,6 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
     folder = ask_main(accelerator, lambda: RunFolder.choose(config, Path(arguments.config).stem, arguments.resume))
     resume_command = format_resume_command(sys.argv, folder.path.name)
     config = count_teachers(config, accelerator)
-    if config.distillation.texts and config.distillation.num_teachers:  # found wrong now, not after hours of teachers
-        ask_main(accelerator, lambda: add_texts(read_dataset(config.data), str(config.distillation.texts), config.data))
     for stage_folder, stage_config in list_stages(folder, config):
         accelerator.wait_for_everyone()  # the main process may still be writing the stage before
         if stage_folder.is_finished:
@@ -44,11 +42,20 @@ def open_runs(config: Config, arguments: argparse.Namespace, launch: Launch) -> 
 
 
 def count_teachers(config: Config, accelerator: Accelerator) -> Config:
-    """Return the config with a number in place of `distillation.num_teachers=auto`; for this, the training rows are read."""
-    if config.distillation.num_teachers != "auto":
+    """Return the config with a number in place of `distillation.num_teachers=auto`; for this, the training rows are read.
+
+    Raises: DataError if `distillation.texts` cannot be used: now, and not after hours of teachers.
+    """
+    distillation = config.distillation
+    is_counted = distillation.num_teachers == "auto"
+    if not is_counted and not (distillation.num_teachers and distillation.texts):
         return config
-    num_rows = len(read_dataset(config.data)["train"])
-    distillation = config.distillation.resolve_num_teachers(num_rows)
-    reason = f"{num_rows:,} rows" + (" and texts without labels" if distillation.texts else "")
-    print_on_main(accelerator, f"train: {distillation.num_teachers} teachers for {reason} (distillation.num_teachers=auto)")
+    dataset = read_dataset(config.data)
+    num_rows = len(dataset["train"])
+    if distillation.texts:
+        add_texts(dataset, distillation.texts, config.data)
+    if is_counted:
+        distillation = distillation.resolve_num_teachers(num_rows)
+        reason = f"{num_rows:,} rows" + (" and texts without labels" if distillation.texts else "")
+        print_on_main(accelerator, f"train: {distillation.num_teachers} teachers for {reason} (distillation.num_teachers=auto)")
     return replace(config, distillation=distillation)

@@ -95,6 +95,7 @@ def test_a_text_that_is_too_long_is_not_cut_in_silence(visit):
     opened.text.focus()
     opened.page.keyboard.insert_text("never ending " * 800)
     opened.page.get_by_text("text: has 10,400 characters, at most 10,000 are answered; shorten it, or score it in a file").wait_for()
+    assert len(opened.text.input_value()) == 10_400 and opened.page.locator("#answers [data-label]").count() == 0
 
 
 def test_words_of_one_model_are_not_left_beside_another(visit):
@@ -105,6 +106,7 @@ def test_words_of_one_model_are_not_left_beside_another(visit):
     opened.page.get_by_label("Model", exact=True).click()
     opened.page.get_by_role("option", name="other").click()
     opened.page.get_by_text("Choose an emotion above").wait_for()
+    assert opened.page.locator("#words mark").count() == 0
 
 
 def test_a_page_with_a_public_link_does_not_say_that_nothing_leaves_the_server(model, tmp_path):
@@ -208,9 +210,8 @@ def test_texts_are_answered_while_a_file_is_scored(visit, model, tmp_path, monke
     assert len(sizes) == 1
 
 
-def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
-    """Also if another result was chosen meanwhile."""
-    path = write_rows(tmp_path / "stopped.csv", 90)
+def hold_job(model, monkeypatch, part):
+    """Let a job of 10 rows a part wait at its part number `part` until it is stopped; return the sizes of its parts, and the stop."""
     predictor = model.load_file_predictor()
     predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
 
@@ -221,12 +222,19 @@ def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
 
     def predict_until_stopped(self, texts, description=None):
         sizes.append(len(texts))
-        assert len(sizes) < 3 or is_stopped.wait(60)
+        assert len(sizes) < part or is_stopped.wait(60)
         return predict(self, texts, description)
 
     monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
     monkeypatch.setattr("emotion.app.page.Event", Stop)
     monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
+    return sizes, is_stopped
+
+
+def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
+    """Also if another result was chosen meanwhile."""
+    path = write_rows(tmp_path / "stopped.csv", 90)
+    sizes, _ = hold_job(model, monkeypatch, part=3)
     opened = visit()
     drop_file(opened, path)
     opened.page.get_by_role("button", name="Score", exact=True).click()
@@ -244,22 +252,7 @@ def test_stop_keeps_what_is_done(visit, model, tmp_path, monkeypatch):
 
 
 def test_closing_the_page_stops_its_job(browser, served, model, tmp_path, monkeypatch):
-    predictor = model.load_file_predictor()
-    predict, sizes, is_stopped = type(predictor).predict_checked, [], threading.Event()
-
-    class Stop(threading.Event):
-        def set(self):
-            super().set()
-            is_stopped.set()
-
-    def predict_until_stopped(self, texts, description=None):
-        sizes.append(len(texts))
-        assert is_stopped.wait(60)
-        return predict(self, texts, description)
-
-    monkeypatch.setattr("emotion.app.scored_files.PART_ROWS", 10)
-    monkeypatch.setattr("emotion.app.page.Event", Stop)
-    monkeypatch.setattr(type(predictor), "predict_checked", predict_until_stopped)
+    sizes, is_stopped = hold_job(model, monkeypatch, part=1)
     opened = Visit(browser, served)
     drop_file(opened, write_rows(tmp_path / "closed.csv", 90))
     opened.page.get_by_role("button", name="Score", exact=True).click()

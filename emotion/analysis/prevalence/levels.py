@@ -13,9 +13,6 @@ from emotion.labels import LabelSet
 PROBABILITY = "probability_"
 """Prefix of the columns that scoring adds with `--probabilities all`."""
 
-PREDICTED, LABEL_SEPARATOR = "predicted_labels", "|"
-"""The column of the predicted labels, and what is between them in a csv file."""
-
 
 @dataclass(frozen=True)
 class Levels:

@@ -1,7 +1,6 @@
 """Read scored files into cells, row by row: the columns of the groups, the probabilities and, if wanted, texts and clusters."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from emotion.analysis.prevalence.cells import CellCounter, CellKey
 from emotion.analysis.prevalence.grouping import Grouping
 from emotion.analysis.prevalence.histograms import DECIMALS
-from emotion.analysis.prevalence.levels import LABEL_SEPARATOR, PREDICTED, Levels, list_columns
+from emotion.analysis.prevalence.levels import Levels, list_columns
 from emotion.config import DataConfig
 from emotion.data.reading.layout import find_text_column
 from emotion.data.reading.opening import open_rows
@@ -20,7 +19,7 @@ from emotion.data.reading.rows import Row, Rows
 from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
-from emotion.labels import LabelSet
+from emotion.labels import PREDICTED, LabelSet
 
 CHUNK_ROWS = 16_384
 MAX_CELLS = 2_000
@@ -148,10 +147,8 @@ class _Answers:
 
 def _parse_labels(cell: Any, label_set: LabelSet) -> np.ndarray | None:
     try:
-        names = json.loads(cell) if isinstance(cell, str) and cell.startswith("[") else cell
-        names = names.split(LABEL_SEPARATOR) if isinstance(names, str) and names else names or []
-        positions = [label_set.names.index(name) for name in names]
-    except (ValueError, TypeError, RecursionError):
+        positions = [label_set.columns[name] for name in label_set.split_cell(cell)]
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None
     return np.isin(np.arange(len(label_set)), positions)
 
