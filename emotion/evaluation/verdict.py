@@ -85,7 +85,7 @@ def find_obstacle(labels: np.ndarray) -> str | None:
     if not labels.any():
         return "no row has a gold label"
     if len(labels) < MIN_ROWS:
-        return f"{len(labels)} rows are too few, at least {MIN_ROWS} are needed"
+        return f"too few rows: {len(labels)}, at least {MIN_ROWS} are needed"
     if (labels == labels[0]).all():
         return "all rows have the same gold labels, so a model cannot be told from a constant answer"
     return None

@@ -16,7 +16,7 @@ from emotion.inference.onnx_predictor import ONNX_FOLDER
 from emotion.inference.sidecar import SIDECAR
 from emotion.modeling.backbones import hide_folders
 from emotion.modeling.lora import ADAPTER_WEIGHTS
-from emotion.text import describe_error, print_message
+from emotion.text import describe_error, format_count, print_message
 from emotion.tracking.run_folder import RunFolder
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -44,7 +44,7 @@ def push_model(run: RunFolder, name: str, is_private: bool) -> str:
         stale = find_stale([sibling.rfilename for sibling in found.siblings or ()], [file for file, _ in files])
         operations += [CommitOperationDelete(file) for file in stale]
         # One commit, so that the repository never has a part of the new files.
-        api.create_commit(repository.repo_id, operations, commit_message=f"Upload {run.path.name}: {len(files)} files")
+        api.create_commit(repository.repo_id, operations, commit_message=f"Upload {run.path.name}: {format_count(len(files), 'file')}")
     return f"{api.endpoint}/{repository.repo_id}"
 
 

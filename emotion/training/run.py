@@ -33,6 +33,7 @@ from emotion.inference.text_checks import ALL_FIT, count_split, describe_counts,
 from emotion.modeling.build import check_length
 from emotion.modeling.heads import find_head
 from emotion.modeling.prediction import predict_logits
+from emotion.text import format_count
 from emotion.tracking.efficiency import EfficiencyMeter, StepResult
 from emotion.tracking.history import History
 from emotion.tracking.run_folder import RunFolder
@@ -185,7 +186,7 @@ class Run(AbstractContextManager["Run"]):
             self.dataset.write_corrected(self.folder.corrections)
         if self.dataset.bad_rows:
             self.dataset.write_quarantine(self.folder.quarantine)
-            self.say(f"data: {len(self.dataset.bad_rows):,} bad rows left out, written to {self.folder.quarantine}")
+            self.say(f"data: {format_count(len(self.dataset.bad_rows), 'bad row')} left out, written to {self.folder.quarantine}")
 
     def build_targets(self, rows: Examples) -> np.ndarray:
         """Return the training targets, (n, L): gold labels or fractions of raters, mixed with teachers' probabilities if there are any."""

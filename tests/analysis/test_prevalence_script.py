@@ -64,8 +64,8 @@ def test_files_and_messages(report):
     folder, result = report
     assert {path.name for path in folder.iterdir()} >= FILES | {"scored.parquet"}
     assert "dates in column 'day' are read as %d.%m.%Y: '01.01.2024' is in 2024-01\n" in result.stderr
-    assert "1 rows are left out: they were not scored (first: " in result.stderr
-    assert "1 rows are left out: they have no date (first: " in result.stderr
+    assert "1 row left out: not scored (first: " in result.stderr
+    assert "1 row left out: no date (first: " in result.stderr
     assert f"({NUM_ROWS - 2} rows in " in result.stdout
 
 
@@ -307,7 +307,7 @@ def test_rows_without_a_cluster_are_independent(tmp_path):
     lines = [f"{'' if row < 100 else row % 10},{0.9 if row < 100 else 0.1},0.2" for row in range(200)]
     path.write_text("\n".join(["author,probability_joy,probability_anger", *lines]))
     scored = read_scored([path], parse_grouping("probability_anger"), levels, DataConfig(), "author")
-    assert scored.notes == ["100 rows have no 'author': each counts as independent of all others"]
+    assert scored.notes == ["100 rows without 'author', each counted as independent of all others"]
     (cell,) = scored.counter.cells.values()
     assert (cell.batches[:, 0] > 0).sum() > 40 and cell.batches[:, 0].max() < 40 and cell.num_rows == cell.batches[:, 0].sum() == 200
 

@@ -60,9 +60,9 @@ def test_decisions_are_applied_to_training_rows_and_counted(data):
     path = data / "decided" / "reviewed.csv"
     assert [message for message in dataset.messages if message.startswith("corrections")] == [
         f"corrections: {path}: 1 row dropped, 2 with new labels, 1 kept; 1 without a decision",
-        "corrections: 2 decisions on validation rows are not applied, so that scores compare with those of other runs; "
+        "corrections: 2 decisions on validation rows not applied, so that scores compare with those of other runs; "
         "data.corrected_splits=train,validation applies them",
-        "corrections: 1 decisions on test rows are not applied, so that scores compare with those of other runs; "
+        "corrections: 1 decision on test rows not applied, so that scores compare with those of other runs; "
         "data.corrected_splits=train,test applies them",
     ]
     dataset.write_corrected(data / "corrections.csv")
@@ -109,7 +109,7 @@ def test_a_decision_does_not_change_which_rows_are_in_a_split(data):
     dataset = read(data, lines, *settings)
     assert {split: rows.ids for split, rows in dataset.splits.items()} == {split: rows.ids for split, rows in plain.splits.items()}
     assert all(labels == ["anger"] for labels in list_labels(dataset, "train").values())
-    assert f"corrections: {len(left_out)} decisions are on training rows that data.train_fraction leaves out" in dataset.messages
+    assert f"corrections: {len(left_out)} decisions on training rows that data.train_fraction leaves out" in dataset.messages
 
 
 def test_every_mistake_is_a_line(data):
@@ -119,14 +119,14 @@ def test_every_mistake_is_a_line(data):
         read(data, lines)
     remedy = "write keep, drop, none or labels of the data, separated by |"
     assert str(caught.value).splitlines() == [
-        f"data.corrections={path}: 2 lines cannot be used:",
+        f"data.corrections={path}: cannot use 2 lines:",
         f"  {path}:2: unknown label 'joyy', did you mean 'joy'?; {remedy}",
         f"  {path}:4: row 't2' of train has another decision in line 3; leave one of them",
     ]
     with pytest.raises(DataError) as caught:
         read(data, ["t99,train,train text 1,joy", "t2,train,another text,joy", "t2,train,train text 2,joy", "t2,train,train text 2,joy"])
     assert str(caught.value).splitlines() == [
-        f"data.corrections={path}: 2 lines cannot be used:",
+        f"data.corrections={path}: cannot use 2 lines:",
         "  line 2: row 't99' of train is not in the data; give the data that was audited, or leave the line out",
         "  line 3: row 't2' of train has another text than in the data; decide on the text as it is now, or leave the line out",
     ]

@@ -87,7 +87,7 @@ def test_missing_rows_other_rows_and_unknown_labels_are_reported(tmp_path):
     assert found.notes == [
         "labels from column 'predicted_labels'",
         "2 of 4 test rows are missing and count as rows without labels",
-        "2 rows are no test rows and are left out",
+        "2 rows left out: not of the test split",
         "unknown labels are left out: 'happy' (2 rows)",
         "labels only, no probabilities",
     ]
@@ -154,7 +154,7 @@ def test_scores_in_one_cell_are_refused_with_what_to_write(tmp_path):
 def test_a_row_that_cannot_be_read_counts_as_one_without_labels(tmp_path):
     found = read(tmp_path / "a.jsonl", '{"id": "e1", "labels": ["joy"]}\n{"id": "e2", "labels": [["joy"]]}\n')
     assert [LABELS.decode(row) for row in found.predictions] == [["joy"], [], [], []]
-    assert any(note.startswith("1 rows cannot be read and count as rows without labels, the first: ") for note in found.notes)
+    assert any(note.startswith("1 unreadable row, as if without labels, the first: ") for note in found.notes)
 
 
 def test_rows_that_share_an_id_cannot_be_matched(tmp_path):

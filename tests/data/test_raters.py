@@ -126,14 +126,14 @@ def test_values_of_objects_and_vectors_are_fractions(tmp_path):
             ["text", *NAMES],
             [("one", 0.5, 0, 0.5), ("two", 2, 1, 1)],
             ["data.soft_labels=true"],
-            "1 bad rows:\n  {path}:3: column 'anger' is '2', must be a fraction of raters in [0, 1] (data.soft_labels)\n"
+            "1 bad row:\n  {path}:3: column 'anger' is '2', must be a fraction of raters in [0, 1] (data.soft_labels)\n"
             "correct them, or set data.on_bad_row=skip to ignore them",
         ),
         (
             ["text", "rater_id", *NAMES],
             [*VOTES, ("one", "b", 1, 1, 1)],
             ["data.soft_labels=true"],
-            "1 bad rows:\n  {path}:8: rater 'b' labelled this text before, in {path}:3\n"
+            "1 bad row:\n  {path}:8: rater 'b' labelled this text before, in {path}:3\n"
             "correct them, or set data.on_bad_row=skip to ignore them",
         ),
         (
@@ -171,7 +171,7 @@ def test_a_rater_who_repeats_a_text_counts_once_with_soft_labels(tmp_path):
     assert [row.line for row in soft.bad_rows] == [8, 8]
     hard = read_votes(tmp_path, rows=rows)  # as before: each row is a vote
     assert hard["train"].labels[0].astype(int).tolist() == [1, 1, 0]
-    assert "train: 1 rows are of a rater who labelled the same text before; each row is counted" in hard.messages
+    assert "train: 1 row of a rater who labelled the same text before; each row is counted" in hard.messages
     comments = [(*row, name) for row, name in zip(rows, ["x", "x", "x", "y", "y", "z", "v"], strict=True)]
     path = write(tmp_path / "ids.csv", ["text", "rater_id", *NAMES, "id"], comments)  # two comments with the same text
     assert read(path, "data.soft_labels=true")["train"].fractions[0].tolist() == pytest.approx([0.75, 0.75, 0.25])

@@ -67,7 +67,7 @@ def test_released_goemotions_files_need_no_setting(goemotions):
 
 def test_texts_that_are_in_two_splits_are_counted(goemotions):
     messages = read(f"data.source={goemotions}").messages
-    assert "4 rows of validation have a text that is also in train" in messages
+    assert "4 rows of validation with a text that is also in train" in messages
 
 
 SEMEVAL_HEADER = "ID\tTweet\tanger\tjoy\ttrust\n"
@@ -81,7 +81,7 @@ def test_released_semeval_files_need_no_setting(tmp_path):
     assert dataset["train"].texts == ['"Worry is a down payment', 'plain "']
     assert dataset["train"].ids == ["2017-1", "2017-2"]
     np.testing.assert_array_equal(dataset["train"].labels, [[0, 1, 1], [0, 0, 0]])
-    assert "train: 1 rows have no label" in dataset.messages
+    assert "train: 1 row without a label" in dataset.messages
 
 
 def test_semeval_test_file_without_labels_is_said_and_a_row_of_it_is_bad(tmp_path):

@@ -9,6 +9,7 @@ from emotion.data.reading.labelled_rows import read_labelled_rows
 from emotion.data.remembered import EARLIER, RememberedRows, hash_texts
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet
+from emotion.text import format_count
 
 LABELS = LabelSet(("anger", "joy"))
 ROWS = [(f"row{number}", f"text {number} of forty", number % 3 != 0, number % 2 == 0) for number in range(40)]
@@ -60,7 +61,7 @@ def test_a_split_is_the_same_rows_in_the_same_order_whatever_happens_around_them
         expected = []
         if number := NUM_NEW.get(change):
             remedy = "to score them, put them in a file of their own and give it with --input FILE --output FOLDER"
-            expected = [f"{number} rows of {path} are new since training and in no split; {remedy}"]
+            expected = [f"new since training and in no split: {format_count(number, 'row')} of {path}; {remedy}"]
         assert rows.notes == expected and rows.messages[-1] == f"{split} {len(dataset[split])} rows, as the run remembers them"
 
 
@@ -79,7 +80,7 @@ def test_rows_that_are_gone_or_have_another_text_or_other_labels_are_said(tmp_pa
         f"2 of {len(others) + 3} test rows are no longer in {path}, or their text has changed: "
         f"the scores are of the {len(others) + 1} that are left",
         f"1 of {len(others) + 1} test rows have other labels than in training: scored against the new ones",
-        f"1 rows of {path} are new since training and in no split; to score them, put them in a file of their own and give it with "
+        f"new since training and in no split: 1 row of {path}; to score them, put them in a file of their own and give it with "
         "--input FILE --output FOLDER",
     ]
 

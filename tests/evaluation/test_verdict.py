@@ -98,7 +98,7 @@ def test_rows_that_cannot_tell_a_model_from_a_constant_answer_allow_no_verdict()
     assert find_obstacle(labels) == "all rows have the same gold labels, so a model cannot be told from a constant answer"
     labels[0] = [False, True, False]
     assert find_obstacle(labels) is None and reach_verdict(labels, labels) is not None
-    assert find_obstacle(labels[:9]) == "9 rows are too few, at least 10 are needed" and reach_verdict(labels[:9], labels[:9]) is None
+    assert find_obstacle(labels[:9]) == "too few rows: 9, at least 10 are needed" and reach_verdict(labels[:9], labels[:9]) is None
     assert find_obstacle(labels & False) == "no row has a gold label"
 
 

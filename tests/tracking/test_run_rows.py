@@ -78,7 +78,7 @@ def test_a_grown_file_has_the_same_test_rows_and_its_new_ones_are_offered(run):
     data = run.parent / "data.csv"
     write(data, list_rows(-40, 200))  # the new rows come first: every line has another number
     result = evaluate(run, "--full")
-    message = f"40 rows of {data} are new since training and in no split; to score them, put them in a file of their own and give it with"
+    message = f"new since training and in no split: 40 rows of {data}; to score them, put them in a file of their own and give it with"
     assert f"data: {message} --input FILE --output FOLDER\n" in result.stderr
     assert f"note: {message} --input FILE --output FOLDER\n" in result.stdout
     assert (run / "predictions" / "test.parquet").read_bytes() == predictions and len(frame) == 20

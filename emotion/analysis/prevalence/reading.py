@@ -20,6 +20,7 @@ from emotion.data.reading.tables import Table
 from emotion.errors import DataError
 from emotion.evaluation.decision import DecisionRule
 from emotion.labels import PREDICTED, LabelSet
+from emotion.text import format_count
 
 CHUNK_ROWS = 16_384
 MAX_CELLS = 2_000
@@ -46,7 +47,7 @@ class Skipped:
 
     def describe(self) -> list[str]:
         """Return a sentence for each reason."""
-        return [f"{count:,} rows are left out: {reason} (first: {self.first[reason]})" for reason, count in self.counts.items()]
+        return [f"{format_count(count, 'row')} left out: {reason} (first: {self.first[reason]})" for reason, count in self.counts.items()]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def read_scored(paths: Sequence[Path], grouping: Grouping, levels: Levels, confi
             num_alone += reader.num_alone
     _check_skipped(paths, counter, skipped)
     if num_alone:
-        notes.append(f"{num_alone:,} rows have no {cluster!r}: each counts as independent of all others")
+        notes.append(f"{format_count(num_alone, 'row')} without {cluster!r}, each counted as independent of all others")
     if answers.num_other:
         notes.append(
             f"{PREDICTED!r} of {answers.num_other:,} of {answers.num_rows:,} rows is not what the thresholds of this model give: another "
@@ -177,11 +178,11 @@ class _Reader:
         keys, rows = [], []
         for entry in entries:
             if not isinstance(entry, Row):
-                skipped.add("they cannot be read", str(entry))
+                skipped.add("cannot be read", str(entry))
                 continue
             values, where = entry.values, f"{entry.path}:{entry.line}"
             if values[self._probabilities[0]] in (None, ""):
-                skipped.add("they were not scored", where)
+                skipped.add("not scored", where)
                 continue
             period: str | None = ""
             if self._date is not None:
@@ -192,7 +193,7 @@ class _Reader:
                     skipped.add(reason, f"{where}: {str(values[self._date])[:50]!r}")
                     continue
                 if period is None:
-                    skipped.add("they have no date", where)
+                    skipped.add("no date", where)
                     continue
                 if not any(note.startswith("dates in column") for note in notes):
                     notes.append(self._grouping.describe_dates(values[self._date]))

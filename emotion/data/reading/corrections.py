@@ -220,16 +220,17 @@ def _change_rows(split: str, dataset: Dataset, decisions: dict[int, Decision]) -
 
 def _describe_skipped(split: str, number: int, allowed: tuple[str, ...]) -> str:
     if split == UNUSED:
-        return f"corrections: {number:,} decisions are on training rows that data.train_fraction leaves out"
+        return f"corrections: {format_count(number, 'decision')} on training rows that data.train_fraction leaves out"
     remedy = f"data.corrected_splits={','.join([*allowed, split])} applies them"
-    return f"corrections: {number:,} decisions on {split} rows are not applied, so that scores compare with those of other runs; {remedy}"
+    decisions = format_count(number, "decision")
+    return f"corrections: {decisions} on {split} rows not applied, so that scores compare with those of other runs; {remedy}"
 
 
 def _check(problems: list[str], path: Path) -> None:
     """Raise a DataError that lists the problems, if there are any."""
 
     def list_lines() -> Iterator[str]:
-        yield f"data.corrections={path}: {len(problems):,} lines cannot be used:"
+        yield f"data.corrections={path}: cannot use {format_count(len(problems), 'line')}:"
         yield from (f"  {problem}" for problem in problems[:MAX_SHOWN])
         if len(problems) > MAX_SHOWN:
             yield f"  and {len(problems) - MAX_SHOWN:,} more"

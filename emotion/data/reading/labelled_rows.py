@@ -12,6 +12,7 @@ from emotion.data.reading.sources import read_dataset, read_examples
 from emotion.data.remembered import RememberedRows, RestoredSplit
 from emotion.errors import ConfigError, DataError
 from emotion.labels import LabelSet
+from emotion.text import format_count
 
 SPLITTING_KEYS = ("data.split_seed", "data.validation_fraction", "data.test_fraction")
 """Settings that say which rows are in a split, where the data does not."""
@@ -58,7 +59,7 @@ def read_labelled_rows(
         else:
             rows = LabelledRows(dataset[split], dataset.messages, splits=dataset.splits)
     if bad_rows:
-        rows.messages.append(f"{len(bad_rows):,} bad rows left out, the first: {bad_rows[0]}")
+        rows.messages.append(f"{format_count(len(bad_rows), 'bad row')} left out, the first: {bad_rows[0]}")
     return rows
 
 
@@ -95,7 +96,7 @@ def _describe_changes(rows: RestoredSplit, split: str, num_new: int, name: str) 
         notes.append(f"{relabelled} have other labels than in training: scored against the new ones")
     if num_new:
         remedy = "to score them, put them in a file of their own and give it with --input FILE --output FOLDER"
-        notes.append(f"{num_new:,} rows of {name} are new since training and in no split; {remedy}")
+        notes.append(f"new since training and in no split: {format_count(num_new, 'row')} of {name}; {remedy}")
     return notes
 
 

@@ -10,7 +10,7 @@ from emotion.data.reading.finding import read_named
 from emotion.data.reading.layout import find_text_column
 from emotion.data.splitting import normalize_text
 from emotion.errors import DataError
-from emotion.text import is_writable_text
+from emotion.text import format_count, is_writable_text
 
 SETTING = "distillation.texts"
 
@@ -46,7 +46,7 @@ def add_texts(dataset: Dataset, name: str, config: DataConfig) -> str:
         raise DataError(f"{SETTING}={name}: has no text that is new: {left_out}; correct them, or name other files")
     nothing = np.zeros((len(texts), len(dataset.label_set)), dtype=bool)
     dataset.splits["train"] = Examples.join([dataset["train"], Examples(ids, texts, nothing, nothing)])
-    message = f"{name}: {len(texts):,} texts without labels, from column {table.columns[column]!r}"
+    message = f"{name}: {format_count(len(texts), 'text')} without labels, from column {table.columns[column]!r}"
     if num_known or table.bad_rows:
         message += f"; left out: {left_out}"
     return "; ".join([message, *table.notes])

@@ -48,7 +48,7 @@ def read_predictions(path: Path, ids: Sequence[str], label_set: LabelSet) -> Fil
     names = {*ID_COLUMN_NAMES, *PREDICTION_COLUMN_NAMES, *LABEL_COLUMN_NAMES, *label_set.names}
     table = read_table(path, DataConfig(), names)
     rows, notes = _match_rows(table, ids)
-    notes += [f"{len(table.bad_rows):,} bad rows are left out, the first: {table.bad_rows[0]}"] if table.bad_rows else []
+    notes += [f"{format_count(len(table.bad_rows), 'bad row')} left out, the first: {table.bad_rows[0]}"] if table.bad_rows else []
     columns, strangers = _find_label_columns(table, label_set)
     is_flags = bool(columns) and all(is_flag(value) for name in columns.values() for value in table.values(name))
     label_column = _find_label_column(table, allow_gold_names=not columns)
@@ -106,7 +106,7 @@ def _match_rows(table: Table, ids: Sequence[str]) -> tuple[np.ndarray, list[str]
     missing = f"{num_missing:,} of {len(wanted):,} test rows are missing and count as rows without labels"
     notes = [] if named else [f"ids from column {column!r}"]
     notes += [missing] if num_missing else []
-    notes += [f"{num_other:,} rows are no test rows and are left out"] if num_other else []
+    notes += [f"{format_count(num_other, 'row')} left out: not of the test split"] if num_other else []
     return np.array([positions.get(row, -1) for row in ids]), notes
 
 
@@ -170,7 +170,7 @@ def _read_labels(table: Table, rows: np.ndarray, label_set: LabelSet, read: Read
             f"{table.path}: has the labels {format_names(unknown)}, none of which the runs have; "
             f"their labels are {format_names(label_set.names)}"
         )
-    notes = [f"{len(unreadable):,} rows cannot be read and count as rows without labels, the first: {unreadable[0]}"] if unreadable else []
+    notes = [f"{format_count(len(unreadable), 'unreadable row')}, as if without labels, the first: {unreadable[0]}"] if unreadable else []
     if unknown:
         shown = ", ".join(f"{name!r} ({format_count(number, 'row')})" for name, number in unknown.most_common(MAX_NAMES_SHOWN))
         notes.append(f"unknown labels are left out: {shown}{' and more' if len(unknown) > MAX_NAMES_SHOWN else ''}")

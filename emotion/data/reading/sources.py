@@ -22,6 +22,7 @@ from emotion.data.reading.tables import Table, read_table
 from emotion.data.reading.unlabelled import find_unlabelled
 from emotion.errors import DataError
 from emotion.labels import LabelSet
+from emotion.text import format_count
 
 MAX_BAD_ROWS_SHOWN = 20
 RARE_LABEL_ROWS = 10
@@ -152,7 +153,7 @@ def _merge_raters(table: Table, examples: Examples, raters: list[str], lines: li
             kept = np.array([row for row in range(len(raters)) if row not in repeated])
             examples, raters = examples.take(kept), [raters[row] for row in kept]
         else:
-            messages.append(f"{len(repeated):,} rows are of a rater who labelled the same text before; each row is counted")
+            messages.append(f"{format_count(len(repeated), 'row')} of a rater who labelled the same text before; each row is counted")
     merged = merge_examples(examples, raters, layout.is_soft)
     rows = f"{len(examples):,} rows of several raters (column {layout.rater_column!r}) are {len(merged):,} texts"
     return merged, [*messages, f"{rows}, with {MAJORITY}"]
@@ -179,7 +180,9 @@ def _check_bad_rows(bad_rows: list[BadRow], config: DataConfig) -> None:
     if bad_rows and config.on_bad_row == "stop":
         shown = [f"  {row}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN]]
         more = [f"  and {len(bad_rows) - MAX_BAD_ROWS_SHOWN} more"] if len(bad_rows) > MAX_BAD_ROWS_SHOWN else []
-        raise DataError(f"{len(bad_rows)} bad rows:", *shown, *more, "correct them, or set data.on_bad_row=skip to ignore them")
+        raise DataError(
+            f"{format_count(len(bad_rows), 'bad row')}:", *shown, *more, "correct them, or set data.on_bad_row=skip to ignore them"
+        )
 
 
 def _check_labels_occur(dataset: Dataset, path: str) -> None:
@@ -237,7 +240,7 @@ def _describe_rows(splits: dict[str, Examples]) -> list[str]:
         if len(examples) == 0:
             raise DataError(f"{split}: has no valid rows")
         if num_unlabelled := int((~examples.labels.any(axis=1)).sum()):
-            messages.append(f"{split}: {num_unlabelled:,} rows have no label")
+            messages.append(f"{split}: {format_count(num_unlabelled, 'row')} without a label")
     return messages
 
 
@@ -251,4 +254,4 @@ def _describe_shared_texts(splits: dict[str, Examples]) -> Iterable[str]:
     counts = {split: Counter(map(splitting.normalize_text, examples.texts)) for split, examples in splits.items()}
     for first, second in itertools.combinations(counts, 2):
         if num_shared := sum(counts[second][text] for text in counts[first].keys() & counts[second].keys()):
-            yield f"{num_shared:,} rows of {second} have a text that is also in {first}"
+            yield f"{format_count(num_shared, 'row')} of {second} with a text that is also in {first}"
