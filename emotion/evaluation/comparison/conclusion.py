@@ -19,7 +19,9 @@ def conclude(models: list[ModelScores], differences: list[Difference], costs: li
     tied = [model for model in others if model not in worse]
     equal = [model for model in others if _find_difference(differences, best, model).is_equivalent]
     undecided = [model for model in tied if model not in equal]
-    sentences = [f"**{_name(best)}** has the highest macro-F1 on the test rows: {score}."]
+    highest = [model for model in (best, *others) if model.score(MAIN_METRIC) == best.score(MAIN_METRIC)]
+    names = " and ".join(f"**{_name(model)}**" for model in highest)
+    sentences = [f"{names} {'has' if len(highest) == 1 else 'have'} the highest macro-F1 on the test rows: {score}."]
     if worse:
         sentences.append(
             f"It is better than {_join_names(worse)} (paired bootstrap over test rows, p < {SIGNIFICANCE_LEVEL} after Holm's correction)."

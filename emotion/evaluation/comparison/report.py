@@ -33,6 +33,7 @@ from emotion.evaluation.comparison.runs import Run, check_comparable, group_seed
 from emotion.evaluation.document import Block, Paragraph, Section, Table, escape_markdown, write_document
 from emotion.evaluation.drawing import save_figure
 from emotion.evaluation.fonts import use_fonts
+from emotion.text import format_count
 
 UNKNOWN = "not measured"
 SOMETIMES = ("differences", "labels", "pareto_inference", "pareto_training", "scale", "throughput", "behaviour", "behaviour_differences")
@@ -77,9 +78,9 @@ def write_comparison(
             *_report_scaling(folder, models),
             report_failures(folder, ranked, texts, quote_texts),
             *report_behaviour(ranked),
-            Section("Runs", [_list_runs(models), *_list_notes(models)]),
+            Section("Runs", [list_runs(models), *_list_notes(models)]),
         ]
-    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    count = format_count(len(models), "model")
     taxonomy = f", labels of the taxonomy {runs[0].taxonomy}" if runs[0].taxonomy is not None else ""
     write_document(folder, f"{count} on {len(runs[0].ids):,} test rows{taxonomy}", sections, SOMETIMES)
     return conclusion
@@ -88,9 +89,9 @@ def write_comparison(
 def _describe_test(runs: Sequence[Run]) -> Paragraph:
     """Return what was tested, on which data, and when."""
     trained = [run for run in runs if run.config is not None]
-    count = f"{len(trained)} run{'' if len(trained) == 1 else 's'}"
+    count = format_count(len(trained), "run")
     if num_others := len(runs) - len(trained):
-        count += f" and {num_others} model{'' if num_others == 1 else 's'} of others"
+        count += f" and {format_count(num_others, 'model')} of others"
     titles = sorted({run.config.data.title for run in trained if run.config is not None})
     days = sorted({run.evaluated[:10] for run in runs if run.evaluated})
     when = f", scored on {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}" if days else ""
@@ -279,7 +280,7 @@ def _report_scaling(folder: Path, models: list[ModelScores]) -> list[Section]:
     return [Section("Scalability", blocks)] if blocks else []
 
 
-def _list_runs(models: list[ModelScores]) -> Table:
+def list_runs(models: list[ModelScores]) -> Table:
     """Return the settings that distinguish the runs."""
     rows = []
     for model in models:
@@ -296,6 +297,8 @@ def _list_runs(models: list[ModelScores]) -> Table:
             steps = [str(config.training.epochs), f"{config.training.learning_rate:g}"]
             if config.model.backbone == BASELINE:
                 method, steps = "scikit-learn", ["-", "-"]
+            elif config.distillation.teachers:
+                method += f", {format_count(len(config.distillation.teachers), 'teacher')}"
             data = f"{config.data.title}, {100 * config.data.train_fraction:.4g}%"
             rows.append([run.name, model.name, config.model.backbone, method, data, *steps, str(config.training.seed)])
     return Table("runs", ["run", "model", "backbone", "method", "training data", "epochs", "learning rate", "seed"], rows)

@@ -11,6 +11,7 @@ from emotion.errors import DataError
 from emotion.evaluation.comparison.accuracy import compare_labels, compare_pairs, count_resamples, score_models
 from emotion.evaluation.comparison.conclusion import conclude
 from emotion.evaluation.comparison.costs import compute_cost, find_pareto_front, find_scaling_curves
+from emotion.evaluation.comparison.report import list_runs
 from emotion.evaluation.comparison.runs import Run, check_comparable, group_seeds
 from emotion.evaluation.uncertainty import adjust_p_values, draw_counts, equivalence_p_value, paired_p_value, resample_scores
 from emotion.labels import LabelSet
@@ -59,7 +60,15 @@ def test_identical_models_show_no_difference():
     assert difference.value == 0 and difference.p_value == 1 and difference.winner is None
     assert difference.verdict == "practically equal"
     text = write_conclusion(models, [difference])
-    assert "copy and it are practically equal: their macro-F1 differs by less than 0.01 (p < 0.05)." in text and "better" not in text
+    assert text.startswith(("**one** and **copy** have the highest macro-F1", "**copy** and **one** have the highest macro-F1"))
+    assert " and it are practically equal: their macro-F1 differs by less than 0.01 (p < 0.05)." in text and "better" not in text
+
+
+def test_the_table_of_runs_says_which_ones_were_taught():
+    taught = make_run("student", overrides=["distillation.teachers=[runs/a, runs/b]"])
+    models = score_models(group_seeds([make_run("single"), taught]), 10)
+    methods = {row[0]: row[3] for row in list_runs(models).rows}
+    assert methods == {"single": "full fine-tuning", "student": "full fine-tuning, 2 teachers"}
 
 
 def test_two_different_models_of_the_same_quality_are_not_called_equal_on_few_rows():
