@@ -4,7 +4,9 @@ n is the number of texts, L the number of labels, and column i of every array be
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from emotion.config import DataConfig
-from emotion.errors import ConfigError, DataError
+from emotion.errors import ConfigError, DataError, EmotionError
 from emotion.evaluation.decision import DecisionRule, rank_labels
 from emotion.inference.explanation import Explanation, explain
 from emotion.inference.loading import load_predictor
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "torch", "onnx", "numpy"]
 EmptySet = Literal["none", "top1"]
+ARGUMENTS = {
+    "--model": "location",
+    "--input": "inputs",
+    "--output": "output",
+    "--overwrite": "overwrite=True",
+    "--probabilities": "probabilities",
+    "data.text_column": "text_column",
+    "data.label_column": "label_column",
+}
+"""The options of the scripts that are arguments here."""
 logger = logging.getLogger("emotion")
 
 
@@ -44,7 +56,9 @@ def load(location: str | Path, backend: Backend = "auto", backbone: str | Path |
     Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend.
     """
     _check_choice("backend", backend, get_args(Backend))
-    return Model(load_predictor(str(location), backend, backbone=None if backbone is None else str(backbone)), str(location))
+    with _name_arguments():
+        predictor = load_predictor(str(location), backend, backbone=None if backbone is None else str(backbone))
+    return Model(predictor, str(location))
 
 
 class Model:
@@ -112,13 +126,14 @@ class Model:
         label_column: str | None = None,
         threshold: float | None = None,
         empty_set: EmptySet | None = None,
+        overwrite: bool = False,
     ) -> "Tally":
         """Score files of any size in constant memory, write one file with their rows in order, and return the counts.
 
         `inputs` is a csv, tsv, jsonl or parquet file, plain, .gz or .zst; a pattern such as `comments-*.csv`; or several of them. `output`
         ends in .csv, .jsonl (both also .gz or .zst) or .parquet, and gets the input's columns and `predicted_labels`. `probabilities` adds
         those of no label, of `all`, or of the K most probable labels. The columns are guessed if not given. `threshold` and `empty_set`
-        are as in `predict_labels`. After an interruption, the same call resumes.
+        are as in `predict_labels`. An output that exists is kept, unless `overwrite` is set. After an interruption, the same call resumes.
 
         The counts have `num_rows`, `num_bad` (rows that cannot be scored; they are listed in `OUTPUT.quarantine.tsv`) and `scores`, a
         dict of metrics if the input has gold labels, else None.
@@ -141,8 +156,10 @@ class Model:
         if not names:
             raise DataError("inputs: is an empty list; give at least one file or pattern")
         columns = DataConfig(text_column=text_column, label_column=label_column)
-        job = ScoringJob(expand_patterns(names), expand_path(output), columns, str(probabilities), model=self._location)
-        tally = score_files(self._predictor, rule, job, logger.info)
+        with _name_arguments():
+            paths, target = expand_patterns(names), expand_path(output)
+            job = ScoringJob(paths, target, columns, str(probabilities), model=self._location, is_overwriting=overwrite)
+            tally = score_files(self._predictor, rule, job, logger.info)
         assert tally is not None  # only a second process gets None
         return tally
 
@@ -152,6 +169,17 @@ class Model:
         if empty_set is not None:
             _check_choice("empty_set", empty_set, get_args(EmptySet))
         return self._predictor.rule.with_overrides(threshold, empty_set)
+
+
+@contextmanager
+def _name_arguments() -> Iterator[None]:
+    """Let errors name the arguments of this API where they name options of the scripts."""
+    try:
+        yield
+    except EmotionError as error:
+        pattern = rf"(?<!\S)({'|'.join(map(re.escape, ARGUMENTS))})(?=[\s,:=]|$)"  # whole words: a file may be called like an option
+        error.args = tuple(re.sub(pattern, lambda option: ARGUMENTS[option[0]], str(line)) for line in error.args)
+        raise
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The public API answers what the scripts answer, and imports only what an answer needs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,22 @@ def test_a_mistake_is_named(call, error, message, model):
     assert isinstance(caught.value, (emotion.EmotionError, TypeError))
 
 
+def test_an_output_that_exists_is_kept_unless_the_call_says_otherwise(model, tmp_path):
+    source, output = tmp_path / "--output.csv", tmp_path / "scored.csv"  # a file that is called like an option
+    source.write_text("text\nok\n")
+    output.write_text("mine\n")
+    with pytest.raises(emotion.ConfigError) as caught:
+        model.score_file(source, output)
+    assert str(caught.value) == f"output {output}: exists already; choose another name, or give overwrite=True"
+    assert output.read_text() == "mine\n" and model.score_file(source, output, overwrite=True).num_rows == 1
+    with pytest.raises(emotion.DataError, match=re.escape(f"inputs {tmp_path / 'none.csv'}: no such file")):
+        model.score_file(tmp_path / "none.csv", tmp_path / "other.csv")
+    with pytest.raises(emotion.DataError, match=r"--output\.csv: text_column='zz' is not among its columns \['text'\]"):
+        model.score_file(source, tmp_path / "other.csv", text_column="zz")
+
+
 def test_what_is_not_a_model_is_refused(tmp_path):
+    with pytest.raises(emotion.ModelError, match=r"^location runs/none: no such folder"):
+        emotion.load("runs/none")
     with pytest.raises(emotion.ModelError, match="no finished model"):
         emotion.load(tmp_path)
