@@ -4,8 +4,8 @@ from html import escape
 
 from emotion.app.answers import Answer
 from emotion.app.thresholds import OperatingPoint
-from emotion.inference.answers import COLOR_AGAINST, COLOR_FOR, MIN_HIGHLIGHT
-from emotion.inference.explanation import MAX_WORDS, Explanation
+from emotion.inference.answers import COLOR_AGAINST, COLOR_FOR, scale_contributions
+from emotion.inference.explanation import Explanation
 from emotion.text import escape_controls
 
 NUM_BARS = 8
@@ -42,19 +42,18 @@ def format_notice(message: str) -> str:
 def format_explanation(explanation: Explanation, answer: Answer, column: int) -> str:
     """Return the text with the words for a label in blue and those against it in orange, and the name of the method."""
     values = explanation.contributions[:, column]
-    scale = max(abs(values).max(initial=0), 1e-6)
     parts, position = [], 0
-    for (start, end), value in zip(explanation.spans, values, strict=True):
+    for (start, end), value, fraction in zip(explanation.spans, values, scale_contributions(values), strict=True):
         parts.append(escape(explanation.text[position:start]))
-        parts.append(_format_word(explanation.text[start:end], float(value), float(value / scale)))
+        parts.append(_format_word(explanation.text[start:end], float(value), fraction))
         position = end
     rest = escape(answer.text[position : answer.num_read])
     unread = f'<span class="unread">{escape(answer.text[answer.num_read :])}</span>' if answer.is_cut else ""
-    limit = f" The first {MAX_WORDS} words were tried." if len(explanation.spans) == MAX_WORDS else ""
-    if explanation.group_size > 1:
-        limit = f" Groups of {explanation.group_size} words were tried, because the text is long."
     title = f"<h2>Words for and against {format_name(answer.model.predictor.label_set.names[column])}</h2>"
-    legend = '<p class="hint"><mark class="for">for</mark> <mark class="against">against</mark> ' + f"{escape(METHOD)}{limit}</p>"
+    legend = (
+        '<p class="hint"><mark class="for">for</mark> <mark class="against">against</mark> '
+        + f"{escape(METHOD)} {escape(explanation.limit)}</p>"
+    )
     return f'{title}<p class="words"><bdi dir="auto" class="text">{"".join(parts)}{rest}{unread}</bdi></p>{legend}'
 
 
@@ -145,7 +144,7 @@ def _format_bar(answer: Answer, column: int) -> str:
 
 
 def _format_word(word: str, value: float, fraction: float) -> str:
-    if abs(fraction) < MIN_HIGHLIGHT:
+    if not fraction:
         return escape(word)
     color = COLOR_FOR if fraction > 0 else COLOR_AGAINST
     red, green, blue = (round(255 - (255 - tone) * abs(fraction)) for tone in color)

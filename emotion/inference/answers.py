@@ -18,6 +18,8 @@ NAME_WIDTH = 15
 """Columns of a label's name in a table, unless a longer one is shown."""
 MIN_HIGHLIGHT = 0.1
 """A word is highlighted from this fraction of the strongest word's contribution."""
+MIN_CONTRIBUTION = 0.05
+"""A word is highlighted from this contribution, in logits: less is shown as 0.0."""
 
 
 def build_record(
@@ -74,6 +76,8 @@ def format_table(
     if explanation is not None:
         for i in order[predicted[order]]:
             lines += [f"  {names[i]:<15} {highlight_words(explanation, i)}", ""]
+        if explanation.limit and predicted.any():
+            lines += [f"  {explanation.limit}", ""]
     return "\n".join(lines)
 
 
@@ -83,17 +87,22 @@ def highlight_words(explanation: Explanation, label: int) -> str:
     Without a terminal, the contribution follows each of these words in brackets.
     """
     values = explanation.contributions[:, label]
-    scale = max(abs(values).max(initial=0), 1e-6)
     parts, position = [], 0
-    for (start, end), value in zip(explanation.spans, values, strict=True):
-        fraction = float(value / scale)
+    for (start, end), value, fraction in zip(explanation.spans, values, scale_contributions(values), strict=True):
         word = escape_controls(explanation.text[start:end])
-        if abs(fraction) >= MIN_HIGHLIGHT and sys.stdout.isatty():
+        if fraction and sys.stdout.isatty():
             color = COLOR_FOR if fraction > 0 else COLOR_AGAINST
             red, green, blue = (round(255 - (255 - tone) * abs(fraction)) for tone in color)
             word = f"\x1b[48;2;{red};{green};{blue};38;2;0;0;0m{word}\x1b[0m"
-        elif abs(fraction) >= MIN_HIGHLIGHT:
+        elif fraction:
             word += f"[{value:+.1f}]"
         parts += [escape_controls(explanation.text[position:start]), word]
         position = end
     return "".join([*parts, escape_controls(explanation.text[position:])])
+
+
+def scale_contributions(values: np.ndarray) -> list[float]:
+    """Return how strongly each word is highlighted, in [-1, 1], from the contributions to a label, float (W,): weak ones have 0."""
+    strongest = abs(values).max(initial=0)
+    is_shown = abs(values) >= max(MIN_HIGHLIGHT * strongest, MIN_CONTRIBUTION)
+    return [float(value / strongest) if shown else 0.0 for value, shown in zip(values, is_shown, strict=True)]

@@ -41,6 +41,14 @@ class Explanation:
     def words(self) -> list[str]:
         return [self.text[start:end] for start, end in self.spans]
 
+    @property
+    def limit(self) -> str:
+        """What was not tried, because the text is long, as a sentence; empty if each word was left out once."""
+        if self.group_size > 1:
+            return f"Groups of {self.group_size} words were tried, because the text is long."
+        is_cut = len(self.spans) == MAX_WORDS < len(find_words(self.text))
+        return f"The first {MAX_WORDS} words were tried." if is_cut else ""
+
 
 def explain(predictor: "Predictor | TorchFreePredictor", text: str) -> Explanation:
     """Return the contribution of each word of a text to each label."""

@@ -1,10 +1,12 @@
 """A word's contribution is how much the logit falls without it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from emotion.inference.answers import scale_contributions
 from emotion.inference.explanation import MAX_WORDS, explain
 from emotion.inference.predictor import Predictor
 from tests.conftest import run_script
@@ -41,6 +43,8 @@ def test_characters_are_the_words_of_scripts_without_blanks():
 def test_words_of_a_long_text_are_limited():
     explanation = explain(WordCounter(), "happy " * (MAX_WORDS + 1))
     assert len(explanation.words) == MAX_WORDS and explanation.contributions.shape == (MAX_WORDS, 2)
+    assert explanation.limit == f"The first {MAX_WORDS} words were tried."
+    assert explain(WordCounter(), "happy " * MAX_WORDS).limit == ""
 
 
 def test_infer_explains_on_a_terminal_and_in_json(tiny_run):
@@ -53,5 +57,10 @@ def test_infer_explains_on_a_terminal_and_in_json(tiny_run):
     whole, without = predictor.predict_logits(["I love it, thanks", "I  it, thanks"])[:, column]
     assert [word for word, _ in answer["contributions"][label]] == ["I", "love", "it", ",", "thanks"]
     assert answer["contributions"][label][1][1] == pytest.approx(whole - without, abs=2e-3)
-    printed = run_script(*arguments).stdout
-    assert "[+" in printed or "[-" in printed
+    printed = run_script("infer.py", "--explain", "--text", "I love it, thanks").stdout  # the bundled model
+    assert re.search(r"gratitude .* thanks\[\+\d+\.\d\]", printed)
+
+
+def test_what_is_shown_as_zero_is_not_highlighted():
+    assert scale_contributions(np.array([5.0, 0.4, -1.0, 0.0, -0.5])) == [1.0, 0.0, -0.2, 0.0, -0.1]
+    assert scale_contributions(np.array([0.04, -0.049])) == [0.0, 0.0] and scale_contributions(np.array([])) == []
