@@ -104,6 +104,8 @@ class LabelGrid:
         self.axes.add_collection(LineCollection(lines, colors="grey", alpha=0.35, linewidths=0.5, zorder=-1))
         self.axes.add_collection(LineCollection(frames, colors=rcParams["axes.edgecolor"], linewidths=0.8))
         self.axes.set(xlim=self._limits[0], ylim=self._limits[1], aspect="auto")
+        for artist in (*self.axes.lines, *self.axes.collections):
+            artist.set_clip_on(False)  # frames and points at the edge of the grid would be cut in half
 
 
 def describe_hidden(num_hidden: int) -> str:

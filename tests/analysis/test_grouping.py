@@ -1,10 +1,10 @@
 """Grouping: the terms of --by, dates of several formats, and periods."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from emotion.analysis.prevalence.grouping import PERIODS, Grouping, name_period, parse_grouping
+from emotion.analysis.prevalence.grouping import PERIODS, Grouping, list_periods, name_period, parse_grouping
 from emotion.errors import ConfigError, DataError
 
 
@@ -60,6 +60,10 @@ def test_periods_sort_by_time():
     for period in PERIODS:
         names = [name_period(day, period) for day in days]
         assert names == sorted(names)
+        between = list_periods(names[0], names[-1])
+        assert between == sorted({name_period(date(2023, 12, 31) + timedelta(number), period) for number in range(519)})
+        assert set(names) <= set(between) and list_periods(names[1], names[1]) == [names[1]]
+    assert list_periods("2024-Q4", "2025-Q2") == ["2024-Q4", "2025-Q1", "2025-Q2"]
 
 
 @pytest.mark.parametrize(

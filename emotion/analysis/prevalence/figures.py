@@ -40,7 +40,10 @@ class Series:
 
 
 def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequence[str]) -> "MatplotlibFigure":
-    """Draw each label's prevalence over the periods, one line with a band for each series; each label has a scale of its own."""
+    """Draw each label's prevalence over the periods, one line with a band for each series; each label has a scale of its own.
+
+    A period without rows, or with too few, is a gap.
+    """
     tops = np.array([find_top([part.bounds[:, label] for part in series]) for label in range(len(names))])
     titles = [(name, f", to {format_percent(top)}") for name, top in zip(names, tops, strict=True)]
     title = f"Prevalence from {periods[0]} to {periods[-1]} (95% intervals; each label has its own scale)"
@@ -52,6 +55,9 @@ def plot_periods(series: Sequence[Series], names: Sequence[str], periods: Sequen
             low, high = (part.bounds[:, label] / tops[label]).T
             grid.axes.fill_between(left + x, bottom + low, bottom + high, color=color, alpha=0.2, linewidth=0)
             y = bottom + part.estimates[:, label] / tops[label]
+            is_known = np.pad(np.isfinite(y), 1)
+            is_alone = is_known[1:-1] & ~is_known[:-2] & ~is_known[2:]  # a band has no width there
+            grid.axes.vlines((left + x)[is_alone], (bottom + low)[is_alone], (bottom + high)[is_alone], color, alpha=0.4, linewidth=2.5)
             marker, is_open = MARKERS[number % len(MARKERS)], part.is_misfit[:, label]
             grid.axes.plot(left + x, y, color=color, linewidth=1.3, marker=marker, markersize=2.5)
             grid.axes.plot((left + x)[is_open], y[is_open], marker, color=color, markerfacecolor=OPEN, markersize=3.5)

@@ -135,3 +135,22 @@ def name_period(day: date, period: str) -> str:
     if period == "quarter":
         return f"{day.year:04d}-Q{(day.month + 2) // 3}"
     return day.isoformat()[: {"day": 10, "month": 7, "year": 4}[period]]
+
+
+def list_periods(first: str, last: str) -> list[str]:
+    """Return the names of all periods from one to another, both named by `name_period`, so that those without rows are among them."""
+    if "Q" in first:
+        period, start = "quarter", date(int(first[:4]), 3 * int(first[-1]) - 2, 1)
+    elif "W" in first:
+        period, start = "week", date.fromisoformat(f"{first}-1")
+    else:
+        period = {4: "year", 7: "month", 10: "day"}[len(first)]
+        start = date.fromisoformat(first + "-01" * {"year": 2, "month": 1, "day": 0}[period])
+    names = [first]
+    for day in range(start.toordinal() + 1, date.max.toordinal() + 1):
+        if names[-1] == last:
+            break
+        name = name_period(date.fromordinal(day), period)
+        if name != names[-1]:
+            names.append(name)
+    return names

@@ -10,6 +10,7 @@ import numpy as np
 from emotion.analysis.prevalence.cells import Cell, CellKey
 from emotion.analysis.prevalence.changes import Change, Prevalences
 from emotion.analysis.prevalence.figures import Series, format_percent, plot_groups, plot_periods
+from emotion.analysis.prevalence.grouping import list_periods
 from emotion.analysis.prevalence.signs import Sign
 from emotion.analysis.prevalence.validation import MIN_POSITIVES, ValidationRows
 from emotion.analysis.prevalence.words import METHOD, POOR_FIT, conclude, format_interval, name_cell
@@ -86,7 +87,7 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
 
 
 def _report_periods(folder: Path, analysis: Analysis, periods: Sequence[str], groups: Sequence[str]) -> list[Block]:
-    labels = _rank_labels(analysis)[:MAX_LABELS]
+    labels, periods = _rank_labels(analysis)[:MAX_LABELS], list_periods(periods[0], periods[-1])  # one without rows is a gap
     if 1 < len(groups) <= MAX_LINES:
         series = [analysis.select([CellKey(period, group) for period in periods], labels, group) for group in groups]
         caption = "Prevalence over time in each group, with 95% intervals."
