@@ -19,7 +19,7 @@ from emotion.modeling.backbones import BUNDLED_NAME, locate_backbone
 from emotion.modeling.tokenization import load_backbone_tokenizer
 from emotion.planning import machine
 from emotion.planning.memory import Footprint, estimate_footprint
-from emotion.text import wrap_for
+from emotion.text import format_count, wrap_for
 
 NAME_WIDTH = 12
 """Columns of the name of a line."""
@@ -171,7 +171,8 @@ def _describe_tokens(plan: Plan) -> str:
     if plan.lengths is None:
         return f"unknown without the texts; memory is estimated for {plan.config.data.max_length} per text"
     lengths, limit = plan.lengths, plan.config.data.max_length
-    cut = f"; {plan.num_cut:,} texts ({plan.num_cut / len(lengths):.1%}) are cut at data.max_length={limit}" if plan.num_cut else ""
+    fraction = plan.num_cut / len(lengths)
+    cut = f"; {format_count(plan.num_cut, 'text')} ({fraction:.1%}) cut at data.max_length={limit}" if plan.num_cut else ""
     return f"{lengths.mean():.1f} per text, at most {lengths.max()}, {plan.padding_fraction:.1%} padding ({plan.length_source}){cut}"
 
 

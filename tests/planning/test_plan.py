@@ -134,7 +134,7 @@ def test_a_plan_counts_the_texts_that_are_cut(tmp_path):
     settings = [f"data.train={tmp_path / 'rows.csv'}", f"data.validation={tmp_path / 'rows.csv'}", "data.max_length=4"]
     plan = plan_run(load_config(None, settings), 1, "fp32")
     assert plan.num_rows == 20 and (plan.lengths == 4).all() and plan.num_cut == 5
-    assert "tokens      4.0 per text, at most 4, 0.0% padding (counted); 5 texts (25.0%) are cut at data.max_length=4" in format_plan(plan)
+    assert "tokens      4.0 per text, at most 4, 0.0% padding (counted); 5 texts (25.0%) cut at data.max_length=4" in format_plan(plan)
     assert "cut" not in format_plan(plan_run(load_config(None, [*settings, "data.max_length=5"]), 1, "fp32"))
 
 
