@@ -27,6 +27,8 @@ MAX_CHANGES = 20
 MAX_EXAMPLES = 5
 """Changes of which rows are quoted."""
 MAX_LABELS = 60
+MAX_PERIODS = 5_000
+"""Periods on a time line that shows those without rows: a mistyped year would add a hundred thousand days."""
 MAX_SIGNS = 20
 TEXT_CHARACTERS = 300
 SOMETIMES = ("periods", "groups", "top_changes", "examples", "poor_fit", "signs")
@@ -87,7 +89,8 @@ def write_prevalences(folder: Path, analysis: Analysis, quote_texts: bool) -> li
 
 
 def _report_periods(folder: Path, analysis: Analysis, periods: Sequence[str], groups: Sequence[str]) -> list[Block]:
-    labels, periods = _rank_labels(analysis)[:MAX_LABELS], list_periods(periods[0], periods[-1])  # one without rows is a gap
+    labels, between = _rank_labels(analysis)[:MAX_LABELS], list_periods(periods[0], periods[-1])
+    periods = between if len(between) <= MAX_PERIODS else periods  # one without rows is a gap
     if 1 < len(groups) <= MAX_LINES:
         series = [analysis.select([CellKey(period, group) for period in periods], labels, group) for group in groups]
         caption = "Prevalence over time in each group, with 95% intervals."
