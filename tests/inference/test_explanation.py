@@ -57,7 +57,7 @@ def test_infer_explains_on_a_terminal_and_in_json(tiny_run):
     whole, without = predictor.predict_logits(["I love it, thanks", "I  it, thanks"])[:, column]
     assert [word for word, _ in answer["contributions"][label]] == ["I", "love", "it", ",", "thanks"]
     assert answer["contributions"][label][1][1] == pytest.approx(whole - without, abs=2e-3)
-    printed = run_script("infer.py", "--explain", "--text", "I love it, thanks").stdout  # the bundled model
+    printed = run_script("infer.py", "--model", "models/goemotions-minilm", "--explain", "--text", "I love it, thanks").stdout
     assert re.search(r"gratitude .* thanks\[\+\d+\.\d\]", printed)
 
 
