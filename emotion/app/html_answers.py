@@ -50,10 +50,8 @@ def format_explanation(explanation: Explanation, answer: Answer, column: int) ->
     rest = escape(answer.text[position : answer.num_read])
     unread = f'<span class="unread">{escape(answer.text[answer.num_read :])}</span>' if answer.is_cut else ""
     title = f"<h2>Words for and against {format_name(answer.model.predictor.label_set.names[column])}</h2>"
-    legend = (
-        '<p class="hint"><mark class="for">for</mark> <mark class="against">against</mark> '
-        + f"{escape(METHOD)} {escape(explanation.limit)}</p>"
-    )
+    method = " ".join(filter(None, [METHOD, explanation.limit]))
+    legend = f'<p class="hint"><mark class="for">for</mark> <mark class="against">against</mark> {escape(method)}</p>'
     return f'{title}<p class="words"><bdi dir="auto" class="text">{"".join(parts)}{rest}{unread}</bdi></p>{legend}'
 
 

@@ -144,8 +144,7 @@ def list_periods(first: str, last: str) -> list[str]:
     elif "W" in first:
         period, start = "week", date.fromisoformat(f"{first}-1")
     else:
-        period = {4: "year", 7: "month", 10: "day"}[len(first)]
-        start = date.fromisoformat(first + "-01" * {"year": 2, "month": 1, "day": 0}[period])
+        period, start = {4: "year", 7: "month", 10: "day"}[len(first)], date.fromisoformat(f"{first}-01-01"[:10])
     names = [first]
     for day in range(start.toordinal() + 1, date.max.toordinal() + 1):
         if names[-1] == last:
