@@ -36,7 +36,8 @@ def test_minilm_trains_one_model():
 def test_minilm_distilled_differs_from_minilm_in_its_distillation_section_only():
     one, distilled = (to_dict(load_config(ROOT / "configs" / f"{name}.yaml")) for name in ("minilm", "minilm_distilled"))
     assert len(one) > 5 and [section for section in one if one[section] != distilled[section]] == ["distillation"]
-    assert distilled["distillation"] == {"teachers": None, "num_teachers": 3, "teacher_configs": None, "weight": 1.0, "texts": None}
+    changed = {key: value for key, value in distilled["distillation"].items() if value != one["distillation"][key]}
+    assert changed == {"num_teachers": 3, "weight": 1.0}
 
 
 def test_override_replaces_the_value_of_the_file_and_is_converted():

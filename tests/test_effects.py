@@ -27,6 +27,7 @@ VALUES = {
     "training.select_by": "macro_f1_tuned",
     "training.head_learning_rate": "0.01",
     "lora.dropout": "0.5",
+    "distillation.epochs": "9",
     "distillation.weight": "0.25",
 }
 """A value that changes the default, where it is not a number plus 1, a string or `true`."""

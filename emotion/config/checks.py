@@ -51,6 +51,7 @@ BOUNDS: dict[str, tuple[str, Any]] = {
     "training.log_every": ("at least 1", lambda x: x >= 1),
     "training.seed": ("in [0, 2**32)", lambda x: 0 <= x < 2**32),
     "distillation.num_teachers": ("at least 0, or auto", lambda x: x == "auto" or x >= 0),
+    "distillation.epochs": ("at least 1, or null", lambda x: x is None or x >= 1),
     "distillation.weight": ("in (0, 1]", lambda x: 0 < x <= 1),
     "decision.shrinkage": ("at least 0", lambda x: x >= 0),
     "run.name": (
@@ -138,7 +139,7 @@ def check_combinations(config: Config) -> list[str]:
         problems.append(f"model.backbone={BASELINE} with lora.r={config.lora.r}: the baseline has no layers to adapt; set lora.r=0")
     if config.distillation.teachers and config.distillation.num_teachers:
         problems.append("distillation.teachers with distillation.num_teachers: set only one of them, the other to null or 0")
-    if is_baseline and (config.distillation.teachers or config.distillation.num_teachers):
+    if is_baseline and config.distillation.has_teachers:
         remedy = "set distillation.teachers=null and distillation.num_teachers=0"
         problems.append(f"model.backbone={BASELINE} with distillation: the baseline learns from gold labels only; {remedy}")
     return problems

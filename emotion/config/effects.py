@@ -14,7 +14,7 @@ Need = tuple[str, Callable[[Config], bool]]
 _ADAPTERS: Need = ("lora.r above 0", lambda config: config.lora.r > 0)
 _TRANSFORMER: Need = (f"a transformer, not model.backbone={BASELINE}", lambda config: config.model.backbone != BASELINE)
 _SOURCE: Need = ("data.train=null: with a training file, the source is not read", lambda config: config.data.train is None)
-
+_TEACHERS: Need = ("distillation.teachers or distillation.num_teachers", lambda config: config.distillation.has_teachers)
 _WANDB: Need = ("Weights & Biases: tracking.backend=wandb", lambda config: config.tracking.backend in ("auto", "wandb"))
 
 
@@ -62,14 +62,9 @@ NEEDS: dict[str, Need] = {
         lambda config: config.model.backbone != BASELINE and config.training.loss == "bce",
     ),
     "training.pos_weight_cap": ("training.pos_weight=auto", lambda config: config.training.pos_weight == "auto"),
-    "distillation.weight": (
-        "distillation.teachers or distillation.num_teachers",
-        lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
-    ),
-    "distillation.texts": (
-        "distillation.teachers or distillation.num_teachers, which label the texts",
-        lambda config: bool(config.distillation.teachers or config.distillation.num_teachers),
-    ),
+    "distillation.epochs": _TEACHERS,
+    "distillation.weight": _TEACHERS,
+    "distillation.texts": (f"{_TEACHERS[0]}, which label the texts", _TEACHERS[1]),
     "distillation.teacher_configs": ("distillation.num_teachers above 0", lambda config: config.distillation.num_teachers != 0),
     "decision.shrinkage": ("decision.maximize=macro_f1", lambda config: config.decision.maximize == "macro_f1"),
     "tracking.project": _WANDB,

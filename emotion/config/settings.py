@@ -218,14 +218,28 @@ class DistillationConfig:
     """Config files whose `model`, `lora` and `training` the teachers get instead of the run's own: `num_teachers` of each file."""
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
+    epochs: int | None = None
+    """Number of passes of the student over the training rows; if null, `training.epochs`, which its teachers have in any case."""
     texts: str | None = None
     """File of texts without labels, or several (a pattern, or names between commas), which the teachers label for their student."""
+
+    @property
+    def has_teachers(self) -> bool:
+        """Whether the run has teachers, or `auto` may give it some."""
+        return bool(self.teachers or self.num_teachers)
 
     def resolve_num_teachers(self, num_rows: int) -> "DistillationConfig":
         """Return the settings with a number in place of `num_teachers=auto`, by the number of training rows."""
         if self.num_teachers != "auto":
             return self
         return replace(self, num_teachers=NUM_AUTO_TEACHERS if num_rows >= AUTO_TEACHER_ROWS or self.texts else 0)
+
+    def resolve_training(self, training: TrainingConfig) -> TrainingConfig:
+        """Return the training settings of a student: its own number of epochs, and binary cross-entropy.
+
+        The optimum of cross-entropy are the teachers' probabilities: a student becomes as sure as they are.
+        """
+        return replace(training, loss="bce", epochs=training.epochs if self.epochs is None else self.epochs)
 
 
 @dataclass(frozen=True)

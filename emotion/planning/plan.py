@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from emotion.config import BASELINE, Config, ModelConfig
+from emotion.config import BASELINE, Config, DistillationConfig, ModelConfig
 from emotion.data.batching import LengthBucketSampler, check_stride, split_batch, tokenize
 from emotion.data.reading import read_dataset
 from emotion.data.reading.plain_texts import add_texts
@@ -109,6 +109,7 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
         texts, messages = dataset["train"].texts, tuple(dataset.messages)
         num_rows = len(texts)
     training, distillation = config.training.resolve_epochs(num_rows), config.distillation.resolve_num_teachers(num_rows)
+    training = distillation.resolve_training(training) if distillation.has_teachers else training
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
@@ -161,10 +162,15 @@ def _describe_teachers(config: Config) -> str:
     if config.distillation.teachers:
         return ", ".join(config.distillation.teachers)
     num_teachers, configs = config.distillation.num_teachers, config.distillation.teacher_configs
-    if num_teachers and (configs or config.distillation.texts):
+    if num_teachers and _has_other_teachers(config.distillation):
         of_each = f" of each of {', '.join(configs)}" if configs else ""
         return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself, not its teachers"
     return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself" if num_teachers else ""
+
+
+def _has_other_teachers(distillation: DistillationConfig) -> bool:
+    """Return whether teachers that are trained first have another backbone, other rows or other epochs than the run."""
+    return bool(distillation.teacher_configs or distillation.texts or distillation.epochs)
 
 
 def _describe_tokens(plan: Plan) -> str:
@@ -212,7 +218,7 @@ def _describe_time(plan: Plan) -> str:
     seconds = num_flops / (speed * EFFICIENCY * plan.num_processes)
     basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products here, of which training is taken to reach"
     distillation = plan.config.distillation
-    has_other_teachers = distillation.teacher_configs or distillation.texts  # which take another time
+    has_other_teachers = _has_other_teachers(distillation)
     num_models = 1 if has_other_teachers else 1 + int(distillation.num_teachers)
     each = f" for {num_models} models, {_format_duration(seconds)} for each" if num_models > 1 else ""
     total = _format_duration(num_models * seconds)

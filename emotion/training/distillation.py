@@ -50,8 +50,8 @@ def list_stages(folder: RunFolder, config: Config) -> list[tuple[RunFolder, Conf
     if stages:
         paths = tuple(str(teacher.path) for teacher, _ in stages)
         config = replace(config, distillation=replace(config.distillation, teachers=paths, num_teachers=0, teacher_configs=None))
-    if config.distillation.teachers:  # the optimum of cross-entropy are their probabilities: a student becomes as sure as they are
-        config = replace(config, training=replace(config.training, loss="bce"))
+    if config.distillation.teachers:
+        config = replace(config, training=config.distillation.resolve_training(config.training))
     return [*stages, (folder, config)]
 
 

@@ -27,9 +27,10 @@ FREE_KEYS = (
         )
     }
     | {f"data.{name}" for name in ("source", "train", "validation", "test")}
-    | {"distillation.num_teachers", "distillation.teacher_configs", "distillation.texts"}
+    | {f"distillation.{name}" for name in ("num_teachers", "teacher_configs", "epochs", "texts")}
 )
-"""Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs."""
+"""Settings that do not change the result: the batch keeps its size, data is compared by content, teachers by their runs, the
+epochs of a student as those of its training."""
 
 VALIDATION_KEYS = ("rows of validation", "data.max_length", "data.long_texts", "data.stride", "decision.")
 """Beginnings of the keys of a fingerprint that decide how a checkpoint is validated."""

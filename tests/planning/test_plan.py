@@ -156,6 +156,15 @@ def test_a_plan_has_the_number_of_automatic_epochs():
     assert f"steps       {8 * 41} in 8 epochs, 32 rows each" in format_plan(plan)
 
 
+def test_a_plan_has_the_epochs_of_the_student():
+    plan = plan_run(load_config(None, ["training.epochs=2", "distillation.num_teachers=3", "distillation.epochs=6"]), 1, "fp32")
+    lines = " ".join(format_plan(plan).split())
+    assert plan.num_steps == 6 * 41 and "3, trained first; the lines below describe the run itself, not its teachers" in lines
+    assert "for 4 models" not in lines and "without teachers and validation" in lines
+    single = plan_run(load_config(None, ["training.epochs=2", "distillation.num_teachers=3"]), 1, "fp32")
+    assert single.num_steps == 2 * 41 and "for 4 models" in format_plan(single)
+
+
 def test_a_sharded_plan_names_its_shards_and_the_memory_for_loading():
     text = format_plan(plan_run(load_config(None), 2, "fp32", num_shards=2))
     assert "this is one of 2 shards" in text and "in the main memory of each process, before they are sharded" in text

@@ -24,7 +24,7 @@ from emotion.training.distillation import (
     mix_targets,
     predict_soft_labels,
 )
-from emotion.training.fingerprint import fingerprint_run
+from emotion.training.fingerprint import fingerprint_run, fingerprint_settings
 from emotion.training.stages import count_teachers
 from tests.conftest import ROOT, run_script
 
@@ -141,6 +141,20 @@ def test_another_loss_is_that_of_the_teachers(tmp_path):
     assert taught.training.loss == "bce"
     with pytest.raises(ConfigError, match=r"training\.loss=focal: has no effect; it needs a transformer without distillation\.teachers"):
         load_config(CONFIG, ["distillation.teachers=runs/a", "training.loss=focal"])
+
+
+def test_a_student_has_epochs_of_its_own(tmp_path):
+    words = ["training.epochs=3", "distillation.epochs=9"]
+    *teachers, (_, student) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["distillation.num_teachers=2", *words]))
+    assert [teacher.training.epochs for _, teacher in teachers] == [3, 3] and student.training.epochs == 9
+    ((_, taught),) = list_stages(RunFolder(tmp_path / "own"), load_config(CONFIG, ["distillation.teachers=runs/a", *words]))
+    assert taught.training.epochs == 9
+    same = load_config(CONFIG, ["distillation.teachers=runs/a", "training.epochs=9"])
+    ((_, other),) = list_stages(RunFolder(tmp_path / "own"), same)
+    assert fingerprint_settings(other) == fingerprint_settings(taught)
+    (tmp_path / "own.yaml").write_text("distillation: {epochs: 9}\n")  # without teachers there is no student
+    ((_, single),) = list_stages(RunFolder(tmp_path / "own"), load_config(tmp_path / "own.yaml"))
+    assert single.training.epochs == 4
 
 
 def test_texts_without_labels_go_to_the_student_and_bring_teachers(tmp_path):
