@@ -198,12 +198,16 @@ def test_a_string_is_read_as_it_was_typed(text, value):
     assert load_config(None, [f"data.label_delimiter={text}"]).data.label_delimiter == value
 
 
-@pytest.mark.parametrize(("num_rows", "num_epochs"), [(1, 20), (160, 20), (520, 20), (1_040, 10), (1_300, 8), (3_000, 3), (43_410, 3)])
-def test_automatic_epochs_read_a_number_of_rows(num_rows, num_epochs):
+@pytest.mark.parametrize(
+    ("num_rows", "num_epochs", "of_student"),
+    [(1, 20, 80), (520, 20, 80), (1_040, 10, 40), (1_300, 8, 32), (3_000, 3, 14), (4_348, 3, 10), (14_045, 3, 3), (43_410, 3, 3)],
+)
+def test_automatic_epochs_read_a_number_of_rows(num_rows, num_epochs, of_student):
     training = load_config(ROOT / "configs" / "quickstart.yaml").training
-    assert training.epochs == "auto" and training.resolve_epochs(num_rows).num_epochs == num_epochs
+    assert training.epochs == "auto" and training.resolve_epochs(num_rows, is_student=False).num_epochs == num_epochs
+    assert training.resolve_epochs(num_rows, is_student=True).num_epochs == of_student
     fixed = load_config(None, ["training.epochs=5"]).training
-    assert fixed.resolve_epochs(num_rows) is fixed and fixed.num_epochs == 5
+    assert fixed.resolve_epochs(num_rows, is_student=True) is fixed and fixed.num_epochs == 5
 
 
 @pytest.mark.parametrize(

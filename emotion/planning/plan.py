@@ -55,6 +55,8 @@ class Plan:
     """Training texts that are longer than `data.max_length`."""
     messages: tuple[str, ...] = ()
     """How the data were read, one sentence each."""
+    teacher_epochs: int | None = None
+    """Epochs of each teacher that is trained first; None if they are those of the run."""
 
     @property
     def batch_size(self) -> int:
@@ -108,15 +110,18 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
             row_source = "counted, with the texts without labels"
         texts, messages = dataset["train"].texts, tuple(dataset.messages)
         num_rows = len(texts)
-    training, distillation = config.training.resolve_epochs(num_rows), config.distillation.resolve_num_teachers(num_rows)
-    training = distillation.resolve_training(training) if distillation.has_teachers else training
+    training, distillation = config.training, config.distillation.resolve_num_teachers(num_rows)
+    if distillation.has_teachers:
+        training = distillation.resolve_training(training)
+    training = training.resolve_epochs(num_rows, is_student=distillation.has_teachers)
+    teacher_epochs = config.training.resolve_epochs(num_rows, is_student=False).num_epochs
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
     footprint = estimate_footprint(config.model, config.lora, label_set, precision, *largest_batch, config.data.max_length)
     known = (num_rows, row_source, lengths, length_source)
     parts = (footprint.shard(num_shards), largest_batch, num_shards)
-    return Plan(config, num_processes, *known, precision, *parts, num_cut=num_cut, messages=messages)
+    return Plan(config, num_processes, *known, precision, *parts, num_cut=num_cut, messages=messages, teacher_epochs=teacher_epochs)
 
 
 def print_plan(config: Config, launch: Launch) -> None:
@@ -140,7 +145,7 @@ def format_plan(plan: Plan) -> str:
         "parameters": f"{footprint.num_parameters:,}, of which {footprint.num_trainable:,} are trained ({trainable_fraction:.2%})",
         "data": f"{config.data.name}, {plan.num_rows:,} training rows ({plan.row_source})",
         "targets": "fractions of raters (data.soft_labels)" if config.data.soft_labels else "",
-        "teachers": _describe_teachers(config),
+        "teachers": _describe_teachers(plan),
         "tokens": _describe_tokens(plan),
         "steps": f"{plan.num_steps:,} in {training.epochs} epochs, {plan.batch_size} rows each: {plan.num_processes} process(es) x "
         f"{training.gradient_accumulation_steps} micro-batch(es) x {training.per_device_batch_size}",
@@ -157,20 +162,25 @@ def _describe_variant(config: Config) -> str:
     return f"LoRA r={config.lora.r}" + (" on NF4" if config.model.quantization == "nf4" else "")
 
 
-def _describe_teachers(config: Config) -> str:
+def _describe_teachers(plan: Plan) -> str:
     """Return the trained models that are teachers, or the number to be trained; an empty text without teachers."""
+    config = plan.config
     if config.distillation.teachers:
         return ", ".join(config.distillation.teachers)
     num_teachers, configs = config.distillation.num_teachers, config.distillation.teacher_configs
-    if num_teachers and _has_other_teachers(config.distillation):
-        of_each = f" of each of {', '.join(configs)}" if configs else ""
+    if not num_teachers:
+        return ""
+    of_each = f" of each of {', '.join(configs)}" if configs else ""
+    if _has_other_teachers(config.distillation):
         return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself, not its teachers"
-    return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself" if num_teachers else ""
+    if plan.teacher_epochs not in (None, config.training.epochs):
+        return f"{num_teachers}, trained first, in {plan.teacher_epochs} epochs each; the lines below describe the student, the time all"
+    return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself"
 
 
 def _has_other_teachers(distillation: DistillationConfig) -> bool:
-    """Return whether teachers that are trained first have another backbone, other rows or other epochs than the run."""
-    return bool(distillation.teacher_configs or distillation.texts or distillation.epochs)
+    """Return whether teachers that are trained first have another backbone or other rows than the run."""
+    return bool(distillation.teacher_configs or distillation.texts)
 
 
 def _describe_tokens(plan: Plan) -> str:
@@ -219,9 +229,12 @@ def _describe_time(plan: Plan) -> str:
     basis = f"{num_flops / 1e12:,.1f} TFLOP, {speed / 1e9:,.0f} GFLOP/s in matrix products here, of which training is taken to reach"
     distillation = plan.config.distillation
     has_other_teachers = _has_other_teachers(distillation)
-    num_models = 1 if has_other_teachers else 1 + int(distillation.num_teachers)
-    each = f" for {num_models} models, {_format_duration(seconds)} for each" if num_models > 1 else ""
-    total = _format_duration(num_models * seconds)
+    num_teachers = 0 if has_other_teachers else int(distillation.num_teachers)
+    num_epochs = plan.config.training.num_epochs
+    of_teacher = seconds * (plan.teacher_epochs or num_epochs) / num_epochs
+    one = "each teacher" if plan.teacher_epochs not in (None, num_epochs) else "each"
+    each = f" for {num_teachers + 1} models, {_format_duration(of_teacher)} for {one}" if num_teachers else ""
+    total = _format_duration(seconds + num_teachers * of_teacher)
     left_out = "teachers and validation" if has_other_teachers and distillation.num_teachers else "validation"
     return f"about {total}{each}, without {left_out} ({basis} {EFFICIENCY:.0%}: {EFFICIENCY_BASIS})"
 

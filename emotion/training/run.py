@@ -109,7 +109,7 @@ class Run(AbstractContextManager["Run"]):
             check_own_teachers(self.folder, self.dataset)
         if teachers and texts:
             self.say(f"data: {add_texts(self.dataset, texts, self.config.data)}")
-        training = self.config.training.resolve_epochs(len(self.dataset["train"]))
+        training = self.config.training.resolve_epochs(len(self.dataset["train"]), is_student=bool(teachers))
         if training != self.config.training:
             self.config = replace(self.config, training=training)
             if self.config.model.backbone != BASELINE:

@@ -1,5 +1,6 @@
 """The plan that `train.py --dry-run` prints."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.config import Config, TrainingConfig, load_config
+from emotion.config import Config, DistillationConfig, TrainingConfig, load_config
 from emotion.data.reading import read_dataset
 from emotion.errors import ConfigError
 from emotion.labels import LabelSet
@@ -156,13 +157,24 @@ def test_a_plan_has_the_number_of_automatic_epochs():
     assert f"steps       {8 * 41} in 8 epochs, 32 rows each" in format_plan(plan)
 
 
-def test_a_plan_has_the_epochs_of_the_student():
-    plan = plan_run(load_config(None, ["training.epochs=2", "distillation.num_teachers=3", "distillation.epochs=6"]), 1, "fp32")
+def test_a_plan_has_the_epochs_of_the_student(monkeypatch):
+    """A teacher of 2 epochs takes a third of the time of a student of 6, so three of them as long as the student."""
+    monkeypatch.setattr(machine, "measure_speed", lambda *_: 1e12)
+    taught = "distillation.num_teachers=3"
+    plan = plan_run(load_config(None, ["training.epochs=2", taught, "distillation.epochs=6"]), 1, "fp32")
+    student, both = (re.search(r"about (\d+) s", format_plan(of))[1] for of in (replace(plan, config=_without_teachers(plan)), plan))
+    assert plan.num_steps == 6 * 41 and abs(int(both) - 2 * int(student)) <= 1
     lines = " ".join(format_plan(plan).split())
-    assert plan.num_steps == 6 * 41 and "3, trained first; the lines below describe the run itself, not its teachers" in lines
-    assert "for 4 models" not in lines and "without teachers and validation" in lines
-    single = plan_run(load_config(None, ["training.epochs=2", "distillation.num_teachers=3"]), 1, "fp32")
-    assert single.num_steps == 2 * 41 and "for 4 models" in format_plan(single)
+    assert "3, trained first, in 2 epochs each; the lines below describe the student, the time all" in lines
+    assert f"about {both} s for 4 models, " in lines and " s for each teacher, without validation" in lines
+    automatic = plan_run(load_config(None, ["training.epochs=auto", taught]), 1, "fp32")
+    assert automatic.num_steps == 32 * 41 and automatic.teacher_epochs == 8
+    single = plan_run(load_config(None, ["training.epochs=2", taught]), 1, "fp32")
+    assert single.num_steps == 2 * 41 and "the lines below describe each of them" in format_plan(single)
+
+
+def _without_teachers(plan):
+    return replace(plan.config, distillation=DistillationConfig())
 
 
 def test_a_sharded_plan_names_its_shards_and_the_memory_for_loading():

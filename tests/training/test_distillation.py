@@ -176,17 +176,17 @@ def test_files_of_texts_that_are_missing_are_found_before_the_teachers_are_train
 def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
     config = load_config(ROOT / "configs" / "recipe.yaml")
     assert config.distillation.num_teachers == "auto" and config.distillation.weight == 1
-    for num_rows, num_teachers in ((1, 0), (9_999, 0), (10_000, 3), (43_410, 3)):
+    for num_rows, num_teachers in ((1, 0), (999, 0), (1_000, 3), (43_410, 3)):
         assert config.distillation.resolve_num_teachers(num_rows).num_teachers == num_teachers
     fixed = load_config(None, ["distillation.num_teachers=2"]).distillation
     assert fixed.resolve_num_teachers(43_410) is fixed
     messages = []
     monkeypatch.setattr("emotion.training.stages.print_on_main", lambda _, message: messages.append(message))
-    assert count_teachers(config, None).distillation.num_teachers == 0  # the bundled corpus
-    monkeypatch.setattr("emotion.config.settings.AUTO_TEACHER_ROWS", 1_300)
-    assert count_teachers(config, None).distillation.num_teachers == 3
+    assert count_teachers(config, None).distillation.num_teachers == 3  # the bundled corpus
+    monkeypatch.setattr("emotion.config.settings.AUTO_TEACHER_ROWS", 1_301)
+    assert count_teachers(config, None).distillation.num_teachers == 0
     expected = "{} teachers for 1,300 rows (distillation.num_teachers=auto)"
-    assert messages == [f"train: {expected.format(number)}" for number in (0, 3)]
+    assert messages == [f"train: {expected.format(number)}" for number in (3, 0)]
 
 
 @pytest.mark.parametrize(
