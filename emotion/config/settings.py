@@ -15,7 +15,7 @@ rows, 20 epochs end at a training loss of 0.01, so more would change little; wit
 STUDENT_EPOCHS = 4
 """How many times as many rows `training.epochs=auto` gives a student to read, and how many times as many epochs at most: with few rows it
 needs more steps, and soft labels are not learned by heart as gold labels are. With 14,000 rows, 3 epochs are enough for both."""
-AUTO_TEACHER_ROWS, NUM_AUTO_TEACHERS = 1_000, 3
+AUTO_TEACHER_ROWS, NUM_AUTO_TEACHERS = 300, 3
 """Training rows from which `distillation.num_teachers=auto` trains teachers, and how many."""
 
 
@@ -220,7 +220,7 @@ class DistillationConfig:
     teachers: tuple[str, ...] | None = None
     """Trained models (run folders, model folders or Hub ids) whose mean probabilities are mixed into the training targets."""
     num_teachers: int | Literal["auto"] = 0
-    """Number of teachers that the run trains first, with its own settings and other seeds; `auto` is 3 with 1,000 rows or `texts`."""
+    """Number of teachers that the run trains first, with its own settings and other seeds; `auto` is 3 with 300 rows or `texts`."""
     teacher_configs: tuple[str, ...] | None = None
     """Config files whose `model`, `lora` and `training` the teachers get instead of the run's own: `num_teachers` of each file."""
     weight: float = 0.5

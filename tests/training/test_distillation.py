@@ -176,7 +176,7 @@ def test_files_of_texts_that_are_missing_are_found_before_the_teachers_are_train
 def test_automatic_teachers_go_by_the_number_of_rows(monkeypatch):
     config = load_config(ROOT / "configs" / "recipe.yaml")
     assert config.distillation.num_teachers == "auto" and config.distillation.weight == 1
-    for num_rows, num_teachers in ((1, 0), (999, 0), (1_000, 3), (43_410, 3)):
+    for num_rows, num_teachers in ((1, 0), (299, 0), (300, 3), (43_410, 3)):
         assert config.distillation.resolve_num_teachers(num_rows).num_teachers == num_teachers
     fixed = load_config(None, ["distillation.num_teachers=2"]).distillation
     assert fixed.resolve_num_teachers(43_410) is fixed
