@@ -114,7 +114,8 @@ def plan_run(config: Config, num_processes: int, precision: str, num_shards: int
     if distillation.has_teachers:
         training = distillation.resolve_training(training)
     training = training.resolve_epochs(num_rows, is_student=distillation.has_teachers)
-    teacher_epochs = config.training.resolve_epochs(num_rows, is_student=False).num_epochs
+    num_epochs = config.training.resolve_epochs(num_rows, is_student=False).num_epochs
+    teacher_epochs = None if num_epochs == training.num_epochs else num_epochs
     config = replace(config, training=training, distillation=distillation)
     lengths, num_cut, length_source = _measure_lengths(config, texts)
     largest_batch = _find_largest_batch(config, lengths, num_processes)
@@ -173,7 +174,7 @@ def _describe_teachers(plan: Plan) -> str:
     of_each = f" of each of {', '.join(configs)}" if configs else ""
     if _has_other_teachers(config.distillation):
         return f"{num_teachers}{of_each}, trained first; the lines below describe the run itself, not its teachers"
-    if plan.teacher_epochs not in (None, config.training.epochs):
+    if plan.teacher_epochs is not None:
         return f"{num_teachers}, trained first, in {plan.teacher_epochs} epochs each; the lines below describe the student, the time all"
     return f"{num_teachers}, trained first; the lines below describe each of them, and the run itself"
 
@@ -230,9 +231,9 @@ def _describe_time(plan: Plan) -> str:
     distillation = plan.config.distillation
     has_other_teachers = _has_other_teachers(distillation)
     num_teachers = 0 if has_other_teachers else int(distillation.num_teachers)
-    num_epochs = plan.config.training.num_epochs
-    of_teacher = seconds * (plan.teacher_epochs or num_epochs) / num_epochs
-    one = "each teacher" if plan.teacher_epochs not in (None, num_epochs) else "each"
+    one, of_teacher = "each", seconds
+    if plan.teacher_epochs is not None:
+        one, of_teacher = "each teacher", seconds * plan.teacher_epochs / plan.config.training.num_epochs
     each = f" for {num_teachers + 1} models, {_format_duration(of_teacher)} for {one}" if num_teachers else ""
     total = _format_duration(seconds + num_teachers * of_teacher)
     left_out = "teachers and validation" if has_other_teachers and distillation.num_teachers else "validation"
