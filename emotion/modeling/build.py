@@ -194,6 +194,11 @@ def _load_full(folder: str, revision: str | None) -> Any:
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{folder}: is not a trained classifier: its weights lack {missing}; train one with train.py")
+    if surplus := sorted(report["unexpected_keys"]):
+        raise ModelError(
+            f"{folder}: its weights have {len(surplus)} that the model of config.json lacks, such as {surplus[0]!r}; "
+            "restore the files that belong together, or train again"
+        )
     return model
 
 
