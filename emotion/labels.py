@@ -123,6 +123,19 @@ class LabelSet:
                 "restore the files that belong together or save the model again"
             )
 
+    def check_logits(self, logits: np.ndarray) -> None:
+        """Check that a model's logits, float (n, L), are numbers.
+
+        Raises: ModelError if one is nan or infinite.
+        """
+        is_number = np.isfinite(logits)
+        if not is_number.all():
+            row, label = np.argwhere(~is_number)[0]
+            raise ModelError(
+                f"the model's logit of {self.names[label]!r} is {logits[row, label]}: its weights are damaged, or too large for its dtype; "
+                "restore them, or save the model again"
+            )
+
     def check_columns(self) -> None:
         """Check that each label has two columns of its own in a file of predictions, its name and `gold:` before it, beside `id`.
 

@@ -157,6 +157,7 @@ class Predictor:
                     progress.update(int(num_ending[rows].sum()))
 
             logits = predict_logits(self.model, collate(), len(tokenized.token_ids), self.device)
+        self.label_set.check_logits(logits)
         return combine_logits(logits, tokenized.starts, self.sidecar.combination)
 
 

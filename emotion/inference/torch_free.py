@@ -105,6 +105,7 @@ class TorchFreePredictor(ABC):
         ):
             for num_ended in (pool.map if len(batches) > 1 else map)(predict_batch, batches):
                 progress.update(num_ended)
+        self.label_set.check_logits(logits)
         return combine_logits(logits, starts, self.sidecar.combination)
 
 

@@ -120,3 +120,15 @@ def test_infer_predicts_a_text_without_torch(tiny_run):
     expected = Predictor.load(str(tiny_run)).predict(["I love it"])[0]
     assert "(numpy)" in messages
     assert list(record["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_weights_that_are_no_numbers_are_an_error_and_no_answer(backend, value, tiny_backbones, tmp_path):
+    """One label would never be predicted."""
+    folder = save(tiny_backbones["bert"], tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][1] = value
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=f"the model's logit of 'joy' is {value}: its weights are damaged"):
+        load_predictor(str(folder), backend).predict(["ok"])
