@@ -1,7 +1,7 @@
 """Which gold labels look wrong? Train the run's settings on folds of its rows, and rank the labels that the models doubt.
 
     python audit.py --run runs/NAME --folds 4 --output audit
-    python train.py --config runs/NAME/config.yaml run.name=corrected data.corrections=audit/reviewed.csv
+    python train.py --config configs/recipe.yaml data.source=feedback.csv data.corrections=audit/reviewed.csv run.name=corrected
 
 a run -> out-of-fold probabilities of its training and validation rows -> audit.csv (worst first, with a column for decisions), index.html
 (one self-contained page), noise.json, predictions. The same command continues an audit that was stopped.

@@ -301,7 +301,7 @@ def check_target(option: str, folder: Path, is_overwriting: bool) -> None:
     if folder.exists() and not is_overwriting:
         raise ConfigError(f"{option} {folder}: exists already; choose another folder, or give --overwrite")
     if folder.exists() and (not (folder / "emotion.json").is_file() or (folder.parent / "config.yaml").is_file()):
-        raise ConfigError(f"{option} {folder}: --overwrite replaces only a model that --merge or --half wrote; choose another folder")
+        raise ConfigError(f"{option} {folder}: --overwrite replaces only a model that is not in a run folder; choose another folder")
 
 
 if __name__ == "__main__":

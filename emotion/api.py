@@ -130,8 +130,8 @@ class Model:
     ) -> "Tally":
         """Score files of any size in constant memory, write one file with their rows in order, and return the counts.
 
-        `inputs` is a csv, tsv, jsonl or parquet file, plain, .gz or .zst; a pattern such as `comments-*.csv`; or several of them. `output`
-        ends in .csv, .jsonl (both also .gz or .zst) or .parquet, and gets the input's columns and `predicted_labels`. `probabilities` adds
+        `inputs` is a file of any format of `docs/data.md`; a pattern such as `comments-*.csv`; or several of them. `output` ends in .csv,
+        .jsonl (both also .gz or .zst), .parquet or .xlsx, and gets the input's columns and `predicted_labels`. `probabilities` adds
         those of no label, of `all`, or of the K most probable labels. The columns are guessed if not given. `threshold` and `empty_set`
         are as in `predict_labels`. An output that exists is kept, unless `overwrite` is set. After an interruption, the same call resumes.
 

@@ -210,7 +210,7 @@ def test_overwrite_replaces_only_a_model_that_is_in_no_run(tmp_path):
         check_target("--half", written, False)
     (tmp_path / "config.yaml").touch()  # now it is the model of a run
     for folder in (written, ROOT / "configs"):
-        with pytest.raises(ConfigError, match="replaces only a model that --merge or --half wrote"):
+        with pytest.raises(ConfigError, match="replaces only a model that is not in a run folder"):
             check_target("--half", folder, True)
 
 

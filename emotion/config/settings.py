@@ -132,7 +132,7 @@ class ModelConfig:
     double_quantization: bool = True
     """Quantize the scales of `nf4` as well: 4.13 instead of 4.5 bits per weight."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention kernel; `auto` selects FlashAttention-2 on a GPU in bf16 or fp16 if it is installed, otherwise sdpa."""
+    """Attention kernel; `auto` selects FlashAttention-2 for LoRA in bf16 or fp16 on a GPU if it is installed, otherwise sdpa."""
     emoji_tokens: bool = False
     """Give each emoji that the tokenizer does not know a token and an embedding; without adapters only (`lora.r=0`)."""
     gradient_checkpointing: bool = False
@@ -226,7 +226,7 @@ class DistillationConfig:
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
     epochs: int | None = None
-    """Number of passes of the student over the training rows; if null, that of `training.epochs`. Its teachers have that in any case."""
+    """Number of passes of the student over the training rows; if null, that of `training.epochs`. Its teachers do not get it."""
     texts: str | None = None
     """File of texts without labels, or several (a pattern, or names between commas), which the teachers label for their student."""
 

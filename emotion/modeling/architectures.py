@@ -1,4 +1,4 @@
-"""Configurations of the study's four backbones, to plan a run or to measure its speed without downloading them.
+"""DistilBERT, Gemma-1.1-2b-it, Mistral-7B and Mistral-7B-Instruct, to plan a run or to measure its speed without downloading them.
 
 Source: `config.json` of each model on the Hub.
 """

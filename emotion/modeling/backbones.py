@@ -92,7 +92,7 @@ def find_adapter_backbone(name: str, folder: Path) -> str:
 def load_architecture(location: str, config: ModelConfig, label_set: LabelSet, pad_token_id: int) -> Any:
     """Return the transformers config of a backbone with a multi-label head.
 
-    With `config.random_weights`, the configs of the study's own backbones need no file. A `pad_token_id` that is the first beyond the
+    With `config.random_weights`, the backbones in `architectures.py` need no file. A `pad_token_id` that is the first beyond the
     vocabulary is for `add_pad_embedding` to set.
 
     Raises: ModelError if it cannot be loaded, has no classification head, or belongs to a checkpoint that is already quantized.

@@ -56,7 +56,7 @@ def estimate_footprint(
 ) -> Footprint:
     """Return what training takes on one device with micro-batches of `num_rows` texts of `num_tokens` tokens, cut at `max_length`.
 
-    For the study's own backbones nothing is downloaded; for any other Hub id, only its config.
+    For the backbones in `architectures.py` nothing is downloaded; for any other Hub id, only its config.
 
     Raises: ModelError if the backbone's config cannot be loaded, ConfigError if it has no positions for `max_length` tokens.
     """

@@ -29,7 +29,7 @@ def collect_findings(
     """Return what metrics.json holds besides the scores: `notes`, the counts behind them, the `verdict`, and what was scored.
 
     `split` is that of the run which the rows are, None for a file; `checks` counts texts as `TextChecks.counts`; `config` is that of the
-    run. The verdict is null where the rows are not a test, or have no gold label.
+    run. The verdict is null where the rows allow none (`find_obstacle`).
     """
     num_rows = len(rows.examples)
     known, sentence = count_known_texts(run, rows.examples.texts, split)

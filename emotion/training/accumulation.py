@@ -1,6 +1,7 @@
 """What surrounds forward and backward in one optimizer step: micro-batches, gradient exchange, out-of-memory back-off, clipping.
 
-The gradient is exactly that of the whole batch, whatever the micro-batches: each loss is a sum divided by the rows of the whole batch.
+The gradient is exactly that of the whole batch, whatever the micro-batches: each loss is a sum divided by the targets of the
+whole batch, the pairs of row and label that are judged.
 """
 
 from collections.abc import Iterator

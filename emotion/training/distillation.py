@@ -118,9 +118,8 @@ def build_targets(
     """Return the training targets, (n, L): gold labels or fractions of raters, mixed with the teachers' probabilities where there are
     teachers.
 
-    Without teachers, a label that was not annotated has the target nan.
-
-    Those are kept in the run folder: a run that is resumed with the same teachers and rows reads them.
+    Without teachers, a label that was not annotated has the target nan. The teachers' probabilities are kept in the run folder: a run that
+    is resumed with the same teachers and rows reads them.
     """
     if not settings.teachers:
         return rows.targets if rows.is_judged is None else np.where(rows.is_judged, rows.targets, np.float32("nan"))

@@ -73,7 +73,7 @@ class TrainState:
     random: dict[str, torch.Tensor]
     """The generators' states of every process, by device and rank."""
     best_logits: np.ndarray | None
-    """Of the best validation so far, float32 (n, L); None before the first."""
+    """Of the best validation so far, float32 (n, L), of segments (m, L); None before the first."""
 
     @classmethod
     def capture(

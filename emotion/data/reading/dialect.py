@@ -85,7 +85,7 @@ def find_quoting(lines: list[str], setting: bool | None, separator: str, parse: 
     """Return whether a quote at the beginning of a cell encloses it, and a note if lines show that it does not.
 
     They do if all lines have the same number of cells when quotes are ordinary characters, and if quotes that cannot enclose a cell, as in
-    `"well" done,joy`, are at least as many as others. `parse` returns the cells of quoted lines.
+    `"well" done,joy`, are more than others. `parse` returns the cells of quoted lines.
     """
     if setting is not None:
         return setting, []
