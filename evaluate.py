@@ -115,7 +115,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     """Write and print how a model answers the cases of a suite."""
     from emotion.evaluation.behaviour.suite import BUNDLED, read_suite
 
-    suite = Path(arguments.behaviour or BUNDLED)
+    suite = BUNDLED if arguments.behaviour is True else Path(arguments.behaviour)
     cases = read_suite(suite)  # before the packages that take seconds
     from emotion.evaluation.behaviour.checks import list_texts
     from emotion.evaluation.behaviour.pages import format_results, write_behaviour_report
@@ -129,7 +129,7 @@ def check_behaviour(arguments: argparse.Namespace, model: str) -> int:
     run = find_run_of_model(folder)
     predictor = load_predictor(model, arguments.backend, backbone=arguments.backbone)
     rule = predictor.rule.with_overrides(arguments.threshold, arguments.empty_set)
-    name = f"the suite {escape_controls(suite.name)}" if arguments.behaviour else "the bundled suite"
+    name = "the bundled suite" if arguments.behaviour is True else f"the suite {escape_controls(suite.name)}"
     probabilities = predictor.predict(list_texts(cases), "predict")
     results = collect_results(cases, name, probabilities, predictor.label_set, rule, not arguments.no_texts)
     results |= {"model": escape_controls((run.path if run else Path(folder)).resolve().name), "evaluated": time.strftime("%Y-%m-%d %H:%M")}
@@ -179,7 +179,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--behaviour",
         nargs="?",
-        const="",
+        const=True,  # the bundled suite; a string would go through `type`
         type=expand_home,
         metavar="SUITE",
         help="check the behaviour on the bundled suite of short texts, or on a .csv or .jsonl file of your own (docs/behaviour.md)",

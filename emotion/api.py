@@ -30,6 +30,7 @@ Backend = Literal["auto", "torch", "onnx", "numpy"]
 EmptySet = Literal["none", "top1"]
 ARGUMENTS = {
     "--model": "location",
+    "--backbone": "backbone",
     "--input": "inputs",
     "--output": "output",
     "--overwrite": "overwrite=True",
@@ -56,9 +57,10 @@ def load(location: str | Path, backend: Backend = "auto", backbone: str | Path |
     Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend.
     """
     _check_choice("backend", backend, get_args(Backend))
+    name = _check_path("location", location)
     with _name_arguments():
-        predictor = load_predictor(str(location), backend, backbone=None if backbone is None else str(backbone))
-    return Model(predictor, str(location))
+        predictor = load_predictor(name, backend, backbone=None if backbone is None else _check_path("backbone", backbone))
+    return Model(predictor, name)
 
 
 class Model:
@@ -150,15 +152,18 @@ class Model:
         if not is_probabilities(probabilities):
             raise ConfigError(f"probabilities={probabilities!r}: must be 'none', 'all' or a number of labels, at least 1")
         for name, column in (("text_column", text_column), ("label_column", label_column)):
-            if column is not None and not isinstance(column, str):
-                raise ConfigError(f"{name}={column!r}: must be a string, the name of a column")
-        names = [str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-        if not names:
+            if column is not None and not (isinstance(column, str) and column):
+                raise ConfigError(f"{name}={column!r}: must be the name of a column")
+        if not isinstance(overwrite, bool):
+            raise ConfigError(f"overwrite={overwrite!r}: must be True or False")
+        paths = [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else list(inputs)
+        if not paths:
             raise DataError("inputs: is an empty list; give at least one file or pattern")
+        names = [_check_path("inputs", path) for path in paths]
         columns = DataConfig(text_column=text_column, label_column=label_column)
         with _name_arguments():
-            paths, target = expand_patterns(names), expand_path(output)
-            job = ScoringJob(paths, target, columns, str(probabilities), model=self._location, is_overwriting=overwrite)
+            target = expand_path(_check_path("output", output))
+            job = ScoringJob(expand_patterns(names), target, columns, str(probabilities), model=self._location, is_overwriting=overwrite)
             tally = score_files(self._predictor, rule, job, logger.info)
         assert tally is not None  # only a second process gets None
         return tally
@@ -173,12 +178,13 @@ class Model:
 
 @contextmanager
 def _name_arguments() -> Iterator[None]:
-    """Let errors name the arguments of this API where they name options of the scripts."""
+    """Let errors name the arguments of this API where they name options of the scripts, but not in a command between backticks."""
     try:
         yield
     except EmotionError as error:
-        pattern = rf"(?<!\S)({'|'.join(map(re.escape, ARGUMENTS))})(?=[\s,:=]|$)"  # whole words: a file may be called like an option
-        error.args = tuple(re.sub(pattern, lambda option: ARGUMENTS[option[0]], str(line)) for line in error.args)
+        # Whole words: a file may be called like an option.
+        pattern = rf"`[^`]*`|(?<!\S)({'|'.join(map(re.escape, ARGUMENTS))})(?=[\s,:=]|$)"
+        error.args = tuple(re.sub(pattern, lambda found: ARGUMENTS.get(found[0], found[0]), str(line)) for line in error.args)
         raise
 
 
@@ -187,15 +193,28 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}={value!r}: must be one of {', '.join(choices)}")
 
 
+def _check_path(name: str, path: object) -> str:
+    """Return a path as a string; raise a TypeError if it is something else, or a DataError if it is empty."""
+    if not isinstance(path, str | Path):
+        raise TypeError(f"{name}: got {type(path).__name__}, need a string or a Path")
+    if path == "":
+        raise DataError(f"{name}: is empty; name a file or a folder")
+    return str(path)
+
+
 def _check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
-    Raises: TypeError for a single string or a table; DataError naming the first text that is empty, not a string or not valid UTF-8.
+    Raises: TypeError for a single string or what is no list, as a table; DataError naming the first text that is empty, not a string or not
+        valid UTF-8.
     """
-    if isinstance(texts, str):
+    if isinstance(texts, str | bytes):
         raise TypeError("texts: got one string, need a list of strings; write [text]")
-    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a table gives the names of its columns
-        raise TypeError(f"texts: got a {type(texts).__name__}, need a list of strings; give the texts of one column")
+    is_table = isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1  # iterating over one gives the names of its columns
+    if is_table or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"texts: got {type(texts).__name__}, need a list of strings{'; give the texts of one column' if is_table else ''}"
+        )
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):

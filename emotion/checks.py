@@ -1,4 +1,4 @@
-"""Read a JSON file of a model or run folder, which may come from anywhere, and check its values against a table of what is allowed."""
+"""Read a JSON file of a model or run folder, which may come from anywhere, and check its values and what belongs to it."""
 
 import json
 import reprlib
@@ -42,6 +42,18 @@ def check_values(values: Any, rules: Rules, where: str, remedy: str, optional: C
             raise ModelError(f"{where}{key} is missing; {remedy}")
         if key in values and not is_allowed(values[key]):
             raise ModelError(f"{where}{key}={reprlib.repr(values[key])}: must be {allowed}; {remedy}")
+
+
+def check_surplus(surplus: Collection[str], folder: str) -> None:
+    """Check that no weights of a model folder are `surplus`, beyond the model that its config describes: it would answer without them.
+
+    Raises: ModelError if some are.
+    """
+    if surplus:
+        raise ModelError(
+            f"{folder}: its weights have {len(surplus)} that the model of config.json lacks, such as {min(surplus)!r}; "
+            "restore the files that belong together, or train again"
+        )
 
 
 def is_number(value: Any, low: float, high: float) -> bool:

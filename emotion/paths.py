@@ -2,6 +2,7 @@
 
 import os
 import re
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 HUB_ID = re.compile(r"(?!(?:runs|models)/)(?:[a-z0-9_][\w.-]*/)?[a-z0-9_][\w.-]*", re.ASCII | re.IGNORECASE)
@@ -12,13 +13,17 @@ def expand_home(name: str) -> str:
     """Return a name with `~` or `~USER` at its beginning replaced by the home folder: the `type` of options that name a file or folder.
 
     Shells do this only at the beginning of a word, and on Windows not at all. The name of an unknown user stays.
+
+    Raises: ArgumentTypeError for an empty name, as of a variable of the shell that is not set.
     """
+    if not name:
+        raise ArgumentTypeError("is empty; name a file or a folder")
     return os.path.expanduser(name)  # noqa: PTH111 - that of pathlib raises a RuntimeError for an unknown user
 
 
 def expand_path(name: str | Path) -> Path:
     """Return the path that a setting or an option names, with `~` expanded."""
-    return Path(expand_home(str(name)))
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - as above
 
 
 def is_hub_id(name: str) -> bool:

@@ -167,12 +167,12 @@ def test_patterns_and_several_files_are_scored_into_one(model, tmp_path):
         (
             lambda model: model.predict({"ok": "fine"}),
             TypeError,
-            "texts: got a dict, need a list of strings; give the texts of one column",
+            "texts: got dict, need a list of strings; give the texts of one column",
         ),
         (
             lambda model: model.predict_labels(pd.DataFrame({"a title": ["ok"]})),
             TypeError,
-            "texts: got a DataFrame, need a list of strings; give the texts of one column",
+            "texts: got DataFrame, need a list of strings; give the texts of one column",
         ),
         (
             lambda model: model.predict_labels(["ok"], threshold="0.5"),
@@ -182,9 +182,21 @@ def test_patterns_and_several_files_are_scored_into_one(model, tmp_path):
         (
             lambda model: model.score_file("a.csv", "b.csv", text_column=1),
             emotion.ConfigError,
-            "text_column=1: must be a string, the name of a column",
+            "text_column=1: must be the name of a column",
         ),
         (lambda model: model.predict(["ok", None]), emotion.DataError, "texts[1]: is None, not a string; convert it or leave it out"),
+        (lambda model: model.predict(None), TypeError, "texts: got NoneType, need a list of strings"),
+        (lambda model: model.predict(b"hi"), TypeError, "texts: got one string, need a list of strings; write [text]"),
+        (lambda model: emotion.load(None), TypeError, "location: got NoneType, need a string or a Path"),
+        (lambda model: emotion.load(""), emotion.DataError, "location: is empty; name a file or a folder"),
+        (lambda model: model.score_file(5, "b.csv"), TypeError, "inputs: got int, need a string or a Path"),
+        (lambda model: model.score_file("a.csv", ""), emotion.DataError, "output: is empty; name a file or a folder"),
+        (
+            lambda model: model.score_file("a.csv", "b.csv", label_column=""),
+            emotion.ConfigError,
+            "label_column='': must be the name of a column",
+        ),
+        (lambda model: model.score_file("a.csv", "b.csv", overwrite="no"), emotion.ConfigError, "overwrite='no': must be True or False"),
         (lambda model: model.predict_labels([" \n"]), emotion.DataError, "texts[0]: is empty; leave it out"),
         (lambda model: model.predict(["ok", "a\ud800"]), emotion.DataError, "texts[1]: is not valid UTF-8; leave it out"),
         (lambda model: model.explain(""), emotion.DataError, "texts[0]: is empty; leave it out"),
@@ -233,3 +245,8 @@ def test_what_is_not_a_model_is_refused(tmp_path):
         emotion.load("runs/none")
     with pytest.raises(emotion.ModelError, match="no finished model"):
         emotion.load(tmp_path)
+
+
+def test_a_command_in_a_message_is_one_that_works(tiny_run):
+    with pytest.raises(emotion.ModelError, match=re.escape(f"`python export.py --model {tiny_run} --onnx`")):
+        emotion.load(tiny_run, backend="onnx")

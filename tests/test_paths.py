@@ -93,6 +93,8 @@ def test_the_config_of_an_older_run_is_read_although_its_backbone_is_gone(tmp_pa
 
 def test_the_home_folder_is_expanded_at_the_beginning_only(home):
     assert expand_path("~/x") == home / "x" and expand_home("~") == str(home)
+    with pytest.raises(argparse.ArgumentTypeError, match="is empty; name a file or a folder"):
+        expand_home("")  # a variable of the shell that is not set: it would be the current folder
     assert expand_home("~no-such-user/x") == "~no-such-user/x" and expand_home("a/~/b") == "a/~/b" and expand_home("-") == "-"
 
 

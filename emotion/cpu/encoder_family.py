@@ -50,6 +50,16 @@ class EncoderFamily:
         """Return what the weights' names of a layer begin with, in the whole model."""
         return f"{self.model_type}.{self.layers}.{number}."
 
+    def list_weights(self, num_layers: int) -> set[str]:
+        """Return the names of the weights of a classifier with `num_layers` layers; not all models have embeddings of token types."""
+        embeddings = f"{self.model_type}.embeddings."
+        modules = [f"{self.prefix(number)}{name}" for number in range(num_layers) for name in self.names]
+        tables = {f"{embeddings}{name}_embeddings.weight" for name in ("word", "position", "token_type")}
+        parameters = {
+            f"{name}.{part}" for name in (*modules, f"{embeddings}LayerNorm", self.pooler, "classifier") for part in ("weight", "bias")
+        }
+        return tables | parameters
+
 
 FAMILIES = {
     family.model_type: family

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emotion.checks import check_surplus
 from emotion.config import BASELINE, LoraConfig, ModelConfig
 from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
@@ -194,11 +195,7 @@ def _load_full(folder: str, revision: str | None) -> Any:
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{folder}: is not a trained classifier: its weights lack {missing}; train one with train.py")
-    if surplus := sorted(report["unexpected_keys"]):
-        raise ModelError(
-            f"{folder}: its weights have {len(surplus)} that the model of config.json lacks, such as {surplus[0]!r}; "
-            "restore the files that belong together, or train again"
-        )
+    check_surplus(report["unexpected_keys"], folder)
     return model
 
 

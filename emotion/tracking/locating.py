@@ -42,10 +42,8 @@ def find_default_model(folder: Path = Path("runs")) -> tuple[str, str]:
 def choose_model(given: str | None) -> tuple[str, str]:
     """Return the location of the model that a script uses, and which one it is; empty for the one that is given.
 
-    Raises: ModelError as `find_default_model` does; ConfigError for an empty name, as of a variable of the shell that is not set.
+    Raises: ModelError as `find_default_model` does.
     """
-    if given == "":
-        raise ConfigError("--model: is empty; name a run folder, a model folder or a Hub id, or leave the option out")
     return (given, "") if given is not None else find_default_model()
 
 

@@ -12,6 +12,7 @@ from emotion.data.reading.tables import read_table
 from emotion.errors import ConfigError, DataError
 
 PAIRS = [(f"words {number}, and {number} more", ("joy", "anger", "fear")[number % 3]) for number in range(12)]
+NO_COLUMN = "the first row is not a header, so the column is named 0; data.has_header=true makes it one"
 NO_HEADER = "the first row is not a header, so columns are named by their positions from 0; data.has_header=true makes it one"
 
 
@@ -57,6 +58,14 @@ def test_data_separator_decides(setting, separator, tmp_path):
 def test_separator_and_escape_are_one_character(name, value):
     with pytest.raises(ConfigError, match=rf"data\.{name}=.*: must be one character, or (tab|none)"):
         load_config(None, [f"data.{name}={value}"])
+
+
+def test_a_single_column_without_a_known_header_is_said(tmp_path):
+    """Its header is a text otherwise, and nobody notices."""
+    path = tmp_path / "a.csv"
+    table = read(path, "Kommentar\n" + "".join(f"I love it {number}\n" for number in range(10)))
+    assert table.columns == ["0"] and len(table.rows) == 11 and table.notes == [f"{path}: {NO_COLUMN}"]
+    assert read(path, "Kommentar\nI love it\n", has_header=True).columns == ["Kommentar"]
 
 
 def test_lines_of_text_are_not_split(tmp_path):

@@ -298,3 +298,17 @@ def test_scoring_says_why_labels_are_not_read(tmp_path):
     gold, [note] = find_gold(tmp_path, ["labels"], [[""], [""]])
     assert gold is None and note == "no gold labels are read: column 'labels' is empty in the first rows"
     assert find_gold(tmp_path, ["other"], [["x"], ["y"]]) == (None, [])
+
+
+@pytest.mark.parametrize("setting", [{"label_delimiter": ";"}, {"first_label_id": 1}, {"intensity_threshold": 0.5}])
+def test_scoring_refuses_a_setting_of_labels_without_effect(tmp_path, setting):
+    """The file would be scored without its gold labels, and nothing said."""
+    [name] = setting
+    if name != "intensity_threshold":
+        with pytest.raises(DataError, match=f"data.{name}=.*: has no effect beside the 0/1 columns"):
+            find_gold(tmp_path, ["joy", "anger"], [[1, 0], [0, 1]], **setting)
+    if name != "label_delimiter":
+        with pytest.raises(DataError, match=f"data.{name}=.*: has no effect on"):
+            find_gold(tmp_path, ["labels"], [["joy"], ["anger"]], **setting)
+    with pytest.raises(DataError):
+        find_gold(tmp_path, ["other"], [["x"], ["y"]], **setting)

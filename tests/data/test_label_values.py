@@ -174,6 +174,15 @@ def test_names_are_not_split_where_their_parts_occur_nowhere_else(tmp_path):
     assert "joy" in read_cells(tmp_path, names * 6, "data.label_delimiter=|").label_set.names
 
 
+@pytest.mark.parametrize("delimiter", ["|", ";", ","])
+def test_a_delimiter_at_the_end_or_the_beginning_of_a_cell_is_no_part_of_a_name(tmp_path, delimiter):
+    """As some forms write the answers to a question with several choices, where a row without an answer has the delimiter alone."""
+    cells = [f"{name}{delimiter} " for name in NAMES]
+    for alone in (cells, [f" {delimiter}{name}" for name in NAMES], [*cells, delimiter]):
+        dataset = read_cells(tmp_path, alone * 6)
+        assert dataset.label_set.names == tuple(sorted(NAMES)) and f"split at {delimiter!r}" in dataset.messages[0]
+
+
 def test_a_delimiter_that_may_be_part_of_a_name_is_refused_with_both_readings(tmp_path):
     cells = ["joy|relief", "joy|relief", "fear", "anger"]
     with pytest.raises(DataError, match=r"'joy\|relief' may be one name, or several separated by '\|'; set data.label_delimiter=none or "):

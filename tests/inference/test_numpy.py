@@ -122,6 +122,20 @@ def test_infer_predicts_a_text_without_torch(tiny_run):
     assert list(record["probabilities"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_a_config_that_describes_fewer_layers_than_there_are_is_refused(family, backend, tiny_backbones, tmp_path):
+    """The model would answer without its last layer."""
+    folder = save(tiny_backbones[family], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    key = "num_hidden_layers" if family == "bert" else "n_layers"
+    (folder / "config.json").write_text(json.dumps(config | {key: config[key] - 1}))
+    with pytest.raises(
+        ModelError, match=rf"its weights have \d+ that the model of config\.json lacks, such as '{family}\..*restore the files"
+    ):
+        load_predictor(str(folder), backend)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_weights_that_are_no_numbers_are_an_error_and_no_answer(backend, value, tiny_backbones, tmp_path):

@@ -48,17 +48,6 @@ def test_a_backbone_without_head_is_not_loaded_as_a_trained_model(tiny_bert):
         load_trained(str(tiny_bert), ModelConfig(), LABELS, "fp32", is_adapter=False)
 
 
-def test_a_trained_model_whose_config_describes_fewer_layers_is_refused(tiny_bert, tmp_path):
-    """It would answer without its last layer."""
-    model, tokenizer = build(tiny_bert)
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] - 1}))
-    with pytest.raises(ModelError, match=r"the model of config\.json lacks, such as 'bert\.encoder\.layer\.1\..*restore the files"):
-        load_trained(str(tmp_path), ModelConfig(), LABELS, "fp32", is_adapter=False)
-
-
 def test_a_backbone_with_missing_weights_is_refused(tiny_backbones, tmp_path):
     shutil.copytree(tiny_backbones["distilbert"], tmp_path / "base")
     weights = load_file(tmp_path / "base" / "model.safetensors")

@@ -10,7 +10,7 @@ from emotion.errors import ConfigError, ModelError
 from emotion.evaluation.metrics import score_predictions
 from emotion.inference.predictor import Predictor
 from emotion.tracking import locating
-from emotion.tracking.locating import SHIPPED_MODEL, choose_model, choose_output, find_default_model
+from emotion.tracking.locating import SHIPPED_MODEL, choose_output, find_default_model
 from emotion.tracking.run_folder import RunFolder
 from tests.conftest import ROOT, run_script
 
@@ -35,11 +35,6 @@ def test_the_newest_finished_run_comes_first(tmp_path, monkeypatch):
     (tmp_path / "interrupted" / "efficiency.json").write_text('{"interrupted_after_step": 1}')
     os.utime(tmp_path / "interrupted" / "efficiency.json", (3_000, 3_000))
     assert find_default_model(tmp_path) == (str(tmp_path / "new"), "the newest finished run")
-
-
-def test_an_empty_name_is_not_taken_for_none():
-    with pytest.raises(ConfigError, match=r"--model: is empty; name a run folder"):
-        choose_model("")
 
 
 def test_a_report_is_not_written_into_the_folder_of_another_run_or_model(tmp_path):

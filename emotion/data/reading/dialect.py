@@ -117,9 +117,8 @@ def find_header(first: list[Any], rows: list[list[Any]], setting: bool | None, n
         is_header = _is_list_of_names(cells) if shown is None else shown
     if is_header:
         return True, [f"the first row, {cells}, is taken for the names of the columns; data.has_header=false makes it a row"]
-    if len(cells) == 1:
-        return False, []
-    return False, ["the first row is not a header, so columns are named by their positions from 0; data.has_header=true makes it one"]
+    columns = "the column is named 0" if len(cells) == 1 else "columns are named by their positions from 0"
+    return False, [f"the first row is not a header, so {columns}; data.has_header=true makes it one"]
 
 
 def is_known_header(cells: list[str], names: Set[str]) -> bool:

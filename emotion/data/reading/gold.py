@@ -15,6 +15,9 @@ from emotion.errors import DataError
 from emotion.labels import LabelSet, fold_name
 from emotion.text import MAX_NAMES_SHOWN, format_count, format_names
 
+LABEL_SETTINGS = ("label_delimiter", "first_label_id", "intensity_threshold")
+"""Settings that say how labels are read: given for a file to score, they must have an effect."""
+
 
 class LabelReader:
     """Reads the labels of rows as columns of a label set.
@@ -178,6 +181,7 @@ def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> tuple[Go
     Raises: DataError if the config names a column that does not exist, or that cannot be read.
     """
     has_named_columns = bool(config.label_column or config.label_columns)
+    has_settings = has_named_columns or any(getattr(config, name) is not None for name in LABEL_SETTINGS)
     named = next((column for column in table.columns if column.lower() in LABEL_COLUMN_NAMES), None)
     try:
         layout = find_gold_layout(table, config, label_set)
@@ -185,7 +189,7 @@ def find_gold(table: Table, config: DataConfig, label_set: LabelSet) -> tuple[Go
         has_labels = _read_all(reader, table)
         reader.check(table.path)
     except DataError as error:
-        if has_named_columns:
+        if has_settings:
             raise
         return None, [f"no gold labels are read: {error}"] if named else []
     if not has_labels and not has_named_columns:

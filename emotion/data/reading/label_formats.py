@@ -130,6 +130,8 @@ def _split(text: str, delimiter: str) -> list[str]:
 def _is_common_delimiter(where: str, delimiter: str, cells: dict[str, int], known: Collection[str]) -> bool:
     """Return whether cells are split at a delimiter: not if their parts occur nowhere else, as in a name such as `thanks; gratitude`.
 
+    One at the beginning or the end of a cell is no part of a name: some forms end each answer with it.
+
     Raises: DataError if that cannot be told from the cells.
     """
     rows = {text: _split(text, delimiter) for text in cells if delimiter in text}
@@ -139,7 +141,8 @@ def _is_common_delimiter(where: str, delimiter: str, cells: dict[str, int], know
     owners = Counter(part for row in rows.values() for part in {fold_name(part) for part in row})
     is_shared = any(number > 1 or part in alone or part.isdecimal() for part, number in owners.items())
     num_rows = sum(cells[text] for text in rows)
-    if is_shared or len(alone) + len(rows) < 2 or num_rows == len(rows):
+    is_outside = any(text.strip().startswith(delimiter) or text.strip().endswith(delimiter) for text in rows)
+    if is_shared or is_outside or len(alone) + len(rows) < 2 or num_rows == len(rows):
         return True
     if num_rows >= ROWS_PER_NAME * len(rows):
         return False
