@@ -31,7 +31,9 @@ def main() -> int:
     from emotion.evaluation.comparison.runs import check_comparable
     from emotion.evaluation.document import format_plain
     from emotion.tracking.finished_runs import read_external_run, read_finished_run
+    from emotion.tracking.locating import check_output
 
+    check_output(arguments.output)
     runs = [read_finished_run(path) for path in arguments.runs]
     labelled = runs[0]  # with the labels of the model, as its data has them
     check_comparable(runs)  # before the texts, which take longer

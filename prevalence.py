@@ -42,7 +42,7 @@ def main() -> int:
     from emotion.inference.sidecar import find_model_folder, read_sidecar
     from emotion.labels import LabelSet
     from emotion.scoring.options import TEXT_KEYS
-    from emotion.tracking.locating import choose_model
+    from emotion.tracking.locating import check_output, choose_model
     from emotion.tracking.taxonomies import fit_taxonomy
 
     grouping = parse_grouping(arguments.by, arguments.date_format)
@@ -56,6 +56,7 @@ def main() -> int:
     parents = fit_taxonomy(arguments.taxonomy, folder, labels) if arguments.taxonomy else None
     levels = Levels(labels, rule, parents)
     stored = read_stored(model, levels)  # before anything slow
+    check_output(arguments.output)
     output = Path(arguments.output)
     paths, config = score_first(arguments, model, config, levels, grouping)
     started = time.perf_counter()

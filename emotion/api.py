@@ -212,9 +212,7 @@ def _check_texts(texts: Iterable[str]) -> list[str]:
         raise TypeError("texts: got one string, need a list of strings; write [text]")
     is_table = isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1  # iterating over one gives the names of its columns
     if is_table or not isinstance(texts, Iterable):
-        raise TypeError(
-            f"texts: got {type(texts).__name__}, need a list of strings{'; give the texts of one column' if is_table else ''}"
-        )
+        raise TypeError(f"texts: got {type(texts).__name__}, need a list of strings{'; give the texts of one column' if is_table else ''}")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):

@@ -146,13 +146,13 @@ def is_scored_file(output: str | None) -> bool:
 
     Raises: DataError for the name of a data file that scoring cannot write.
     """
-    from emotion.data.reading.opening import COMPRESSIONS, find_format
+    from emotion.data.reading.opening import COMPRESSIONS
     from emotion.scoring.formats import FORMATS, check_format
 
     if output is None or output == "-" or Path(output).is_dir():
         return output == "-"
     path = Path(output)
-    is_file = find_format(path) in (*FORMATS, *OTHER_DATA_FORMATS) or path.suffix.lower() in COMPRESSIONS
+    is_file = any(suffix.lower() in (*FORMATS, *OTHER_DATA_FORMATS) for suffix in path.suffixes) or path.suffix.lower() in COMPRESSIONS
     if is_file:
         check_format(path)
     return is_file

@@ -62,8 +62,10 @@ def choose_output(given: str | None, run: RunFolder | None, model: str) -> RunFo
 
 
 def check_output(given: str) -> None:
-    """Raise a ConfigError if --output names the folder of a run or model: what is written there would replace its own predictions."""
+    """Raise a ConfigError if --output cannot be a folder, or is that of a run or model, whose predictions would be replaced."""
     path = expand_path(given)
+    if file := next((part for part in (path, *path.parents) if part.exists() and not part.is_dir()), None):
+        raise ConfigError(f"--output {given}: {file} is a file; name a folder")
     if (path / "emotion.json").is_file() or _is_run(path):
         raise ConfigError(f"--output {given}: is the folder of a run or model, whose own predictions and reports are kept; choose another")
 

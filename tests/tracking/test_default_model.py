@@ -45,6 +45,10 @@ def test_a_report_is_not_written_into_the_folder_of_another_run_or_model(tmp_pat
     assert choose_output(None, own, model) is choose_output(f"{tmp_path}/own/", own, model) is own
     assert choose_output(f"{tmp_path}/report", own, model) == RunFolder(tmp_path / "report")
     assert choose_output(model, None, model) == RunFolder(tmp_path / "own" / "model")
+    (tmp_path / "notes.md").write_text("")
+    for path in ("notes.md", "notes.md/report"):
+        with pytest.raises(ConfigError, match=f"^--output {tmp_path / path}: {tmp_path / 'notes.md'} is a file; name a folder"):
+            choose_output(str(tmp_path / path), own, model)
     for other in (tmp_path / "other", tmp_path / "other" / "model"):
         with pytest.raises(
             ConfigError, match=f"^--output {other}: is the folder of a run or model, whose own predictions and reports are kept"
