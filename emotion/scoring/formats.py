@@ -162,6 +162,8 @@ def find_unwritable(columns: list[str], values: list[Any], output: Path) -> str 
         is_long = isinstance(value, str) and 2 * len(value) > MAX_CELL_CHARACTERS and check_format(output) == ".xlsx"
         if is_long and (length := count_cell_characters(value)) > MAX_CELL_CHARACTERS:
             return f"column {column!r} has {length:,} characters, and a cell of .xlsx holds {MAX_CELL_CHARACTERS:,}"
+        if isinstance(value, bytes) and (suffix := check_format(output)) != ".parquet":
+            return f"column {column!r} holds bytes, and {suffix} cannot hold them"
         if not is_writable_text(value):
             suffix = check_format(output)
             if suffix in (".parquet", ".xlsx") or (suffix == ".csv" and not _is_escaped_bytes(value)):

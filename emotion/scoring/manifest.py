@@ -228,7 +228,7 @@ def check_same_job(folder: Path | str, before: dict[str, Any], description: dict
     if changed := [f"{key}: {before[key]} -> {value}" for key, value in description.items() if value != before.get(key, value)]:
         raise ConfigError(
             f"{folder}: contains parts of another job ({'; '.join(changed)}): "
-            "use the earlier input, model and options to resume it, or remove that folder to start again"
+            "use the earlier input, model and options, such as --threshold, to resume it, or --overwrite to start again"
         )
 
 

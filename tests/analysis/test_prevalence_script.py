@@ -127,6 +127,8 @@ def test_mistakes(tiny_run, tmp_path):
     labels = json.loads((tiny_run / "model" / "emotion.json").read_text())["labels"]
     header, zeros = ",".join(["day", *(f"probability_{name}" for name in labels)]), ",0.1" * len(labels)
     path = tmp_path / "rows.csv"
+    message = run_in(tiny_run, tmp_path, "text,source,predicted_labels\na,b,joy\n", "--by", "source")
+    assert message == f"error: {path}: was scored without the probabilities of all labels; score it again with --probabilities all"
     message = run_in(tiny_run, tmp_path, f"{header}\n2024-01-01{zeros}\n", "--by", "source")
     assert message.startswith(f"error: {path}: has no column 'source' to group by; its columns are 'day', ")
     message = run_in(tiny_run, tmp_path, f"{header}\n" + f"31/01/2024{zeros}\n" * 20, "--by", "month(day)")

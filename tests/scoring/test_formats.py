@@ -85,6 +85,12 @@ def test_bytes_that_are_not_utf_8_are_kept_or_said(value, ending, is_kept):
         assert json.loads(format_part(["name"], [[value]], output)) == {"name": value}
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "xlsx", "parquet"])
+def test_a_column_of_bytes_is_kept_in_parquet_and_said_elsewhere(ending):
+    reason = find_unwritable(["text", "hash"], ["a", b"\xff\x00"], Path(f"out.{ending}"))
+    assert reason == (None if ending == "parquet" else f"column 'hash' holds bytes, and .{ending.removesuffix('.gz')} cannot hold them")
+
+
 TYPES = {
     "timestamp[ns]": pa.array([1, None], pa.timestamp("ns")),
     "timestamp with a zone": pa.array([1, None], pa.timestamp("us", "Europe/Berlin")),

@@ -37,7 +37,7 @@ def test_parts_of_another_job_and_an_existing_output_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"\(probabilities: none -> all\)"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv", probabilities="all", part_rows=10)
     make_texts(tmp_path / "a.csv", 94)
-    with pytest.raises(ConfigError, match=r"\(inputs: .* remove that folder"):
+    with pytest.raises(ConfigError, match=r"\(inputs: .* --overwrite to start again"):
         score(tmp_path / "a.csv", output=tmp_path / "out.csv", part_rows=10)
     shutil.rmtree(tmp_path / ".out.csv.parts")
     score(tmp_path / "a.csv", output=tmp_path / "out.csv")

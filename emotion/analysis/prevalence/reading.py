@@ -70,13 +70,15 @@ class ScoredRows:
 def is_scored(path: Path, grouping: Grouping, levels: Levels, config: DataConfig, cluster: str | None = None) -> bool:
     """Return whether a file has a probability of each label. It is checked first, because scoring is slow.
 
-    Raises: DataError if it has those of some labels only, if it lacks another column, and if it has none and its first rows have no date
-    of the format.
+    Raises: DataError if it has those of some labels only, or predicted labels without any, if it lacks another column, and if it has none
+    and its first rows have no date of the format.
     """
     with open_rows(path, config, names=levels.columns, is_lenient=True) as opened:
         _check_columns(str(path), opened.columns, grouping, cluster)
         is_complete = levels.find_scored(str(path), opened.columns) is not None
         if not is_complete:
+            if PREDICTED in opened.columns:
+                raise DataError(f"{path}: was scored without the probabilities of all labels; score it again with --probabilities all")
             _check_dates(opened, grouping)
         return is_complete
 
