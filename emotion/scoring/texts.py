@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emotion.data.reading.encodings import NOT_UTF_8
 from emotion.data.reading.rows import BadRow
 from emotion.data.reading.streams import Source
 from emotion.evaluation.parents import ParentModel
@@ -39,7 +40,7 @@ def find_fault(text: Any) -> str | None:
         return "empty text"
     if not isinstance(text, str):
         return f"text is {text!r}, not a string"
-    return None if is_writable_text(text) else "not valid UTF-8"
+    return None if is_writable_text(text) else NOT_UTF_8
 
 
 def predict_texts(

@@ -245,6 +245,13 @@ def test_a_later_file_without_rows_adds_none(tmp_path):
     assert f"data: {tmp_path / 'b.jsonl'}: has no rows" in messages
 
 
+def test_a_text_in_another_encoding_names_the_setting(tmp_path):
+    """Too few lines to detect it."""
+    (tmp_path / "a.csv").write_bytes("text,id\ncafé,1\nb,2\n".encode("latin-1"))
+    assert score(tmp_path / "a.csv", output=tmp_path / "out.csv").num_bad == 1
+    assert "not valid UTF-8; for another encoding, set data.encoding" in (tmp_path / "out.csv.quarantine.tsv").read_text()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 def test_bad_rows_of_a_file_whose_name_is_not_utf_8_are_listed(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.csv")

@@ -10,6 +10,8 @@ HEAD_BYTES = 2**16
 """Number of bytes from which the encoding is detected; streams are opened with a buffer of this size."""
 UTF_8 = "utf-8-sig"
 """The default: UTF-8, with or without a byte-order mark."""
+NOT_UTF_8 = "not valid UTF-8; for another encoding, set data.encoding"
+"""Why a row of a file that is read as UTF-8 cannot be used."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",

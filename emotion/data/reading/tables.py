@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion.config import DataConfig
+from emotion.data.reading.encodings import NOT_UTF_8
 from emotion.data.reading.opening import open_rows
 from emotion.data.reading.rows import BadRow
 from emotion.errors import DataError
@@ -64,7 +65,7 @@ def read_table(path: Path, config: DataConfig | None = None, names: Set[str] = f
                 table.rows.append(entry.values)
                 table.lines.append(entry.line)
             else:
-                wrong = f"not valid {config.encoding}" if config.encoding else "not valid UTF-8; for another encoding, set data.encoding"
+                wrong = f"not valid {config.encoding}" if config.encoding else NOT_UTF_8
                 table.reject(entry.line, wrong, entry.values)
     if not table.rows and not table.bad_rows:
         raise DataError(f"{path}: has no rows")
