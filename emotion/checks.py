@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion.errors import ModelError
+from emotion.text import format_names
 
 Rules = dict[str, tuple[str, Callable[[Any], bool]]]
 """What each key may hold: in words, and as a function that tests a value of any type."""
@@ -44,11 +45,14 @@ def check_values(values: Any, rules: Rules, where: str, remedy: str, optional: C
             raise ModelError(f"{where}{key}={reprlib.repr(values[key])}: must be {allowed}; {remedy}")
 
 
-def check_surplus(surplus: Collection[str], folder: str) -> None:
-    """Check that no weights of a model folder are `surplus`, beyond the model that its config describes: it would answer without them.
+def check_weights(missing: Collection[str], surplus: Collection[str], folder: str) -> None:
+    """Check that a model folder has the weights that its config describes, by the names of those that it lacks, and has beyond them.
 
-    Raises: ModelError if some are.
+    Raises: ModelError if there are any: the model would answer with new weights, or without its last layers.
     """
+    if missing:
+        fault = f"its weights lack {format_names(sorted(missing))}: it is damaged, or not a trained classifier"
+        raise ModelError(f"{folder}: {fault}; restore it, or train one with train.py")
     if surplus:
         raise ModelError(
             f"{folder}: its weights have {len(surplus)} that the model of config.json lacks, such as {min(surplus)!r}; "

@@ -34,6 +34,8 @@ class EncoderFamily:
     """Key of the number of attention heads."""
     activation: str
     """Key of the activation's name."""
+    embeddings: tuple[str, ...]
+    """What is embedded: words and positions, and the types of tokens in BERT."""
     layers: str
     """Prefix of all layers; a layer is `{layers}.{number}`, relative to the model without its head."""
     names: LayerNames
@@ -51,14 +53,12 @@ class EncoderFamily:
         return f"{self.model_type}.{self.layers}.{number}."
 
     def list_weights(self, num_layers: int) -> set[str]:
-        """Return the names of the weights of a classifier with `num_layers` layers; not all models have embeddings of token types."""
+        """Return the names of the weights of a classifier with `num_layers` layers."""
         embeddings = f"{self.model_type}.embeddings."
-        modules = [f"{self.prefix(number)}{name}" for number in range(num_layers) for name in self.names]
-        tables = {f"{embeddings}{name}_embeddings.weight" for name in ("word", "position", "token_type")}
-        parameters = {
-            f"{name}.{part}" for name in (*modules, f"{embeddings}LayerNorm", self.pooler, "classifier") for part in ("weight", "bias")
-        }
-        return tables | parameters
+        layers = [f"{self.prefix(number)}{name}" for number in range(num_layers) for name in self.names]
+        modules = (*layers, f"{embeddings}LayerNorm", self.pooler, "classifier")
+        tables = {f"{embeddings}{name}_embeddings.weight" for name in self.embeddings}
+        return tables | {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
 
 
 FAMILIES = {
@@ -69,6 +69,7 @@ FAMILIES = {
             num_layers="num_hidden_layers",
             num_heads="num_attention_heads",
             activation="hidden_act",
+            embeddings=("word", "position", "token_type"),
             layers="encoder.layer",
             names=LayerNames(
                 query="attention.self.query",
@@ -92,6 +93,7 @@ FAMILIES = {
             num_layers="n_layers",
             num_heads="n_heads",
             activation="activation",
+            embeddings=("word", "position"),
             layers="transformer.layer",
             names=LayerNames(
                 query="attention.q_lin",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion.checks import check_surplus, check_values
+from emotion.checks import check_values, check_weights
 from emotion.cpu.encoder_family import FAMILIES, EncoderFamily, LayerNames, find_family
 from emotion.errors import ModelError
 from emotion.inference.sidecar import REMEDY, SIDECAR, find_model_folder, read_config, read_sidecar
@@ -51,12 +51,13 @@ class NumpyPredictor(TorchFreePredictor):
         check_values(config, {"pad_token_id": PAD_TOKEN_ID}, f"{folder}/config.json: ", REMEDY)
         try:
             weights = {name: value.astype(np.float32, copy=False) for name, value in load_file(folder / WEIGHTS).items()}
+            family = FAMILIES[config["model_type"]]
+            expected = family.list_weights(config[family.num_layers])
+            check_weights(expected - weights.keys(), weights.keys() - expected, str(folder))
             label_set.check_outputs(len(weights["classifier.bias"]), str(folder))
             tokenizer = load_tokenizer(folder, sidecar)
             predictor = cls(tokenizer, label_set, rule, sidecar, "numpy", config["pad_token_id"], weights, config)
-            predictor.predict_logits(["a"])  # fails if a weight is missing or has another shape
-            family = FAMILIES[config["model_type"]]
-            check_surplus(weights.keys() - family.list_weights(config[family.num_layers]), str(folder))
+            predictor.predict_logits(["a"])  # fails if a weight has another shape
         except ModelError:
             raise
         except Exception as error:  # safetensors and tokenizers raise their own types

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emotion.checks import check_surplus
+from emotion.checks import check_weights
 from emotion.config import BASELINE, LoraConfig, ModelConfig
 from emotion.errors import ConfigError, ModelError
 from emotion.labels import LabelSet
@@ -193,9 +193,7 @@ def _load_full(folder: str, revision: str | None) -> Any:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True, use_safetensors=True, **NO_REMOTE_CODE
         )
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{folder}: is not a trained classifier: its weights lack {missing}; train one with train.py")
-    check_surplus(report["unexpected_keys"], folder)
+    check_weights(report["missing_keys"], report["unexpected_keys"], folder)
     return model
 
 

@@ -106,10 +106,14 @@ def test_a_damaged_folder_is_one_line(tiny_run, tmp_path):
     weights = folder / "model.safetensors"
     incomplete = load_file(weights)
     del incomplete["classifier.weight"]
-    for damage in (lambda: save_file(incomplete, weights), lambda: weights.write_bytes(weights.read_bytes()[:1000])):
+    damages = {
+        "its weights lack 'classifier.weight': it is damaged": lambda: save_file(incomplete, weights),
+        "cannot be read": lambda: weights.write_bytes(weights.read_bytes()[:1000]),
+    }
+    for message, damage in damages.items():
         damage()
         result = run_script("infer.py", "--model", str(folder), "--text", "a")
-        assert result.returncode == 2 and result.stderr.count("\n") == 1 and "cannot be read" in result.stderr
+        assert result.returncode == 2 and result.stderr.count("\n") == 1 and message in result.stderr
     (folder / "config.json").write_text("{")
     result = run_script("infer.py", "--model", str(folder), "--text", "a")
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "config.json" in result.stderr
@@ -124,15 +128,17 @@ def test_infer_predicts_a_text_without_torch(tiny_run):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_a_config_that_describes_fewer_layers_than_there_are_is_refused(family, backend, tiny_backbones, tmp_path):
-    """The model would answer without its last layer."""
+def test_a_config_that_describes_other_layers_than_there_are_is_refused(family, backend, tiny_backbones, tmp_path):
+    """The model would answer without its last layer, or with a new one."""
     folder = save(tiny_backbones[family], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     key = "num_hidden_layers" if family == "bert" else "n_layers"
     (folder / "config.json").write_text(json.dumps(config | {key: config[key] - 1}))
-    with pytest.raises(
-        ModelError, match=rf"its weights have \d+ that the model of config\.json lacks, such as '{family}\..*restore the files"
-    ):
+    message = rf"its weights have \d+ that the model of config\.json lacks, such as '{family}\..*restore the files"
+    with pytest.raises(ModelError, match=message):
+        load_predictor(str(folder), backend)
+    (folder / "config.json").write_text(json.dumps(config | {key: config[key] + 1}))
+    with pytest.raises(ModelError, match=rf"its weights lack '{family}\..* and \d+ more: it is damaged, or not a trained classifier"):
         load_predictor(str(folder), backend)
 
 
