@@ -45,13 +45,15 @@ def check_values(values: Any, rules: Rules, where: str, remedy: str, optional: C
             raise ModelError(f"{where}{key}={reprlib.repr(values[key])}: must be {allowed}; {remedy}")
 
 
-def check_weights(missing: Collection[str], surplus: Collection[str], folder: str) -> None:
-    """Check that a model folder has the weights that its config describes, by the names of those that it lacks, and has beyond them.
+def check_weights(wrong: Collection[str], surplus: Collection[str], folder: str) -> None:
+    """Check the weights of a model folder, by the names of those that are not as its config describes, and of those that it does not.
 
     Raises: ModelError if there are any: the model would answer with new weights, or without its last layers.
     """
-    if missing:
-        fault = f"its weights lack {format_names(sorted(missing))}: it is damaged, or not a trained classifier"
+    if wrong:
+        fault = (
+            f"its weights do not have {format_names(sorted(wrong))} as config.json describes: it is damaged, or not a trained classifier"
+        )
         raise ModelError(f"{folder}: {fault}; restore it, or train one with train.py")
     if surplus:
         raise ModelError(

@@ -112,7 +112,7 @@ def format_keys(section: str | None = None, width: int | None = None) -> str:
     """
     names = [field.name for field in dataclasses.fields(Config)]
     if section is not None and section not in names:
-        raise ConfigError(f"--keys {section}: unknown section{_suggest_key(section, names)}; known are {', '.join(names)}")
+        raise ConfigError(f"--keys {section}: unknown section{_suggest_key(section, names)}")
     described, blocks = describe_keys(), []
     for name in [section] if section else names:
         rows = [row for row in described if row[0].startswith(f"{name}.")]

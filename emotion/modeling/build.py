@@ -191,10 +191,21 @@ def _load_full(folder: str, revision: str | None) -> Any:
 
     with translate_loading_errors(folder):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, revision=revision or "main", dtype=torch.float32, output_loading_info=True, use_safetensors=True, **NO_REMOTE_CODE
+            folder,
+            revision=revision or "main",
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # its own error is a table in the log
+            output_loading_info=True,
+            use_safetensors=True,
+            **NO_REMOTE_CODE,
         )
-    check_weights(report["missing_keys"], report["unexpected_keys"], folder)
+    check_weights(report["missing_keys"] | _list_mismatched(report), report["unexpected_keys"], folder)
     return model
+
+
+def _list_mismatched(report: dict[str, Any]) -> set[str]:
+    """Return the names of weights that have another shape in the model than in its file."""
+    return {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
 
 
 def _check_loading_report(report: dict[str, Any], model: Any, location: str) -> None:
@@ -202,8 +213,7 @@ def _check_loading_report(report: dict[str, Any], model: Any, location: str) -> 
 
     Raises: ModelError if other weights of the backbone are missing or have another shape.
     """
-    mismatched = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
-    head = list_head_parameters(model)
+    mismatched, head = _list_mismatched(report), list_head_parameters(model)
     absent = (set(report["missing_keys"]) | mismatched) - head
     pooler = {name for name in absent if ".pooler." in name}
     if absent - pooler:

@@ -107,7 +107,7 @@ def test_a_damaged_folder_is_one_line(tiny_run, tmp_path):
     incomplete = load_file(weights)
     del incomplete["classifier.weight"]
     damages = {
-        "its weights lack 'classifier.weight': it is damaged": lambda: save_file(incomplete, weights),
+        "its weights do not have 'classifier.weight' as config.json describes: it is damaged": lambda: save_file(incomplete, weights),
         "cannot be read": lambda: weights.write_bytes(weights.read_bytes()[:1000]),
     }
     for message, damage in damages.items():
@@ -138,7 +138,7 @@ def test_a_config_that_describes_other_layers_than_there_are_is_refused(family, 
     with pytest.raises(ModelError, match=message):
         load_predictor(str(folder), backend)
     (folder / "config.json").write_text(json.dumps(config | {key: config[key] + 1}))
-    with pytest.raises(ModelError, match=rf"its weights lack '{family}\..* and \d+ more: it is damaged, or not a trained classifier"):
+    with pytest.raises(ModelError, match=rf"its weights do not have '{family}\..* and \d+ more as config.json describes: it is damaged"):
         load_predictor(str(folder), backend)
 
 

@@ -48,6 +48,17 @@ def test_a_backbone_without_head_is_not_loaded_as_a_trained_model(tiny_bert):
         load_trained(str(tiny_bert), ModelConfig(), LABELS, "fp32", is_adapter=False)
 
 
+def test_a_trained_model_with_weights_of_another_shape_is_one_line(tiny_bert, tmp_path):
+    model, tokenizer = build(tiny_bert)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["bert.pooler.dense.weight"] = weights["bert.pooler.dense.weight"][:-1].clone()
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"its weights do not have 'bert\.pooler\.dense\.weight' as config\.json describes: it is damaged"):
+        load_trained(str(tmp_path), ModelConfig(), LABELS, "fp32", is_adapter=False)
+
+
 def test_a_backbone_with_missing_weights_is_refused(tiny_backbones, tmp_path):
     shutil.copytree(tiny_backbones["distilbert"], tmp_path / "base")
     weights = load_file(tmp_path / "base" / "model.safetensors")
