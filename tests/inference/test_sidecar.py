@@ -205,7 +205,7 @@ def test_a_head_of_another_size_is_refused_when_a_model_is_loaded(model_copy):
     del config["id2label"], config["label2id"]
     (model_copy / "config.json").write_text(json.dumps(config))
     assert loading_error(model_copy, "numpy").startswith(f"{model_copy}: its head has 3 labels, its emotion.json 4; ")
-    assert "cannot be loaded" in loading_error(model_copy, "torch")
+    assert "its weights do not have 'classifier.bias', 'classifier.weight' as config.json describes" in loading_error(model_copy, "torch")
     with pytest.raises(ModelError, match=r"its head has 3 labels, its emotion\.json 2"):
         edit(model_copy / "config.json", id2label={"0": "a", "1": "b", "2": "c"})
         load_trained(str(model_copy), ModelConfig("b"), type(LABELS)(("a", "b")), "fp32", is_adapter=False)
