@@ -54,7 +54,8 @@ def load(location: str | Path, backend: Backend = "auto", backbone: str | Path |
 
     `backbone` is the folder or Hub id of an adapter's backbone, if it is no longer where it was in training.
 
-    Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend.
+    Raises: ModelError if it is not a model of this project or the backend does not support it; ConfigError for another backend; TypeError
+        for what is no path.
     """
     _check_choice("backend", backend, get_args(Backend))
     name = _check_path("location", location)
@@ -141,7 +142,7 @@ class Model:
         dict of metrics if the input has gold labels, else None.
 
         Raises: DataError for an input that cannot be read or an output of another format; ConfigError for an output that exists, or an
-        argument that is not allowed.
+        argument that is not allowed; TypeError for what is no path.
         """
         from emotion.data.reading.streams import expand_patterns
         from emotion.scoring.manifest import ScoringJob
@@ -156,7 +157,7 @@ class Model:
                 raise ConfigError(f"{name}={column!r}: must be the name of a column")
         if not isinstance(overwrite, bool):
             raise ConfigError(f"overwrite={overwrite!r}: must be True or False")
-        paths = [inputs] if isinstance(inputs, str | Path) or not isinstance(inputs, Iterable) else list(inputs)
+        paths = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str) else [inputs]
         if not paths:
             raise DataError("inputs: is an empty list; give at least one file or pattern")
         names = [_check_path("inputs", path) for path in paths]
@@ -205,14 +206,15 @@ def _check_path(name: str, path: object) -> str:
 def _check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
-    Raises: TypeError for a single string or what is no list, as a table; DataError naming the first text that is empty, not a string or not
-        valid UTF-8.
+    Raises: TypeError for a single string, a table or what cannot be iterated over; DataError naming the first text that is empty, not a
+        string or not valid UTF-8.
     """
     if isinstance(texts, str | bytes):
         raise TypeError("texts: got one string, need a list of strings; write [text]")
-    is_table = isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1  # iterating over one gives the names of its columns
-    if is_table or not isinstance(texts, Iterable):
-        raise TypeError(f"texts: got {type(texts).__name__}, need a list of strings{'; give the texts of one column' if is_table else ''}")
+    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # iterating over a table gives the names of its columns
+        raise TypeError(f"texts: got {type(texts).__name__}, need a list of strings; give the texts of one column")
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"texts: got {type(texts).__name__}, need a list of strings")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""Read a JSON file of a model or run folder, which may come from anywhere, and check its values and what belongs to it."""
+"""Check files of a model or run folder, which may come from anywhere: JSON values by a table of what is allowed, weights by their names."""
 
 import json
 import reprlib
@@ -46,15 +46,17 @@ def check_values(values: Any, rules: Rules, where: str, remedy: str, optional: C
 
 
 def check_weights(wrong: Collection[str], surplus: Collection[str], folder: str) -> None:
-    """Check the weights of a model folder, by the names of those that are not as its config describes, and of those that it does not.
+    """Check the weights of a model folder against its config.
+
+    `wrong` are the names of weights that are missing or have another shape, `surplus` those of weights that the config does not describe.
 
     Raises: ModelError if there are any: the model would answer with new weights, or without its last layers.
     """
     if wrong:
-        fault = (
-            f"its weights do not have {format_names(sorted(wrong))} as config.json describes: it is damaged, or not a trained classifier"
+        raise ModelError(
+            f"{folder}: its weights do not have {format_names(sorted(wrong))} as config.json describes: it is damaged, or not a trained "
+            "classifier; restore it, or train one with train.py"
         )
-        raise ModelError(f"{folder}: {fault}; restore it, or train one with train.py")
     if surplus:
         raise ModelError(
             f"{folder}: its weights have {len(surplus)} that the model of config.json lacks, such as {min(surplus)!r}; "

@@ -226,7 +226,7 @@ class DistillationConfig:
     weight: float = 0.5
     """Weight of the teachers' probabilities in the training targets, in (0, 1]; the gold labels have the weight 1 - `weight`."""
     epochs: int | None = None
-    """Passes of the student over the training rows; if null, as many as `training.epochs` says for its teachers, too."""
+    """Number of passes of the student over the training rows; `training.epochs` is then that of its teachers. Null: the same for both."""
     texts: str | None = None
     """File of texts without labels, or several (a pattern, or names between commas), which the teachers label for their student."""
 

@@ -1,4 +1,4 @@
-"""What training and prediction with torch import of this package. On a GPU the model stays as it is, and AdamW is torch's own.
+"""What training and prediction with torch import from this package. On a GPU the model stays as it is, and AdamW is torch's own.
 
 Training: `prepare_cpu` sets threads and allocator, `optimize_encoder` gives a model cheaper layers, `build_adamw` an AdamW that steps on a
 word embedding's rows when they are read. Weights keep their names and saved files know nothing of this: updates that are still pending

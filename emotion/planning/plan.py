@@ -91,8 +91,8 @@ class Plan:
 def plan_run(config: Config, num_processes: int, precision: str, num_shards: int = 1) -> Plan:
     """Return the plan of a run whose model is in `num_shards` shards.
 
-    Raises: ConfigError for the baseline; EmotionError if local data cannot be read, or the config of a backbone that
-        is not in `architectures.py`.
+    Raises: ConfigError for the baseline; EmotionError if local data, or the config of a backbone without one in `architectures.py`,
+        cannot be read.
     """
     if config.model.backbone == BASELINE:
         raise ConfigError(f"--dry-run: model.backbone={BASELINE} has no training steps to plan; start it without --dry-run")
